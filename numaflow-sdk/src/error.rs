@@ -1,0 +1,315 @@
+//! Errors for their three audiences: user code ([`HandlerError`]), the program ([`ServeError`]) and the wire, whose
+//! statuses are made in this module and nowhere else.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use prost::Message as _;
+use tonic::{Code, Status};
+
+use crate::panic::Panic;
+use crate::pb;
+
+/// Why a handler could not do its work. Any error turns into one with `?`, and so does text.
+///
+/// An error means that the stream cannot go on: what is in flight is answered, then the stream ends with a status and
+/// the platform sends again what was not answered. "Try this one again" is [`Message::to_nack`](crate::Message::to_nack),
+/// "discard it" is [`Message::to_drop`](crate::Message::to_drop).
+///
+/// It is not itself a [`std::error::Error`], because it could not be made from every error by `?` then.
+///
+/// ```
+/// use numaflow_sdk::HandlerError;
+///
+/// fn parse(text: &str) -> Result<u32, HandlerError> {
+///     Ok(text.parse::<u32>()?)
+/// }
+/// assert_eq!(parse("x").unwrap_err().to_string(), "invalid digit found in string");
+/// ```
+pub struct HandlerError {
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl HandlerError {
+    /// Creates an error from another one, or from text.
+    #[must_use]
+    pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: source.into() }
+    }
+
+    /// The error this was made from.
+    #[must_use]
+    pub fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.source
+    }
+}
+
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for HandlerError {
+    fn from(source: E) -> Self {
+        Self::new(source)
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.source, f)
+    }
+}
+
+impl fmt::Debug for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.source, f)
+    }
+}
+
+/// Why a server could not be started or could not go on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// An option has a value that makes no sense.
+    Option {
+        /// The option's name, as the method that sets it is called.
+        name: &'static str,
+        /// What is wrong with the value.
+        problem: String,
+    },
+    /// The socket path is longer than the system allows.
+    SocketPathTooLong {
+        /// The path.
+        path: PathBuf,
+        /// The most bytes a path may have.
+        limit: usize,
+    },
+    /// The folder of the socket or the info file cannot be made.
+    Directory {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is something at the socket path that is not a socket; it is left alone.
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Another process listens on the socket.
+    SocketInUse {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The socket cannot be made.
+    Bind {
+        /// The path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The server-info file cannot be written.
+    PublishInfo {
+        /// The path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The environment holds a value that cannot be used.
+    Environment {
+        /// The variable.
+        name: String,
+        /// What is wrong with its value.
+        problem: String,
+    },
+    /// What the program did before serving failed.
+    SetUp {
+        /// The error.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The runtime or the signal handlers cannot be started.
+    Runtime {
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl ServeError {
+    /// Whether the mistake is in what the server was told (a path, an option, the environment) and not in the system.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Option { .. }
+            | Self::SocketPathTooLong { .. }
+            | Self::Directory { .. }
+            | Self::NotASocket { .. }
+            | Self::Environment { .. } => true,
+            Self::SocketInUse { .. }
+            | Self::Bind { .. }
+            | Self::PublishInfo { .. }
+            | Self::SetUp { .. }
+            | Self::Runtime { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Option { name, problem } => write!(f, "{name}: {problem}"),
+            Self::SocketPathTooLong { path, limit } => write!(
+                f,
+                "the socket path {} has {} bytes, and the system allows {limit}: choose a shorter one",
+                path.display(),
+                path.as_os_str().len()
+            ),
+            Self::Directory { path, .. } => write!(f, "the folder {} cannot be made", path.display()),
+            Self::NotASocket { path } => {
+                write!(f, "{} is not a socket: move it away or choose another socket path", path.display())
+            }
+            Self::SocketInUse { path } => write!(f, "another process listens on {}", path.display()),
+            Self::Bind { path, .. } => write!(f, "the socket {} cannot be made", path.display()),
+            Self::PublishInfo { path, .. } => write!(f, "the server-info file {} cannot be written", path.display()),
+            Self::Environment { name, problem } => write!(f, "the environment variable {name} {problem}"),
+            Self::SetUp { .. } => f.write_str("the set-up before serving failed"),
+            Self::Runtime { .. } => f.write_str("the runtime cannot be started"),
+        }
+    }
+}
+
+impl Error for ServeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Directory { source, .. }
+            | Self::Bind { source, .. }
+            | Self::PublishInfo { source, .. }
+            | Self::Runtime { source } => Some(source),
+            Self::SetUp { source } => Some(&**source),
+            Self::Option { .. }
+            | Self::SocketPathTooLong { .. }
+            | Self::NotASocket { .. }
+            | Self::SocketInUse { .. }
+            | Self::Environment { .. } => None,
+        }
+    }
+}
+
+/// The most bytes of a status message. Trailers above 16 KiB lose fields at the platform (protocol: size limits of error
+/// statuses), and the message is in them twice: percent-encoded, three bytes for one at worst, and inside the details,
+/// which are base64. Both caps together stay below that also for text that is not ASCII.
+const MESSAGE_CAP: usize = 1536;
+/// The most bytes of `DebugInfo.detail`, for the same reason.
+const DETAIL_CAP: usize = 6 * 1024;
+const DEBUG_INFO: &str = "type.googleapis.com/google.rpc.DebugInfo";
+
+/// The status of a handler that returned an error: INTERNAL, with the marker by which the platform finds the container.
+pub(crate) fn handler_failed(container: &str, error: &HandlerError) -> Status {
+    let mut chain = error.to_string();
+    let mut source = error.as_error().source();
+    while let Some(cause) = source {
+        chain.push_str(": ");
+        chain.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    let detail = format!("{error:?}");
+    execution_error(container, &chain, &detail)
+}
+
+/// The status of a handler that panicked, with its location and backtrace. Takes long: backtraces have to be resolved.
+pub(crate) fn handler_panicked(container: &str, panic: &Panic) -> Status {
+    execution_error(container, &panic.to_string(), &panic.backtrace())
+}
+
+fn execution_error(container: &str, text: &str, detail: &str) -> Status {
+    let message = cap(&format!("UDF_EXECUTION_ERROR({container}): {}", printable(text)), MESSAGE_CAP);
+    let debug_info =
+        pb::google::rpc::DebugInfo { stack_entries: Vec::new(), detail: cap(detail, DETAIL_CAP) };
+    let details = pb::google::rpc::Status {
+        code: Code::Internal as i32,
+        message: message.clone(),
+        details: vec![prost_types::Any { type_url: DEBUG_INFO.to_owned(), value: debug_info.encode_to_vec().into() }],
+    };
+    Status::with_details(Code::Internal, message, Bytes::from(details.encode_to_vec()))
+}
+
+/// Control characters have no place in a status message; they become spaces.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// At most `limit` bytes of `text`, whole characters only.
+fn cap(text: &str, limit: usize) -> String {
+    text[..text.floor_char_boundary(limit)].to_owned()
+}
+
+/// The first message of a stream was not a handshake.
+pub(crate) fn no_handshake() -> Status {
+    Status::invalid_argument("the first message of the stream must be a handshake with sot = true")
+}
+
+/// The stream ended before its handshake.
+pub(crate) fn closed_before_handshake() -> Status {
+    Status::invalid_argument("the stream was closed before the handshake")
+}
+
+/// A message without the part that makes it one.
+pub(crate) fn missing_part(part: &'static str, id: &str) -> Status {
+    Status::invalid_argument(format!("a message without {part} (id {id:?})"))
+}
+
+/// What the peer sent cannot be decoded, or the peer went away: tonic's own status, but for a frame that is not
+/// protobuf, which is the peer's mistake and not ours.
+pub(crate) fn bad_frame(status: Status) -> Status {
+    if status.code() == Code::Internal {
+        return Status::invalid_argument(format!("the message cannot be decoded: {}", status.message()));
+    }
+    status
+}
+
+/// The server stops; the platform sends what was not answered to the next one.
+pub(crate) fn draining() -> Status {
+    Status::unavailable("the server is shutting down")
+}
+
+/// A path that is not served here.
+pub(crate) fn unknown_method(path: &str) -> Status {
+    Status::unimplemented(format!("{path} is not served here"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_huge_text_keeps_the_status_small() {
+        let status = execution_error("udf", &"ü".repeat(1 << 20), &"ß".repeat(1 << 20));
+        assert_eq!(status.code(), Code::Internal);
+        assert!(status.message().len() <= MESSAGE_CAP);
+        assert!(status.message().starts_with("UDF_EXECUTION_ERROR(udf): üü"));
+        let trailers = 3 * status.message().len() + status.details().len().div_ceil(3) * 4;
+        assert!(trailers < 16 * 1024 - 512, "{trailers} bytes of trailers");
+        let details = pb::google::rpc::Status::decode(status.details()).unwrap();
+        assert_eq!(details.code, 13);
+        assert_eq!(details.message, status.message());
+        assert_eq!(details.details[0].type_url, DEBUG_INFO);
+        let info = pb::google::rpc::DebugInfo::decode(&details.details[0].value[..]).unwrap();
+        assert!(info.detail.starts_with("ßß"));
+    }
+
+    #[test]
+    fn the_whole_chain_is_told() {
+        #[derive(Debug)]
+        struct Outer(io::Error);
+        impl fmt::Display for Outer {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the lookup failed")
+            }
+        }
+        impl Error for Outer {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let status = handler_failed("udf", &HandlerError::new(Outer(io::Error::other("no\nroute"))));
+        assert_eq!(status.message(), "UDF_EXECUTION_ERROR(udf): the lookup failed: no route");
+    }
+}

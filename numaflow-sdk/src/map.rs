@@ -1,0 +1,98 @@
+//! Maps: user code that turns each message into zero or more messages.
+//!
+//! A map is a closure or a type that implements [`Mapper`]; [`service`] makes it something a
+//! [`Server`](crate::Server) can serve.
+//!
+//! ```
+//! use numaflow_sdk::{MapRequest, Message, map};
+//!
+//! let upper = map::from_fn(async |request: MapRequest| {
+//!     Ok(Message::new(request.value().to_ascii_uppercase()))
+//! });
+//! let service = map::service(upper);
+//! # drop(service);
+//! ```
+
+use std::future::Future;
+
+use crate::{HandlerError, IntoMessages, MapRequest, Messages};
+
+mod engine;
+mod service;
+#[cfg(feature = "serde")]
+mod typed;
+
+pub use service::{MapService, service};
+#[cfg(feature = "serde")]
+pub use typed::{DecodeFailure, Typed, typed};
+
+/// Turns one message into zero or more.
+///
+/// Many calls run at the same time, up to the server's limit, and their answers leave in any order.
+///
+/// # Choosing between an error and an answer
+///
+/// * [`Message::to_drop`](crate::Message::to_drop): the message is of no use and is done with.
+/// * [`Message::to_nack`](crate::Message::to_nack): this one is to be delivered again.
+/// * an `Err`: the stream cannot go on. What is in flight is answered, then the stream ends with a status, and the
+///   platform sends again whatever was not answered, this message first of all.
+///
+/// A panic is treated as an `Err` and takes neither the process nor another message with it.
+pub trait Mapper: Send + Sync + 'static {
+    /// Maps one message.
+    ///
+    /// The future is polled once where the request was read; if it is not ready it continues on a task of its own.
+    ///
+    /// # Errors
+    ///
+    /// See [`Mapper`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped at any `.await` when the peer goes away or a drain passes its deadline. The platform then
+    /// sends the message again.
+    fn map(&self, request: MapRequest) -> impl Future<Output = Result<Messages, HandlerError>> + Send;
+}
+
+/// A [`Mapper`] made from a function by [`from_fn`].
+#[derive(Debug, Clone, Copy)]
+pub struct FromFn<F> {
+    function: F,
+}
+
+/// Makes a [`Mapper`] from an async closure or function that takes a [`MapRequest`] and returns `Ok` of a
+/// [`Message`](crate::Message), an `Option<Message>`, a `Vec<Message>` or [`Messages`].
+///
+/// The future must own what it uses. A closure that shares something clones it first:
+///
+/// ```
+/// use std::{collections::HashMap, sync::Arc};
+/// use numaflow_sdk::{MapRequest, Message, map};
+///
+/// let names: Arc<HashMap<Vec<u8>, &str>> = Arc::new(HashMap::from([(b"LAX".to_vec(), "Los Angeles")]));
+/// let lookup = map::from_fn(move |request: MapRequest| {
+///     let names = names.clone();
+///     async move { Ok(names.get(&request.value()[..]).map(|name| Message::new(*name))) }
+/// });
+/// # drop(lookup);
+/// ```
+pub fn from_fn<F, Fut, M>(function: F) -> FromFn<F>
+where
+    F: Fn(MapRequest) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<M, HandlerError>> + Send,
+    M: IntoMessages,
+{
+    FromFn { function }
+}
+
+impl<F, Fut, M> Mapper for FromFn<F>
+where
+    F: Fn(MapRequest) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<M, HandlerError>> + Send,
+    M: IntoMessages,
+{
+    fn map(&self, request: MapRequest) -> impl Future<Output = Result<Messages, HandlerError>> + Send {
+        let answer = (self.function)(request);
+        async move { answer.await.map(IntoMessages::into_messages) }
+    }
+}

@@ -1,0 +1,214 @@
+//! Sources: user code that produces messages and learns what became of them.
+//!
+//! Implement [`Sourcer`] and hand it to [`service`]; a [`Server`](crate::Server) or [`run`](crate::run) does the rest.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//! use std::time::SystemTime;
+//!
+//! use numaflow_sdk::source::{self, Batch, Message, NackOffset, Offset, ReadRequest, Sourcer};
+//! use numaflow_sdk::HandlerError;
+//!
+//! /// Counts for ever.
+//! #[derive(Default)]
+//! struct Counter(AtomicU64);
+//!
+//! impl Sourcer for Counter {
+//!     async fn read(&self, _request: ReadRequest, batch: &mut Batch) -> Result<(), HandlerError> {
+//!         while !batch.is_full() {
+//!             let next = self.0.fetch_add(1, Ordering::Relaxed).to_string();
+//!             let offset = Offset::new(next.clone(), 0);
+//!             batch.push(Message::new(next, offset, SystemTime::now())).await?;
+//!         }
+//!         Ok(())
+//!     }
+//!     async fn ack(&self, _offsets: Vec<Offset>) -> Result<(), HandlerError> {
+//!         Ok(())
+//!     }
+//!     async fn nack(&self, _offsets: Vec<NackOffset>) -> Result<(), HandlerError> {
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let service = source::service(Counter::default());
+//! # drop(service);
+//! ```
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{HandlerError, NackOptions, pb};
+
+mod batch;
+mod message;
+mod service;
+
+pub use batch::{Batch, BatchFull};
+pub use message::{EncodedMessage, Message, MessageRef};
+pub use service::{SourceService, service};
+
+/// A source of messages.
+///
+/// The platform calls one method at a time and waits for each: while a read waits, acks wait too. A source should all the
+/// same bear calls that overlap, because other clients and later platforms may do that.
+///
+/// # Cancel safety
+///
+/// A future returned here is dropped at any `.await` when the peer goes away or a drain passes its deadline. Messages
+/// already pushed may or may not have been sent; treat them as not acked.
+pub trait Sourcer: Send + Sync + 'static {
+    /// Reads up to `request.count` messages into `batch` and returns.
+    ///
+    /// Return as soon as there are that many, and with what there is when `request.timeout` is over. Returning with
+    /// nothing at all is fine: the server then waits out the timeout itself before it tells the platform that the batch is
+    /// over, because the platform would ask again at once ([`Batch::end_early`] turns that off).
+    ///
+    /// A message that was neither acked nor nacked must not be read again in the same session, and must be after a
+    /// restart, with the same [`Offset`].
+    ///
+    /// # Errors
+    ///
+    /// An error ends the read stream with the status of a failed handler. The platform keeps what it received of the
+    /// batch, reconnects and reads on.
+    fn read(&self, request: ReadRequest, batch: &mut Batch) -> impl Future<Output = Result<(), HandlerError>> + Send;
+
+    /// Takes note that these messages are done with. Returning is the only confirmation the platform gets, so return
+    /// when the ack is as durable as your guarantees need.
+    ///
+    /// Must be idempotent, and must succeed for offsets this source does not know: the platform sends acks again when an
+    /// answer was lost, also to a new process.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the ack stream, and the platform sends the same acks again for ever, blocking reads meanwhile.
+    fn ack(&self, offsets: Vec<Offset>) -> impl Future<Output = Result<(), HandlerError>> + Send;
+
+    /// Takes note that these messages are to be delivered again, by the options of each.
+    ///
+    /// # Errors
+    ///
+    /// An error makes the platform try again, every 100 ms for two minutes.
+    fn nack(&self, offsets: Vec<NackOffset>) -> impl Future<Output = Result<(), HandlerError>> + Send;
+
+    /// How many messages wait to be read; `None` (the default) when that is not known. The platform scales by this: zero
+    /// lets it scale to nothing, so a source without an end says `None`.
+    ///
+    /// # Errors
+    ///
+    /// The platform only logs an error.
+    fn pending(&self) -> impl Future<Output = Result<Option<u64>, HandlerError>> + Send {
+        async { Ok(None) }
+    }
+
+    /// The partitions that this replica reads; `None` (the default) for a source without partitions, for which the
+    /// server answers with the replica's index.
+    ///
+    /// # Errors
+    ///
+    /// The platform ignores an error.
+    fn partitions(&self) -> impl Future<Output = Result<Option<Partitions>, HandlerError>> + Send {
+        async { Ok(None) }
+    }
+}
+
+/// What the platform asks of a read (`source.v1.ReadRequest.Request`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReadRequest {
+    /// The most messages the batch may hold: the vertex's read batch size, 500 unless set otherwise.
+    pub count: usize,
+    /// How long to wait for them: the vertex's read timeout, one second unless set otherwise.
+    pub timeout: Duration,
+}
+
+impl ReadRequest {
+    /// Creates a request.
+    #[must_use]
+    pub const fn new(count: usize, timeout: Duration) -> Self {
+        Self { count, timeout }
+    }
+}
+
+/// The position of a message in its source (`source.v1.Offset`): the pair of both is the message's identity, and the
+/// same message must always have the same.
+///
+/// Short offsets are worth having: they are part of the ids that all later stages use.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Offset {
+    bytes: Bytes,
+    partition_id: i32,
+}
+
+impl Offset {
+    /// Creates an offset from any bytes that are not empty, and a partition.
+    #[must_use]
+    pub fn new(bytes: impl Into<Bytes>, partition_id: u16) -> Self {
+        Self { bytes: bytes.into(), partition_id: partition_id.into() }
+    }
+
+    /// The bytes, as they were given.
+    #[must_use]
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The partition, as the peer sent it: 0 to 65,535 unless the peer is broken.
+    #[must_use]
+    pub fn partition_id(&self) -> i32 {
+        self.partition_id
+    }
+
+    pub(crate) fn from_wire(wire: pb::source::v1::Offset) -> Self {
+        Self { bytes: wire.offset, partition_id: wire.partition_id }
+    }
+
+    pub(crate) fn into_wire(self) -> pb::source::v1::Offset {
+        pb::source::v1::Offset { offset: self.bytes, partition_id: self.partition_id }
+    }
+}
+
+/// A message to be delivered again, and how (`source.v1.NackRequest.Request`, one offset of it).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NackOffset {
+    /// Which message.
+    pub offset: Offset,
+    /// What was asked for; empty where nothing was.
+    pub options: NackOptions,
+}
+
+impl NackOffset {
+    /// Creates a nack.
+    #[must_use]
+    pub const fn new(offset: Offset, options: NackOptions) -> Self {
+        Self { offset, options }
+    }
+}
+
+/// The partitions of a source (`source.v1.PartitionsResponse.Result`). They drive the platform's watermark: one that is
+/// listed but idle may hold it back, one that is read but not listed may be lost to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Partitions {
+    /// Those that this replica reads now.
+    pub active: Vec<u16>,
+    /// How many the whole source has, where that is known (platform 1.8.0 and later).
+    pub total: Option<u32>,
+}
+
+impl Partitions {
+    /// Creates the answer of a replica that reads these partitions.
+    #[must_use]
+    pub fn new(active: impl IntoIterator<Item = u16>) -> Self {
+        Self { active: active.into_iter().collect(), total: None }
+    }
+
+    /// Says how many partitions the whole source has.
+    #[must_use]
+    pub fn with_total(mut self, total: u32) -> Self {
+        self.total = Some(total);
+        self
+    }
+}

@@ -1,0 +1,378 @@
+//! What a source produces, and its wire form (`source.v1.ReadResponse` with a `result`).
+
+use std::time::SystemTime;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+
+use super::Offset;
+use crate::metadata::UserMetadata;
+use crate::time;
+
+/// One message of a source.
+///
+/// ```
+/// use std::time::SystemTime;
+/// use numaflow_sdk::source::{Message, Offset};
+///
+/// let message = Message::new("hello", Offset::new("17", 0), SystemTime::now())
+///     .with_keys(["greeting"])
+///     .with_header("origin", "example");
+/// assert_eq!(message.offset().as_bytes(), "17");
+/// ```
+#[derive(Debug, Clone)]
+pub struct Message {
+    value: Bytes,
+    offset: Offset,
+    event_time: SystemTime,
+    keys: Vec<String>,
+    headers: Vec<(String, String)>,
+    user_metadata: UserMetadata,
+}
+
+impl Message {
+    /// Creates a message. Its value may be empty; `event_time` is what watermarks are made from.
+    #[must_use]
+    pub fn new(value: impl Into<Bytes>, offset: Offset, event_time: SystemTime) -> Self {
+        Self {
+            value: value.into(),
+            offset,
+            event_time,
+            keys: Vec::new(),
+            headers: Vec::new(),
+            user_metadata: UserMetadata::new(),
+        }
+    }
+
+    /// Sets the keys.
+    #[must_use]
+    pub fn with_keys<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
+        self.keys = keys.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds a header. Headers stay with the message all the way through the pipeline.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the user metadata.
+    #[must_use]
+    pub fn with_user_metadata(mut self, metadata: UserMetadata) -> Self {
+        self.user_metadata = metadata;
+        self
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn value(&self) -> &Bytes {
+        &self.value
+    }
+
+    /// The position.
+    #[must_use]
+    pub fn offset(&self) -> &Offset {
+        &self.offset
+    }
+
+    /// When the message happened.
+    #[must_use]
+    pub fn event_time(&self) -> SystemTime {
+        self.event_time
+    }
+
+    /// The keys.
+    #[must_use]
+    pub fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// The headers.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The user metadata.
+    #[must_use]
+    pub fn user_metadata(&self) -> &UserMetadata {
+        &self.user_metadata
+    }
+
+    /// The message in its wire form.
+    pub(crate) fn into_encoded(self) -> EncodedMessage {
+        let Self { value, offset, event_time, keys, headers, user_metadata } = self;
+        let metadata: Vec<(&str, Vec<(&str, &[u8])>)> = user_metadata
+            .groups()
+            .map(|group| (group, user_metadata.entries(group).map(|(key, value)| (key, &value[..])).collect()))
+            .collect();
+        let metadata: Vec<(&str, &[(&str, &[u8])])> =
+            metadata.iter().map(|(group, entries)| (*group, &entries[..])).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let headers: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut buffer = BytesMut::new();
+        let message = MessageRef {
+            value: &value,
+            offset: offset.as_bytes(),
+            partition_id: offset.partition_id,
+            event_time,
+            keys: &keys,
+            headers: &headers,
+            user_metadata: &metadata,
+        };
+        message.encode(&mut buffer)
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn from_wire(wire: crate::pb::source::v1::read_response::Result) -> Option<Self> {
+        Some(Self {
+            value: wire.payload,
+            offset: Offset::from_wire(wire.offset?),
+            event_time: wire.event_time.and_then(time::from_wire)?,
+            keys: wire.keys,
+            headers: wire.headers.into_iter().collect(),
+            user_metadata: wire.metadata.map(|m| crate::metadata::Metadata::from(m).user).unwrap_or_default(),
+        })
+    }
+}
+
+/// A message whose parts are borrowed: what a source that sits on a client library's buffers encodes from, once, without
+/// making owned copies first.
+#[derive(Debug, Clone, Copy)]
+pub struct MessageRef<'a> {
+    value: &'a [u8],
+    offset: &'a [u8],
+    partition_id: i32,
+    event_time: SystemTime,
+    keys: &'a [&'a str],
+    headers: &'a [(&'a str, &'a str)],
+    user_metadata: &'a [(&'a str, &'a [(&'a str, &'a [u8])])],
+}
+
+impl<'a> MessageRef<'a> {
+    /// Creates a message; `offset` must not be empty.
+    #[must_use]
+    pub fn new(value: &'a [u8], offset: &'a [u8], partition_id: u16, event_time: SystemTime) -> Self {
+        Self {
+            value,
+            offset,
+            partition_id: partition_id.into(),
+            event_time,
+            keys: &[],
+            headers: &[],
+            user_metadata: &[],
+        }
+    }
+
+    /// Sets the keys.
+    #[must_use]
+    pub fn with_keys(mut self, keys: &'a [&'a str]) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// Sets the headers. A name that is there twice reaches the platform with its last value.
+    #[must_use]
+    pub fn with_headers(mut self, headers: &'a [(&'a str, &'a str)]) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    /// Sets the user metadata: groups of keys and values.
+    #[must_use]
+    pub fn with_user_metadata(mut self, metadata: &'a [(&'a str, &'a [(&'a str, &'a [u8])])]) -> Self {
+        self.user_metadata = metadata;
+        self
+    }
+
+    /// Appends the wire form to `buffer` and splits it off. The buffer keeps its spare capacity, so that many messages
+    /// share one allocation.
+    #[must_use]
+    pub fn encode(&self, buffer: &mut BytesMut) -> EncodedMessage {
+        let result = self.result_len();
+        buffer.reserve(field_len(1, result));
+        put_len_field(buffer, 1, result);
+        let end = buffer.len() + result;
+
+        put_bytes(buffer, 1, self.value);
+        put_len_field(buffer, 2, self.offset_len());
+        put_bytes(buffer, 1, self.offset);
+        put_varint(buffer, 2, self.partition_varint());
+        let event_time = time::to_wire(self.event_time);
+        prost::encoding::message::encode(3, &event_time, buffer);
+        for key in self.keys {
+            put_len_field(buffer, 4, key.len());
+            buffer.put_slice(key.as_bytes());
+        }
+        for (name, value) in self.headers {
+            put_len_field(buffer, 5, entry_len(name, value.as_bytes()));
+            put_bytes(buffer, 1, name.as_bytes());
+            put_bytes(buffer, 2, value.as_bytes());
+        }
+        if !self.user_metadata.is_empty() {
+            put_len_field(buffer, 6, self.metadata_len());
+            for (group, entries) in self.user_metadata {
+                let values = values_len(entries);
+                put_len_field(buffer, 3, bytes_len(1, group.len()) + field_len(2, values));
+                put_bytes(buffer, 1, group.as_bytes());
+                put_len_field(buffer, 2, values);
+                for (key, value) in *entries {
+                    put_len_field(buffer, 1, entry_len(key, value));
+                    put_bytes(buffer, 1, key.as_bytes());
+                    put_bytes(buffer, 2, value);
+                }
+            }
+        }
+        debug_assert_eq!(buffer.len(), end, "the length was computed for what was written");
+        EncodedMessage { response: buffer.split().freeze() }
+    }
+
+    fn result_len(&self) -> usize {
+        let event_time = time::to_wire(self.event_time);
+        let keys: usize = self.keys.iter().map(|key| field_len(4, key.len())).sum();
+        let headers: usize =
+            self.headers.iter().map(|(name, value)| field_len(5, entry_len(name, value.as_bytes()))).sum();
+        let metadata = if self.user_metadata.is_empty() { 0 } else { field_len(6, self.metadata_len()) };
+        bytes_len(1, self.value.len())
+            + field_len(2, self.offset_len())
+            + prost::encoding::message::encoded_len(3, &event_time)
+            + keys
+            + headers
+            + metadata
+    }
+
+    fn offset_len(&self) -> usize {
+        bytes_len(1, self.offset.len()) + varint_len(2, self.partition_varint())
+    }
+
+    fn metadata_len(&self) -> usize {
+        self.user_metadata
+            .iter()
+            .map(|(group, entries)| field_len(3, bytes_len(1, group.len()) + field_len(2, values_len(entries))))
+            .sum()
+    }
+
+    fn partition_varint(&self) -> u64 {
+        i64::from(self.partition_id).cast_unsigned()
+    }
+}
+
+/// A message in its wire form, as [`MessageRef::encode`] makes it. Cloning it copies nothing, so it can be kept and
+/// delivered again.
+#[derive(Debug, Clone)]
+pub struct EncodedMessage {
+    response: Bytes,
+}
+
+impl EncodedMessage {
+    /// The bytes of the wire form: what this message takes in memory.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a wire form is never empty")]
+    pub fn len(&self) -> usize {
+        self.response.len()
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.response
+    }
+}
+
+impl From<Message> for EncodedMessage {
+    fn from(message: Message) -> Self {
+        message.into_encoded()
+    }
+}
+
+fn field_len(tag: u32, len: usize) -> usize {
+    prost::encoding::key_len(tag) + encoded_len_varint(len as u64) + len
+}
+
+/// A bytes or string field, which is left out when empty.
+fn bytes_len(tag: u32, len: usize) -> usize {
+    if len == 0 { 0 } else { field_len(tag, len) }
+}
+
+fn varint_len(tag: u32, value: u64) -> usize {
+    if value == 0 { 0 } else { prost::encoding::key_len(tag) + encoded_len_varint(value) }
+}
+
+fn entry_len(key: &str, value: &[u8]) -> usize {
+    bytes_len(1, key.len()) + bytes_len(2, value.len())
+}
+
+fn values_len(entries: &[(&str, &[u8])]) -> usize {
+    entries.iter().map(|(key, value)| field_len(1, entry_len(key, value))).sum()
+}
+
+fn put_len_field(buffer: &mut BytesMut, tag: u32, len: usize) {
+    encode_key(tag, WireType::LengthDelimited, buffer);
+    encode_varint(len as u64, buffer);
+}
+
+fn put_bytes(buffer: &mut BytesMut, tag: u32, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        put_len_field(buffer, tag, bytes.len());
+        buffer.put_slice(bytes);
+    }
+}
+
+fn put_varint(buffer: &mut BytesMut, tag: u32, value: u64) {
+    if value != 0 {
+        encode_key(tag, WireType::Varint, buffer);
+        encode_varint(value, buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::*;
+    use crate::pb;
+
+    proptest! {
+        /// The hand-written wire form is what the generated decoder reads back.
+        #[test]
+        fn the_generated_decoder_reads_it_back(
+            value: Vec<u8>,
+            offset in proptest::collection::vec(any::<u8>(), 1..40),
+            partition: u16,
+            millis in 0u64..4_000_000_000_000,
+            keys: Vec<String>,
+            headers: HashMap<String, String>,
+            metadata: HashMap<String, HashMap<String, Vec<u8>>>,
+        ) {
+            let mut user = UserMetadata::new();
+            for (group, entries) in &metadata {
+                for (key, value) in entries {
+                    user.insert(group, key, value.clone());
+                }
+            }
+            let event_time = UNIX_EPOCH + Duration::from_millis(millis);
+            let mut message = Message::new(value.clone(), Offset::new(offset.clone(), partition), event_time)
+                .with_keys(keys.clone())
+                .with_user_metadata(user.clone());
+            for (name, value) in &headers {
+                message = message.with_header(name, value);
+            }
+            let encoded = message.into_encoded();
+            let response = pb::source::v1::ReadResponse::decode(encoded.as_bytes()).unwrap();
+            prop_assert!(response.status.is_none());
+            prop_assert!(response.handshake.is_none());
+            let result = response.result.unwrap();
+            prop_assert_eq!(&result.payload[..], &value[..]);
+            prop_assert_eq!(result.offset.map(Offset::from_wire), Some(Offset::new(offset, partition)));
+            prop_assert_eq!(result.event_time, Some(time::to_wire(event_time)));
+            prop_assert_eq!(result.keys, keys);
+            prop_assert_eq!(result.headers, headers);
+            let decoded = result.metadata.map(|m| crate::metadata::Metadata::from(m).user).unwrap_or_default();
+            prop_assert_eq!(decoded, user);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Wire time to ours and back, in one place.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prost_types::Timestamp;
+
+/// The time a wire timestamp means; `None` where it is out of range (nanoseconds outside a second, or seconds that this
+/// system's clock cannot hold), so that no timestamp a peer sends can do harm.
+pub(crate) fn from_wire(wire: Timestamp) -> Option<SystemTime> {
+    let nanos = u32::try_from(wire.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    let seconds = Duration::from_secs(wire.seconds.unsigned_abs());
+    let whole = if wire.seconds < 0 { UNIX_EPOCH.checked_sub(seconds) } else { UNIX_EPOCH.checked_add(seconds) };
+    whole?.checked_add(Duration::from_nanos(nanos.into()))
+}
+
+/// The wire form of a time: nanoseconds count forwards also before the epoch.
+pub(crate) fn to_wire(time: SystemTime) -> Timestamp {
+    let (seconds, nanos) = to_parts(time);
+    Timestamp { seconds, nanos }
+}
+
+fn to_parts(time: SystemTime) -> (i64, i32) {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => (i64::try_from(after.as_secs()).unwrap_or(i64::MAX), after.subsec_nanos().cast_signed()),
+        Err(error) => {
+            let before = error.duration();
+            let seconds = -i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+            match before.subsec_nanos().cast_signed() {
+                0 => (seconds, 0),
+                nanos => (seconds.saturating_sub(1), 1_000_000_000 - nanos),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn one_millisecond_before_the_epoch() {
+        let time = UNIX_EPOCH - Duration::from_millis(1);
+        assert_eq!(to_wire(time), Timestamp { seconds: -1, nanos: 999_000_000 });
+        assert_eq!(from_wire(Timestamp { seconds: -1, nanos: 999_000_000 }), Some(time));
+    }
+
+    #[test]
+    fn what_no_clock_can_hold_is_none() {
+        assert_eq!(from_wire(Timestamp { seconds: 0, nanos: -1 }), None);
+        assert_eq!(from_wire(Timestamp { seconds: 0, nanos: 1_000_000_000 }), None);
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(seconds in -1_000_000_000_000i64..1_000_000_000_000, nanos in 0i32..1_000_000_000) {
+            let wire = Timestamp { seconds, nanos };
+            prop_assert_eq!(from_wire(wire).map(to_wire), Some(wire));
+        }
+
+        #[test]
+        fn no_timestamp_panics(seconds: i64, nanos: i32) {
+            let _ = from_wire(Timestamp { seconds, nanos }).map(to_wire);
+        }
+    }
+}
