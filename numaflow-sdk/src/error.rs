@@ -40,6 +40,11 @@ impl HandlerError {
         Self { source: source.into() }
     }
 
+    /// The error this was made from, taken out.
+    pub(crate) fn into_error(self) -> Box<dyn Error + Send + Sync> {
+        self.source
+    }
+
     /// The error this was made from.
     #[must_use]
     pub fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
@@ -114,12 +119,10 @@ pub enum ServeError {
         /// What the system says.
         source: io::Error,
     },
-    /// The environment holds a value that cannot be used.
+    /// The environment holds values that cannot be used.
     Environment {
-        /// The variable.
-        name: String,
-        /// What is wrong with its value.
-        problem: String,
+        /// The variables, each with what is wrong with its value.
+        problems: Vec<String>,
     },
     /// What the program did before serving failed.
     SetUp {
@@ -169,7 +172,7 @@ impl fmt::Display for ServeError {
             Self::SocketInUse { path } => write!(f, "another process listens on {}", path.display()),
             Self::Bind { path, .. } => write!(f, "the socket {} cannot be made", path.display()),
             Self::PublishInfo { path, .. } => write!(f, "the server-info file {} cannot be written", path.display()),
-            Self::Environment { name, problem } => write!(f, "the environment variable {name} {problem}"),
+            Self::Environment { problems } => write!(f, "in the environment, {}", problems.join("; ")),
             Self::SetUp { .. } => f.write_str("the set-up before serving failed"),
             Self::Runtime { .. } => f.write_str("the runtime cannot be started"),
         }
@@ -219,14 +222,18 @@ pub(crate) fn handler_panicked(container: &str, panic: &Panic) -> Status {
     execution_error(container, &panic.to_string(), &panic.backtrace())
 }
 
+/// A handler's task ended without an outcome, which only a runtime that shuts down does.
+pub(crate) fn handler_lost(container: &str, error: &tokio::task::JoinError) -> Status {
+    execution_error(container, &error.to_string(), "")
+}
+
 fn execution_error(container: &str, text: &str, detail: &str) -> Status {
     let message = cap(&format!("UDF_EXECUTION_ERROR({container}): {}", printable(text)), MESSAGE_CAP);
-    let debug_info =
-        pb::google::rpc::DebugInfo { stack_entries: Vec::new(), detail: cap(detail, DETAIL_CAP) };
+    let debug_info = pb::google::rpc::DebugInfo { stack_entries: Vec::new(), detail: cap(detail, DETAIL_CAP) };
     let details = pb::google::rpc::Status {
         code: Code::Internal as i32,
         message: message.clone(),
-        details: vec![prost_types::Any { type_url: DEBUG_INFO.to_owned(), value: debug_info.encode_to_vec().into() }],
+        details: vec![prost_types::Any { type_url: DEBUG_INFO.to_owned(), value: debug_info.encode_to_vec() }],
     };
     Status::with_details(Code::Internal, message, Bytes::from(details.encode_to_vec()))
 }

@@ -1,20 +1,58 @@
 //! Write Numaflow maps and sources in Rust.
+//!
+//! [Numaflow](https://numaflow.numaproj.io) runs pipelines on Kubernetes. User code runs in a container beside the
+//! platform's own, which dials a Unix socket and speaks gRPC. This crate is the other end of that socket: it takes a
+//! closure or a type and does the rest, from the handshake to the drain.
+//!
+//! ```no_run
+//! use numaflow_sdk::{MapRequest, Message, map};
+//!
+//! fn main() -> std::process::ExitCode {
+//!     numaflow_sdk::run(map::service(map::from_fn(async |request: MapRequest| {
+//!         Ok(Message::new(request.value().to_ascii_uppercase()))
+//!     })))
+//! }
+//! ```
+//!
+//! | To | see |
+//! | --- | --- |
+//! | turn messages into messages | [`map`], [`map::Mapper`], [`map::from_fn`] |
+//! | work with JSON values instead of bytes | [`map::typed`] (feature `serde`, on by default) |
+//! | produce messages | [`source`], [`source::Sourcer`] |
+//! | run as a program | [`run`], [`run_with`] |
+//! | serve with your own runtime and signals | [`Server`] |
+//! | test a handler through the whole protocol | the module `testing` (feature `testing`) |
+//!
+//! No type of the gRPC stack is part of this crate's API; of other crates there are `bytes::Bytes`, and serde's traits for
+//! typed maps.
+
 #![forbid(unsafe_code)]
 
 mod error;
+mod kind;
+mod limit;
 pub mod map;
 mod message;
 mod metadata;
+mod panic;
 mod request;
+mod run;
+mod server;
+mod service;
+mod settings;
 pub mod source;
 mod time;
 
+pub use error::{HandlerError, ServeError};
+pub use kind::Kind;
+pub use message::{IntoMessages, Message, Messages, NackOptions};
+pub use metadata::{SystemMetadata, UserMetadata};
+pub use request::MapRequest;
+pub use run::{from_platform, run, run_server_with, run_with};
+pub use server::{Bound, Description, Drained, Draining, Server};
+pub use service::Service;
+pub use settings::{Environment, ProcessEnvironment, Settings, parse_duration, parse_size};
+
 /// Generated from `proto/` by `codegen/`.
-#[expect(
-    missing_docs,
-    unreachable_pub,
-    clippy::doc_markdown,
-    clippy::allow_attributes_without_reason,
-    reason = "generated code"
-)]
+#[allow(missing_docs, unreachable_pub, dead_code, clippy::all, clippy::pedantic, reason = "generated code")]
 mod pb;

@@ -100,11 +100,7 @@ fn from_wire(groups: HashMap<String, pb::metadata::KeyValueGroup>) -> Groups {
 }
 
 pub(crate) fn to_wire(groups: UserMetadata) -> HashMap<String, pb::metadata::KeyValueGroup> {
-    groups
-        .groups
-        .into_iter()
-        .map(|(name, key_value)| (name, pb::metadata::KeyValueGroup { key_value }))
-        .collect()
+    groups.groups.into_iter().map(|(name, key_value)| (name, pb::metadata::KeyValueGroup { key_value })).collect()
 }
 
 /// Everything `metadata.Metadata` holds, taken apart.

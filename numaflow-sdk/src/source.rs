@@ -41,12 +41,15 @@ use bytes::Bytes;
 
 use crate::{HandlerError, NackOptions, pb};
 
+mod ack;
 mod batch;
 mod message;
+mod read;
 mod service;
+mod wire;
 
 pub use batch::{Batch, BatchFull};
-pub use message::{EncodedMessage, Message, MessageRef};
+pub use message::{EncodedMessage, Message, MessageRef, MetadataGroup};
 pub use service::{SourceService, service};
 
 /// A source of messages.
@@ -91,6 +94,10 @@ pub trait Sourcer: Send + Sync + 'static {
     ///
     /// An error makes the platform try again, every 100 ms for two minutes.
     fn nack(&self, offsets: Vec<NackOffset>) -> impl Future<Output = Result<(), HandlerError>> + Send;
+
+    /// Called when a peer has opened a new read stream, before its first read. What an earlier stream was sent and has not
+    /// acked or nacked must be read again, because the new peer may never have seen it; acks for it are still valid.
+    fn reader_connected(&self) {}
 
     /// How many messages wait to be read; `None` (the default) when that is not known. The platform scales by this: zero
     /// lets it scale to nothing, so a source without an end says `None`.
@@ -164,6 +171,7 @@ impl Offset {
         Self { bytes: wire.offset, partition_id: wire.partition_id }
     }
 
+    #[cfg(feature = "testing")]
     pub(crate) fn into_wire(self) -> pb::source::v1::Offset {
         pb::source::v1::Offset { offset: self.bytes, partition_id: self.partition_id }
     }

@@ -103,15 +103,15 @@ impl Message {
     /// The message in its wire form.
     pub(crate) fn into_encoded(self) -> EncodedMessage {
         let Self { value, offset, event_time, keys, headers, user_metadata } = self;
-        let metadata: Vec<(&str, Vec<(&str, &[u8])>)> = user_metadata
-            .groups()
-            .map(|group| (group, user_metadata.entries(group).map(|(key, value)| (key, &value[..])).collect()))
+        let groups: Vec<&str> = user_metadata.groups().collect();
+        let entries: Vec<Vec<(&str, &[u8])>> = groups
+            .iter()
+            .map(|group| user_metadata.entries(group).map(|(key, value)| (key, &value[..])).collect())
             .collect();
-        let metadata: Vec<(&str, &[(&str, &[u8])])> =
-            metadata.iter().map(|(group, entries)| (*group, &entries[..])).collect();
+        let metadata: Vec<MetadataGroup<'_>> =
+            groups.into_iter().zip(&entries).map(|(group, entries)| (group, &entries[..])).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let headers: Vec<(&str, &str)> =
-            headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut buffer = BytesMut::new();
         let message = MessageRef {
             value: &value,
@@ -138,6 +138,9 @@ impl Message {
     }
 }
 
+/// A group of user metadata, borrowed: its name, its keys and their values.
+pub type MetadataGroup<'a> = (&'a str, &'a [(&'a str, &'a [u8])]);
+
 /// A message whose parts are borrowed: what a source that sits on a client library's buffers encodes from, once, without
 /// making owned copies first.
 #[derive(Debug, Clone, Copy)]
@@ -148,7 +151,7 @@ pub struct MessageRef<'a> {
     event_time: SystemTime,
     keys: &'a [&'a str],
     headers: &'a [(&'a str, &'a str)],
-    user_metadata: &'a [(&'a str, &'a [(&'a str, &'a [u8])])],
+    user_metadata: &'a [MetadataGroup<'a>],
 }
 
 impl<'a> MessageRef<'a> {
@@ -182,7 +185,7 @@ impl<'a> MessageRef<'a> {
 
     /// Sets the user metadata: groups of keys and values.
     #[must_use]
-    pub fn with_user_metadata(mut self, metadata: &'a [(&'a str, &'a [(&'a str, &'a [u8])])]) -> Self {
+    pub fn with_user_metadata(mut self, metadata: &'a [MetadataGroup<'a>]) -> Self {
         self.user_metadata = metadata;
         self
     }

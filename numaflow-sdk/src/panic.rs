@@ -1,0 +1,111 @@
+//! Panics of handlers, caught one call at a time.
+//!
+//! Catching needs no global state. Where a panic happened is known to the panic hook only, so a hook is chained in once,
+//! which leaves location and backtrace for the thread that catches and then calls the hook that was there before.
+
+use std::any::Any;
+use std::backtrace::Backtrace;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::pin::Pin;
+use std::sync::Once;
+use std::task::{Context, Poll};
+
+thread_local! {
+    /// Whether this thread is inside a handler, so that panics elsewhere cost nothing.
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
+    static CAPTURED: RefCell<Option<Capture>> = const { RefCell::new(None) };
+}
+
+struct Capture {
+    location: String,
+    backtrace: Backtrace,
+}
+
+/// A panic that was caught.
+pub(crate) struct Panic {
+    message: String,
+    capture: Option<Capture>,
+}
+
+impl Panic {
+    fn new(payload: &(dyn Any + Send), capture: Option<Capture>) -> Self {
+        let message = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a panic without a text".to_owned());
+        Self { message, capture }
+    }
+
+    /// The backtrace as text. Resolving its symbols takes long (tenths of a second in a large program): call it where
+    /// nothing waits.
+    pub(crate) fn backtrace(&self) -> String {
+        self.capture.as_ref().map(|capture| capture.backtrace.to_string()).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.capture {
+            Some(capture) => write!(f, " at {}", capture.location),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Panic").field("message", &self.message).finish_non_exhaustive()
+    }
+}
+
+/// Chains the hook in; further calls do nothing.
+pub(crate) fn install_hook() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let earlier = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            capture(info);
+            earlier(info);
+        }));
+    });
+}
+
+fn capture(info: &PanicHookInfo<'_>) {
+    if !CATCHING.get() {
+        return;
+    }
+    let location = info.location().map(ToString::to_string).unwrap_or_default();
+    // Walks the stack but resolves no symbols, which is what takes long.
+    let backtrace = Backtrace::force_capture();
+    CAPTURED.set(Some(Capture { location, backtrace }));
+}
+
+/// A future whose panics become errors.
+pub(crate) struct CatchPanic<F> {
+    future: Pin<Box<F>>,
+}
+
+/// Makes the panics of `future` errors.
+pub(crate) fn catch<F: Future>(future: F) -> CatchPanic<F> {
+    CatchPanic { future: Box::pin(future) }
+}
+
+impl<F: Future> Future for CatchPanic<F> {
+    type Output = Result<F::Output, Panic>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let before = CATCHING.replace(true);
+        let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx)));
+        CATCHING.set(before);
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(payload) => Poll::Ready(Err(Panic::new(&*payload, CAPTURED.take()))),
+        }
+    }
+}

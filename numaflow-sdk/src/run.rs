@@ -1,0 +1,226 @@
+//! What a program's `main` calls: the one place that reads the environment and handles signals.
+
+use std::error::Error;
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tokio_util::sync::CancellationToken;
+
+use crate::server::{Description, Drained, Files, Server};
+use crate::service::Service;
+use crate::settings::{Environment, ProcessEnvironment, Settings};
+use crate::{HandlerError, ServeError};
+
+/// What is added to the drain's time before the process ends without the runtime's help.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// Serves until the process is told to stop by SIGTERM or SIGINT, drains, and returns the exit code. Works as PID 1.
+///
+/// Paths, limits and the drain's time come from the `UDF_` variables of [`Settings`], container name and replica from
+/// those that the platform sets (`NUMAFLOW_UD_CONTAINER_TYPE`, `NUMAFLOW_REPLICA`). A second signal ends the process at
+/// once, and the drain's deadline does so even when handlers block every thread of the runtime.
+///
+/// The exit code is 0 after a drain, 64 when a setting is wrong, 1 otherwise; the reason is on standard error.
+///
+/// ```no_run
+/// use numaflow_sdk::{MapRequest, Message, map};
+///
+/// fn main() -> std::process::ExitCode {
+///     numaflow_sdk::run(map::service(map::from_fn(async |request: MapRequest| {
+///         Ok(Message::new(request.value().to_ascii_uppercase()))
+///     })))
+/// }
+/// ```
+pub fn run<S: Service>(service: S) -> ExitCode {
+    run_with(async || Ok(service))
+}
+
+/// Like [`run`], for a service that takes something asynchronous to make, such as a connection to a database. `set_up`
+/// runs inside the runtime that will serve.
+///
+/// ```no_run
+/// use numaflow_sdk::{MapRequest, Message, map};
+///
+/// fn main() -> std::process::ExitCode {
+///     numaflow_sdk::run_with(async || {
+///         let prefix = tokio::fs::read("/etc/prefix").await?;
+///         Ok(map::service(map::from_fn(move |request: MapRequest| {
+///             let value = [&prefix, &request.value()[..]].concat();
+///             async move { Ok(Message::new(value)) }
+///         })))
+///     })
+/// }
+/// ```
+pub fn run_with<F, Fut, S>(set_up: F) -> ExitCode
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<S, HandlerError>> + Send,
+    S: Service,
+{
+    let environment = ProcessEnvironment;
+    let result = Settings::from_environment(&environment).and_then(|settings| {
+        run_server_with(async move || {
+            let service = set_up().await.map_err(|error| ServeError::SetUp { source: error.into_error() })?;
+            from_platform(Server::new(service), &environment).map(|server| server.settings(settings))
+        })
+    });
+    match result {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            if error.is_configuration() { ExitCode::from(64) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// Sets what the platform tells its containers through the environment.
+///
+/// # Errors
+///
+/// [`ServeError::Environment`] where a variable is not UTF-8. A replica that is no number counts as 0, as in every SDK.
+pub fn from_platform<S: Service>(
+    mut server: Server<S>,
+    environment: &impl Environment,
+) -> Result<Server<S>, ServeError> {
+    let get = |name: &str| {
+        environment.get(name).map_err(|problem| ServeError::Environment { problems: vec![format!("{name} {problem}")] })
+    };
+    if let Some(container_type) = get("NUMAFLOW_UD_CONTAINER_TYPE")? {
+        server = server.container_type(container_type);
+    }
+    let replica = get("NUMAFLOW_REPLICA")?.and_then(|text| text.parse().ok()).unwrap_or(0);
+    Ok(server.replica(replica))
+}
+
+/// Serves what `set_up` makes until SIGTERM or SIGINT, as [`run`] does, but reads no environment and returns how it went.
+/// For programs that have a configuration of their own.
+///
+/// # Errors
+///
+/// What `set_up` returns, what [`Server::bind`] returns, and a runtime that cannot be started.
+pub fn run_server_with<F, Fut, S>(set_up: F) -> Result<Drained, ServeError>
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<Server<S>, ServeError>> + Send + 'static,
+    S: Service,
+{
+    let runtime_error = |source| ServeError::Runtime { source };
+    // Signals and the drain's deadline are kept by plain threads: handlers that block every worker of the runtime also
+    // stop all its timers and its signal handling.
+    let (events, queue) = sync_channel(8);
+    forward_signals(events.clone()).map_err(runtime_error)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(runtime_error)?;
+    let shutdown = CancellationToken::new();
+    let set_up = set_up();
+    let serve = serve(set_up, shutdown.clone(), events.clone());
+    runtime.spawn(async move {
+        let result = serve.await;
+        drop(events.send(Event::Finished(result)));
+    });
+
+    let mut serving: Option<Serving> = None;
+    let mut deadline: Option<Instant> = None;
+    let result = loop {
+        let event = match deadline {
+            None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(deadline) => queue.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+        };
+        match (event, &serving) {
+            (Ok(Event::Finished(result)), _) => break result,
+            (Ok(Event::Bound(bound)), _) => {
+                announce(&bound.description.to_string());
+                serving = Some(bound);
+            }
+            (Ok(Event::Signal), Some(Serving { description, .. })) if deadline.is_none() => {
+                tracing::info!(timeout = ?description.drain_timeout, "draining");
+                deadline = Some(Instant::now() + description.drain_timeout + MARGIN);
+                shutdown.cancel();
+            }
+            (Ok(Event::Signal), Some(Serving { files, .. })) => break Ok(cut_off(files, "a second signal came")),
+            (Err(_), Some(Serving { files, .. })) => {
+                break Ok(cut_off(files, "handlers block every thread of the runtime"));
+            }
+            // Not listening yet: there is nothing to drain.
+            (Ok(Event::Signal) | Err(_), None) => break Ok(Drained { abandoned_streams: 0 }),
+        }
+    };
+    // Does not wait for tasks: those that can be were waited for.
+    runtime.shutdown_background();
+    result
+}
+
+enum Event {
+    Bound(Serving),
+    Signal,
+    Finished(Result<Drained, ServeError>),
+}
+
+/// What the main thread has to know of a server that listens.
+struct Serving {
+    description: Description,
+    files: Arc<Files>,
+}
+
+async fn serve<S: Service>(
+    set_up: impl Future<Output = Result<Server<S>, ServeError>>,
+    shutdown: CancellationToken,
+    events: SyncSender<Event>,
+) -> Result<Drained, ServeError> {
+    let bound = set_up.await?.bind()?;
+    let serving = Serving { description: bound.describe(), files: bound.files() };
+    // The queue has room: a signal or two is all that can be in it.
+    drop(events.try_send(Event::Bound(serving)));
+    bound.serve_until(shutdown.cancelled_owned()).await
+}
+
+fn forward_signals(events: SyncSender<Event>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let forward = move || {
+        for _ in signals.forever() {
+            if events.send(Event::Signal).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(forward)?;
+    Ok(())
+}
+
+fn cut_off(files: &Arc<Files>, reason: &str) -> Drained {
+    tracing::warn!("the drain is cut short: {reason}");
+    files.remove();
+    Drained { abandoned_streams: 0 }
+}
+
+#[expect(clippy::print_stderr, reason = "a program without a subscriber for its logs still says where it listens")]
+fn announce(description: &str) {
+    if tracing::dispatcher::has_been_set() {
+        for line in description.lines() {
+            tracing::info!("{line}");
+        }
+    } else {
+        eprintln!("{description}");
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the program ends with this error")]
+fn report(error: &ServeError) {
+    eprintln!("error: {}", chain(error));
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

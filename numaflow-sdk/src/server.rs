@@ -1,0 +1,402 @@
+//! A server: its options, the bind, and the loop that accepts connections until it drains.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::kind::Kind;
+use crate::limit::{Limits, default_max_bytes};
+use crate::panic;
+use crate::service::{Context, Service};
+use crate::{ServeError, Settings};
+
+mod connection;
+pub(crate) mod drain;
+pub(crate) mod info;
+pub(crate) mod socket;
+
+pub use drain::Draining;
+pub(crate) use socket::Files;
+
+use drain::Drain;
+
+/// Where the platform looks for sockets and info files.
+const RUNTIME_DIRECTORY: &str = "/var/run/numaflow";
+/// Bounds memory, not throughput: the platform keeps 500 messages in flight unless told otherwise.
+const DEFAULT_MAX_IN_FLIGHT: usize = 4096;
+/// The message size that the platform's client is limited to, both ways.
+const DEFAULT_MAX_MESSAGE_SIZE: usize = 64 << 20;
+/// The platform's container may run under another uid, and the volume is the pod's own.
+const DEFAULT_SOCKET_MODE: u32 = 0o666;
+/// Below the 30 s that Kubernetes gives a pod.
+const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+/// The part of the drain in which streams are made to end, at most.
+const CLOSING_TIME: Duration = Duration::from_secs(5);
+
+/// A server that is set up and not yet listening.
+///
+/// ```no_run
+/// use numaflow_sdk::{MapRequest, Message, Server, map};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let upper = map::from_fn(async |r: MapRequest| Ok(Message::new(r.value().to_ascii_uppercase())));
+/// let bound = Server::new(map::service(upper))
+///     .socket_path("/tmp/map.sock")
+///     .server_info_path("/tmp/mapper-server-info")
+///     .bind()?; // listening, and the info file is there
+/// bound.serve_until(async { drop(tokio::signal::ctrl_c().await) }).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Server<S> {
+    service: S,
+    drain: Drain,
+    options: Options,
+}
+
+#[derive(Debug, Clone)]
+struct Options {
+    socket_path: PathBuf,
+    server_info_path: PathBuf,
+    socket_mode: u32,
+    max_in_flight: usize,
+    max_in_flight_bytes: usize,
+    max_message_size: usize,
+    drain_timeout: Duration,
+    container_type: String,
+    replica: u16,
+}
+
+impl<S: Service> Server<S> {
+    /// Creates a server with the defaults that the platform expects of this kind of service.
+    #[must_use]
+    pub fn new(service: S) -> Self {
+        let runtime = Path::new(RUNTIME_DIRECTORY);
+        Self {
+            service,
+            drain: Drain::new(),
+            options: Options {
+                socket_path: runtime.join(S::KIND.socket_name()),
+                server_info_path: runtime.join(S::KIND.server_info_name()),
+                socket_mode: DEFAULT_SOCKET_MODE,
+                max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+                max_in_flight_bytes: default_max_bytes(),
+                max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
+                drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+                container_type: S::KIND.container_type().to_owned(),
+                replica: 0,
+            },
+        }
+    }
+
+    /// Where to listen. By default the name that the platform dials, in `/var/run/numaflow`.
+    ///
+    /// Folders that are missing are made. A socket that a dead process left is replaced; one that is listened on, or
+    /// anything that is not a socket, makes `bind` fail.
+    #[must_use]
+    pub fn socket_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.options.socket_path = path.into();
+        self
+    }
+
+    /// Where to write the server-info file. By default the name that the platform reads, in `/var/run/numaflow`.
+    #[must_use]
+    pub fn server_info_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.options.server_info_path = path.into();
+        self
+    }
+
+    /// The permissions of the socket. 0666 by default: the platform's container may run under another uid, and the
+    /// volume is the pod's own.
+    #[must_use]
+    pub fn socket_mode(mut self, mode: u32) -> Self {
+        self.options.socket_mode = mode;
+        self
+    }
+
+    /// The most messages in flight, over all streams. 4,096 by default: eight times what the platform keeps in flight,
+    /// unless its read batch size or concurrency was raised. At the limit the server reads no further, and HTTP/2 holds
+    /// the peer back; nothing is refused.
+    #[must_use]
+    pub fn max_in_flight(mut self, messages: usize) -> Self {
+        self.options.max_in_flight = messages;
+        self
+    }
+
+    /// The most bytes of messages in flight, over all streams; a single message above it is in flight alone. By default a
+    /// quarter of the container's memory limit, at least 64 MiB and at most 256 MiB, which is also what it is without a
+    /// memory limit.
+    #[must_use]
+    pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
+        self.options.max_in_flight_bytes = bytes;
+        self
+    }
+
+    /// The largest message taken or sent. 64 MiB by default, which is the platform's own limit.
+    #[must_use]
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.options.max_message_size = bytes;
+        self
+    }
+
+    /// How long a drain may take. 25 s by default, below the 30 s that Kubernetes gives a pod.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.options.drain_timeout = timeout;
+        self
+    }
+
+    /// The name of the container, as the platform knows it (`NUMAFLOW_UD_CONTAINER_TYPE`): it files errors under it. By
+    /// default that of this kind of service.
+    #[must_use]
+    pub fn container_type(mut self, name: impl Into<String>) -> Self {
+        self.options.container_type = name.into();
+        self
+    }
+
+    /// The index of this replica (`NUMAFLOW_REPLICA`), which is the partition of a source that has none. 0 by default.
+    #[must_use]
+    pub fn replica(mut self, replica: u16) -> Self {
+        self.options.replica = replica;
+        self
+    }
+
+    /// Takes over what was set from outside the program; what was not stays as it is.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        let Settings { socket_path, server_info_path, socket_mode, max_in_flight, max_in_flight_bytes, drain_timeout } =
+            settings;
+        let options = &mut self.options;
+        options.socket_path = socket_path.unwrap_or_else(|| std::mem::take(&mut options.socket_path));
+        options.server_info_path = server_info_path.unwrap_or_else(|| std::mem::take(&mut options.server_info_path));
+        options.socket_mode = socket_mode.unwrap_or(options.socket_mode);
+        options.max_in_flight = max_in_flight.unwrap_or(options.max_in_flight);
+        options.max_in_flight_bytes = max_in_flight_bytes.unwrap_or(options.max_in_flight_bytes);
+        options.drain_timeout = drain_timeout.unwrap_or(options.drain_timeout);
+        self
+    }
+
+    /// Tells when the server was asked to stop, for whoever has something to do then.
+    #[must_use]
+    pub fn draining(&self) -> Draining {
+        self.drain.draining()
+    }
+
+    /// Listens on the socket and then writes the server-info file, so that whoever sees the file can connect.
+    ///
+    /// # Errors
+    ///
+    /// A zero limit, a socket path that is too long or taken, a folder that cannot be made, a file that cannot be
+    /// written. Nothing that was made stays.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn bind(self) -> Result<Bound<S>, ServeError> {
+        let Options { socket_path, server_info_path, socket_mode, .. } = &self.options;
+        self.options.check()?;
+        let (listener, files) = socket::bind(socket_path, server_info_path, *socket_mode, S::KIND)?;
+        let bind_error = |source| ServeError::Bind { path: socket_path.clone(), source };
+        let listener = UnixListener::from_std(listener).map_err(bind_error)?;
+        Ok(Bound { listener, files: Arc::new(files), serving: self.into_serving() })
+    }
+
+    fn into_serving(self) -> Serving<S> {
+        panic::install_hook();
+        let Self { service, drain, options } = self;
+        let context = Context {
+            container_type: options.container_type.clone(),
+            replica: options.replica,
+            max_message_size: options.max_message_size,
+            limits: Limits::new(options.max_in_flight, options.max_in_flight_bytes),
+            drain: drain.clone(),
+        };
+        Serving { service: Arc::new(service), context: Arc::new(context), drain, options }
+    }
+
+    /// Serves one connection that is there already, without socket and info file, until the peer closes it.
+    ///
+    /// # Errors
+    ///
+    /// A zero limit.
+    #[cfg(feature = "testing")]
+    pub async fn serve_connection<I>(self, io: I) -> Result<(), ServeError>
+    where
+        I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        self.options.check()?;
+        let serving = self.into_serving();
+        connection::serve(io, serving.service, serving.context).await;
+        Ok(())
+    }
+}
+
+impl Options {
+    fn check(&self) -> Result<(), ServeError> {
+        let limits = [
+            ("max_in_flight", self.max_in_flight),
+            ("max_in_flight_bytes", self.max_in_flight_bytes),
+            ("max_message_size", self.max_message_size),
+        ];
+        match limits.into_iter().find(|(_, limit)| *limit == 0) {
+            Some((name, _)) => Err(ServeError::Option { name, problem: "must be above zero".to_owned() }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Serving<S> {
+    service: Arc<S>,
+    context: Arc<Context>,
+    drain: Drain,
+    options: Options,
+}
+
+/// A server that listens. Dropped without being served, it removes its files.
+#[derive(Debug)]
+pub struct Bound<S> {
+    listener: UnixListener,
+    files: Arc<Files>,
+    serving: Serving<S>,
+}
+
+/// How a server came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drained {
+    /// The streams that were cut off because the drain's time was over; zero after a clean drain.
+    pub abandoned_streams: usize,
+}
+
+impl<S: Service> Bound<S> {
+    /// Serves until `shutdown` is ready, then drains.
+    ///
+    /// A drain goes on serving what its peers have open and send, until they have closed their streams. Five seconds
+    /// before its time is over (a fifth of it, if it is shorter than 25 s) it stops reading, answers what is in flight and
+    /// ends the streams with UNAVAILABLE, and at its deadline it aborts what is left. The files are removed in any case.
+    ///
+    /// The deadline is kept by a timer of the runtime, which a handler that blocks every worker thread also blocks;
+    /// [`run`](crate::run) keeps it in that case too.
+    ///
+    /// # Errors
+    ///
+    /// None today: failures of single connections and streams are theirs alone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops accepting and removes the files, but leaves connections to themselves.
+    pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Result<Drained, ServeError> {
+        let Self { listener, files, serving } = self;
+        let drain = serving.drain.clone();
+        tokio::pin!(shutdown);
+        tokio::select! {
+            () = accept(&listener, &serving) => {}
+            () = &mut shutdown => {}
+        }
+        drain.start();
+        let deadline = Instant::now() + serving.options.drain_timeout;
+        let closing_time = CLOSING_TIME.min(serving.options.drain_timeout / 5);
+        // A peer that lost its connection may still come back for what it has in flight.
+        tokio::select! {
+            () = accept(&listener, &serving) => {}
+            () = drain.streams_closed() => {}
+            () = sleep_until(deadline - closing_time) => {}
+        }
+        drop(listener);
+        drain.close();
+        let mut abandoned_streams = 0;
+        if timeout_at(deadline, drain.tasks_finished()).await.is_err() {
+            abandoned_streams = drain.open_streams();
+            tracing::warn!(abandoned_streams, "the drain's time is over; what is still open is cut off");
+            drain.tasks().abort_all();
+        }
+        files.remove();
+        Ok(Drained { abandoned_streams })
+    }
+
+    /// What this server is, for a line at the start.
+    #[must_use]
+    pub fn describe(&self) -> Description {
+        let Options { socket_path, server_info_path, max_in_flight, max_in_flight_bytes, drain_timeout, .. } =
+            self.serving.options.clone();
+        Description { kind: S::KIND, socket_path, server_info_path, max_in_flight, max_in_flight_bytes, drain_timeout }
+    }
+
+    /// The files, for whoever may have to remove them when the runtime cannot.
+    pub(crate) fn files(&self) -> Arc<Files> {
+        self.files.clone()
+    }
+}
+
+/// What a server is and what it was set to.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Description {
+    /// What the server does for the platform.
+    pub kind: Kind,
+    /// Where it listens.
+    pub socket_path: PathBuf,
+    /// Where its info file is.
+    pub server_info_path: PathBuf,
+    /// The most messages in flight.
+    pub max_in_flight: usize,
+    /// The most bytes of messages in flight.
+    pub max_in_flight_bytes: usize,
+    /// How long a drain may take.
+    pub drain_timeout: Duration,
+}
+
+impl Description {
+    /// The version that the server-info file claims, which is not this crate's own: the platform compares it with the
+    /// versions of the official Rust SDK.
+    #[must_use]
+    pub const fn claimed_sdk_version(&self) -> &'static str {
+        info::SDK_VERSION
+    }
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::UnaryMap => "map (unary-map)",
+            Kind::Source => "source",
+        };
+        writeln!(f, "{kind} on {}", self.socket_path.display())?;
+        writeln!(
+            f,
+            "  server info  {} (numaflow-sdk {}, known to the platform as rust {})",
+            self.server_info_path.display(),
+            env!("CARGO_PKG_VERSION"),
+            self.claimed_sdk_version()
+        )?;
+        writeln!(f, "  in flight    at most {} messages, {} MiB", self.max_in_flight, self.max_in_flight_bytes >> 20)?;
+        write!(f, "  drain        at most {:?}", self.drain_timeout)
+    }
+}
+
+/// Accepts connections; never returns.
+async fn accept<S: Service>(listener: &UnixListener, serving: &Serving<S>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let connection = connection::serve(stream, serving.service.clone(), serving.context.clone());
+                serving.drain.tasks().spawn(connection);
+            }
+            Err(error) => pause_after(&error).await,
+        }
+    }
+}
+
+/// An accept that fails does so for want of file descriptors or memory, and would fail again at once.
+async fn pause_after(error: &io::Error) {
+    tracing::warn!(%error, "a connection cannot be accepted");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}

@@ -1,0 +1,116 @@
+//! The listening socket and the info file: made in `bind`, removed by the guard that `bind` returns.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::info;
+use crate::ServeError;
+use crate::kind::Kind;
+
+/// `sun_path` has 108 bytes and ends with a zero.
+const PATH_LIMIT: usize = 107;
+
+/// Removes the socket and the info file, once: by [`Files::remove`] or when dropped. Files that another process has put
+/// in their place since are left alone.
+#[derive(Debug)]
+pub(crate) struct Files {
+    made: Mutex<Vec<(PathBuf, Identity)>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = std::fs::symlink_metadata(path)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+impl Files {
+    fn add(&self, path: &Path) -> io::Result<()> {
+        let identity = Identity::of(path)?;
+        if let Ok(mut made) = self.made.lock() {
+            made.push((path.to_owned(), identity));
+        }
+        Ok(())
+    }
+
+    /// Removes what was made, the info file first: it must never be there without a listening socket behind it.
+    pub(crate) fn remove(&self) {
+        let Ok(mut made) = self.made.lock() else { return };
+        while let Some((path, identity)) = made.pop() {
+            if Identity::of(&path).is_ok_and(|now| now == identity)
+                && let Err(error) = std::fs::remove_file(&path)
+            {
+                tracing::warn!(path = %path.display(), %error, "the file cannot be removed");
+            }
+        }
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Makes the socket, listening, and then the info file. On an error, nothing that was made stays.
+pub(crate) fn bind(
+    socket: &Path,
+    server_info: &Path,
+    mode: u32,
+    kind: Kind,
+) -> Result<(UnixListener, Files), ServeError> {
+    if socket.as_os_str().len() > PATH_LIMIT {
+        return Err(ServeError::SocketPathTooLong { path: socket.to_owned(), limit: PATH_LIMIT });
+    }
+    make_directory(socket)?;
+    make_directory(server_info)?;
+    refuse_what_is_not_stale(socket)?;
+    // A stale info file goes before its socket does, for the same reason that the new one comes after.
+    remove_stale(server_info).map_err(|source| ServeError::PublishInfo { path: server_info.to_owned(), source })?;
+    let bind_error = |source| ServeError::Bind { path: socket.to_owned(), source };
+    remove_stale(socket).map_err(bind_error)?;
+
+    let files = Files { made: Mutex::new(Vec::new()) };
+    let listener = UnixListener::bind(socket).map_err(bind_error)?;
+    files.add(socket).map_err(bind_error)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(mode)).map_err(bind_error)?;
+    listener.set_nonblocking(true).map_err(bind_error)?;
+
+    let info_error = |source| ServeError::PublishInfo { path: server_info.to_owned(), source };
+    info::publish(server_info, kind).map_err(info_error)?;
+    files.add(server_info).map_err(info_error)?;
+    Ok((listener, files))
+}
+
+fn make_directory(file: &Path) -> Result<(), ServeError> {
+    let Some(directory) = file.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
+    std::fs::create_dir_all(directory).map_err(|source| ServeError::Directory { path: directory.to_owned(), source })
+}
+
+/// A socket that nobody answers on was left by a process that is gone; anything else is somebody's.
+fn refuse_what_is_not_stale(socket: &Path) -> Result<(), ServeError> {
+    let Ok(metadata) = std::fs::symlink_metadata(socket) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Err(ServeError::NotASocket { path: socket.to_owned() });
+    }
+    if UnixStream::connect(socket).is_ok() {
+        return Err(ServeError::SocketInUse { path: socket.to_owned() });
+    }
+    Ok(())
+}
+
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,122 @@
+//! What a server can serve, and the gRPC plumbing that all services share.
+
+use std::future::{Future, Ready, ready};
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use prost::Message;
+use tonic::body::Body;
+use tonic::server::{Grpc, StreamingService, UnaryService};
+use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use crate::kind::Kind;
+use crate::limit::Limits;
+use crate::server::drain::Drain;
+
+/// What a [`Server`](crate::Server) can serve: made by [`map::service`](crate::map::service) or
+/// [`source::service`](crate::source::service), and by nothing outside this crate.
+pub trait Service: Serve {}
+
+/// The side of [`Service`] that nobody outside needs to see.
+pub trait Serve: Send + Sync + 'static {
+    /// What it is to the platform.
+    const KIND: Kind;
+
+    /// Answers one HTTP request, which is one gRPC call.
+    fn call(
+        &self,
+        context: &Arc<Context>,
+        request: http::Request<Incoming>,
+    ) -> impl Future<Output = http::Response<Body>> + Send;
+}
+
+/// What every stream of a server knows.
+#[derive(Debug)]
+pub struct Context {
+    /// The text in `UDF_EXECUTION_ERROR(..)`, by which the platform finds the container.
+    pub(crate) container_type: String,
+    /// The partition of a source that has none.
+    pub(crate) replica: u16,
+    pub(crate) max_message_size: usize,
+    pub(crate) limits: Limits,
+    pub(crate) drain: Drain,
+}
+
+/// A call whose request is a stream and whose response is the stream that `open` makes of it.
+pub(crate) struct Open<F> {
+    pub(crate) open: F,
+}
+
+impl<F, Req, Out, Item> StreamingService<Req> for Open<F>
+where
+    F: FnOnce(Streaming<Req>) -> Out + Clone,
+    Out: futures_core::Stream<Item = Result<Item, Status>>,
+{
+    type Response = Item;
+    type ResponseStream = Out;
+    type Future = Ready<Result<Response<Out>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<Req>>) -> Self::Future {
+        // The head of the response leaves at once; what comes before the handshake is the stream's to say.
+        ready(Ok(Response::new((self.open.clone())(request.into_inner()))))
+    }
+}
+
+/// A call with one request and one response.
+pub(crate) struct Unary<F> {
+    pub(crate) answer: F,
+}
+
+impl<F, Fut, Req, Res> UnaryService<Req> for Unary<F>
+where
+    F: FnOnce(Req) -> Fut + Clone,
+    Fut: Future<Output = Result<Res, Status>>,
+{
+    type Response = Res;
+    type Future = UnaryCall<Fut>;
+
+    fn call(&mut self, request: Request<Req>) -> Self::Future {
+        UnaryCall { answer: Box::pin((self.answer.clone())(request.into_inner())) }
+    }
+}
+
+/// The future of a [`Unary`] call: wraps its message the way tonic wants it.
+pub(crate) struct UnaryCall<Fut> {
+    answer: std::pin::Pin<Box<Fut>>,
+}
+
+impl<Fut, Res> Future for UnaryCall<Fut>
+where
+    Fut: Future<Output = Result<Res, Status>>,
+{
+    type Output = Result<Response<Res>, Status>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        self.answer.as_mut().poll(cx).map(|answer| answer.map(Response::new))
+    }
+}
+
+impl Context {
+    /// Tonic's codec-agnostic server with the limits of this one.
+    pub(crate) fn grpc<C: tonic::codec::Codec>(&self, codec: C) -> Grpc<C> {
+        Grpc::new(codec)
+            .max_decoding_message_size(self.max_message_size)
+            .max_encoding_message_size(self.max_message_size)
+    }
+
+    /// Answers a unary call over generated messages.
+    pub(crate) async fn unary<F, Fut, Req, Res>(
+        &self,
+        request: http::Request<Incoming>,
+        answer: F,
+    ) -> http::Response<Body>
+    where
+        F: FnOnce(Req) -> Fut + Clone + Send,
+        Fut: Future<Output = Result<Res, Status>> + Send,
+        Req: Message + Default + Send + 'static,
+        Res: Message + Send + 'static,
+    {
+        self.grpc(ProstCodec::<Res, Req>::default()).unary(Unary { answer }, request).await
+    }
+}

@@ -1,0 +1,226 @@
+//! What can be set on a server from outside the program: one list of names for flags, environment and files.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::ServeError;
+
+/// Where values of environment variables come from: the process, or a test.
+pub trait Environment {
+    /// The value of a variable; `None` when it is not set.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a value that is not UTF-8.
+    fn get(&self, name: &str) -> Result<Option<String>, String>;
+}
+
+/// The environment of this process.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct ProcessEnvironment;
+
+impl Environment for ProcessEnvironment {
+    fn get(&self, name: &str) -> Result<Option<String>, String> {
+        match std::env::var(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => Err("is not UTF-8".to_owned()),
+        }
+    }
+}
+
+/// The options of a server that are set from outside the program; what is `None` keeps its default.
+///
+/// Every option has one name: `--max-in-flight` as a flag, `UDF_MAX_IN_FLIGHT` in the environment, `max-in-flight` in a
+/// file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// `socket`: see [`Server::socket_path`](crate::Server::socket_path).
+    pub socket_path: Option<PathBuf>,
+    /// `server-info`: see [`Server::server_info_path`](crate::Server::server_info_path).
+    pub server_info_path: Option<PathBuf>,
+    /// `socket-mode`, octal: see [`Server::socket_mode`](crate::Server::socket_mode).
+    pub socket_mode: Option<u32>,
+    /// `max-in-flight`: see [`Server::max_in_flight`](crate::Server::max_in_flight).
+    pub max_in_flight: Option<usize>,
+    /// `max-in-flight-bytes`, with an optional suffix (`64MiB`): see
+    /// [`Server::max_in_flight_bytes`](crate::Server::max_in_flight_bytes).
+    pub max_in_flight_bytes: Option<usize>,
+    /// `drain-timeout`, with a unit (`25s`): see [`Server::drain_timeout`](crate::Server::drain_timeout).
+    pub drain_timeout: Option<Duration>,
+}
+
+impl Settings {
+    /// The names of all options, as flags and files spell them.
+    pub const NAMES: [&'static str; 6] =
+        ["socket", "server-info", "socket-mode", "max-in-flight", "max-in-flight-bytes", "drain-timeout"];
+
+    /// The environment variable of an option: `UDF_` and its name in capitals.
+    #[must_use]
+    pub fn variable(name: &str) -> String {
+        format!("UDF_{}", name.to_ascii_uppercase().replace('-', "_"))
+    }
+
+    /// Sets an option by its name from text.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the text, or that there is no such option.
+    pub fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
+        match name {
+            "socket" => self.socket_path = Some(parse_path(text)?),
+            "server-info" => self.server_info_path = Some(parse_path(text)?),
+            "socket-mode" => self.socket_mode = Some(parse_mode(text)?),
+            "max-in-flight" => self.max_in_flight = Some(parse_count(text)?),
+            "max-in-flight-bytes" => self.max_in_flight_bytes = Some(parse_size(text)?),
+            "drain-timeout" => self.drain_timeout = Some(parse_duration(text)?),
+            _ => return Err(format!("is not an option; there are {}", Self::NAMES.join(", "))),
+        }
+        Ok(())
+    }
+
+    /// Reads the `UDF_` variable of every option.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Environment`] that names every variable whose value cannot be used.
+    pub fn from_environment(environment: &impl Environment) -> Result<Self, ServeError> {
+        let mut settings = Self::default();
+        let mut problems = Vec::new();
+        for name in Self::NAMES {
+            let variable = Self::variable(name);
+            let result = match environment.get(&variable) {
+                Ok(Some(text)) => settings.set(name, &text),
+                Ok(None) => Ok(()),
+                Err(problem) => Err(problem),
+            };
+            if let Err(problem) = result {
+                problems.push(format!("{variable} {problem}"));
+            }
+        }
+        if problems.is_empty() { Ok(settings) } else { Err(ServeError::Environment { problems }) }
+    }
+
+    /// These settings, and those of `lower` where these have none.
+    #[must_use]
+    pub fn or(self, lower: Self) -> Self {
+        Self {
+            socket_path: self.socket_path.or(lower.socket_path),
+            server_info_path: self.server_info_path.or(lower.server_info_path),
+            socket_mode: self.socket_mode.or(lower.socket_mode),
+            max_in_flight: self.max_in_flight.or(lower.max_in_flight),
+            max_in_flight_bytes: self.max_in_flight_bytes.or(lower.max_in_flight_bytes),
+            drain_timeout: self.drain_timeout.or(lower.drain_timeout),
+        }
+    }
+}
+
+fn parse_path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("is empty; give a path".to_owned()) } else { Ok(text.into()) }
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err(format!("is {text:?}; give the permissions in octal, such as 0666")),
+    }
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(format!("is {text:?}; give a whole number above zero")),
+    }
+}
+
+/// Parses a number of bytes above zero: `1048576`, `1024KiB`, `1MiB`, `1GiB`.
+///
+/// # Errors
+///
+/// What is wrong with the text.
+pub fn parse_size(text: &str) -> Result<usize, String> {
+    let (number, unit) = split_unit(text);
+    let unit = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => 0_usize,
+    };
+    number
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|size| *size > 0)
+        .ok_or_else(|| format!("is {text:?}; give a number of bytes, such as 1048576, 512KiB or 64MiB"))
+}
+
+/// Parses a time above zero: `500ms`, `25s`, `2m`.
+///
+/// # Errors
+///
+/// What is wrong with the text.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_unit(text);
+    let unit = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        _ => 0_u64,
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|millis| *millis > 0)
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("is {text:?}; give a time with its unit, such as 500ms, 25s or 2m"))
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    text.split_at(digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    impl Environment for HashMap<&str, &str> {
+        fn get(&self, name: &str) -> Result<Option<String>, String> {
+            Ok(self.get(name).map(|value| (*value).to_owned()))
+        }
+    }
+
+    #[test]
+    fn every_name_can_be_set() {
+        let texts = ["/tmp/s", "/tmp/i", "0600", "64", "1MiB", "1500ms"];
+        let mut settings = Settings::default();
+        for (name, text) in Settings::NAMES.into_iter().zip(texts) {
+            settings.set(name, text).unwrap();
+        }
+        assert_eq!(settings.socket_mode, Some(0o600));
+        assert_eq!(settings.max_in_flight_bytes, Some(1 << 20));
+        assert_eq!(settings.drain_timeout, Some(Duration::from_millis(1500)));
+        assert_eq!(settings.clone().or(Settings::default()), settings);
+        assert_eq!(Settings::default().or(settings.clone()), settings);
+    }
+
+    #[test]
+    fn one_run_reports_every_mistake() {
+        let environment = HashMap::from([
+            ("UDF_MAX_IN_FLIGHT", "0"),
+            ("UDF_DRAIN_TIMEOUT", "25"),
+            ("UDF_SOCKET_MODE", "rw"),
+            ("UDF_MAX_IN_FLIGHT_BYTES", "9999999999GiB"),
+        ]);
+        let error = Settings::from_environment(&environment).unwrap_err().to_string();
+        for name in environment.keys() {
+            assert!(error.contains(name), "{name} is missing from: {error}");
+        }
+    }
+}
