@@ -14,6 +14,7 @@
 //! ```
 
 use std::future::Future;
+use std::sync::Arc;
 
 use crate::{HandlerError, IntoMessages, MapRequest, Messages};
 
@@ -52,6 +53,12 @@ pub trait Mapper: Send + Sync + 'static {
     /// The future is dropped at any `.await` when the peer goes away or a drain passes its deadline. The platform then
     /// sends the message again.
     fn map(&self, request: MapRequest) -> impl Future<Output = Result<Messages, HandlerError>> + Send;
+}
+
+impl<M: Mapper> Mapper for Arc<M> {
+    fn map(&self, request: MapRequest) -> impl Future<Output = Result<Messages, HandlerError>> + Send {
+        (**self).map(request)
+    }
 }
 
 /// A [`Mapper`] made from a function by [`from_fn`].

@@ -85,7 +85,7 @@ where
 /// [`ServeError::Environment`] where a variable is not UTF-8. A replica that is no number counts as 0, as in every SDK.
 pub fn from_platform<S: Service>(
     mut server: Server<S>,
-    environment: &impl Environment,
+    environment: &(impl Environment + ?Sized),
 ) -> Result<Server<S>, ServeError> {
     let get = |name: &str| {
         environment.get(name).map_err(|problem| ServeError::Environment { problems: vec![format!("{name} {problem}")] })

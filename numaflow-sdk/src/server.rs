@@ -54,12 +54,14 @@ const CLOSING_TIME: Duration = Duration::from_secs(5);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Server<S> {
     service: S,
     drain: Drain,
     options: Options,
+    on_shutdown: Vec<OnShutdown>,
 }
+
+type OnShutdown = Box<dyn FnOnce() + Send + Sync>;
 
 #[derive(Debug, Clone)]
 struct Options {
@@ -82,6 +84,7 @@ impl<S: Service> Server<S> {
         Self {
             service,
             drain: Drain::new(),
+            on_shutdown: Vec::new(),
             options: Options {
                 socket_path: runtime.join(S::KIND.socket_name()),
                 server_info_path: runtime.join(S::KIND.server_info_name()),
@@ -183,6 +186,13 @@ impl<S: Service> Server<S> {
         self
     }
 
+    /// Runs `action` when the server is asked to stop, before anything else of the drain. It must not block.
+    #[must_use]
+    pub fn on_shutdown(mut self, action: impl FnOnce() + Send + Sync + 'static) -> Self {
+        self.on_shutdown.push(Box::new(action));
+        self
+    }
+
     /// Tells when the server was asked to stop, for whoever has something to do then.
     #[must_use]
     pub fn draining(&self) -> Draining {
@@ -210,7 +220,7 @@ impl<S: Service> Server<S> {
 
     fn into_serving(self) -> Serving<S> {
         panic::install_hook();
-        let Self { service, drain, options } = self;
+        let Self { service, drain, options, on_shutdown } = self;
         let context = Context {
             container_type: options.container_type.clone(),
             replica: options.replica,
@@ -218,7 +228,7 @@ impl<S: Service> Server<S> {
             limits: Limits::new(options.max_in_flight, options.max_in_flight_bytes),
             drain: drain.clone(),
         };
-        Serving { service: Arc::new(service), context: Arc::new(context), drain, options }
+        Serving { service: Arc::new(service), context: Arc::new(context), drain, options, on_shutdown }
     }
 
     /// Serves one connection that is there already, without socket and info file, until the peer closes it.
@@ -252,16 +262,15 @@ impl Options {
     }
 }
 
-#[derive(Debug)]
 struct Serving<S> {
     service: Arc<S>,
     context: Arc<Context>,
     drain: Drain,
     options: Options,
+    on_shutdown: Vec<OnShutdown>,
 }
 
 /// A server that listens. Dropped without being served, it removes its files.
-#[derive(Debug)]
 pub struct Bound<S> {
     listener: UnixListener,
     files: Arc<Files>,
@@ -294,12 +303,16 @@ impl<S: Service> Bound<S> {
     ///
     /// Dropping the future stops accepting and removes the files, but leaves connections to themselves.
     pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Result<Drained, ServeError> {
-        let Self { listener, files, serving } = self;
+        let Self { listener, files, mut serving } = self;
+        let on_shutdown = std::mem::take(&mut serving.on_shutdown);
         let drain = serving.drain.clone();
         tokio::pin!(shutdown);
         tokio::select! {
             () = accept(&listener, &serving) => {}
             () = &mut shutdown => {}
+        }
+        for action in on_shutdown {
+            action();
         }
         drain.start();
         let deadline = Instant::now() + serving.options.drain_timeout;
@@ -333,6 +346,18 @@ impl<S: Service> Bound<S> {
     /// The files, for whoever may have to remove them when the runtime cannot.
     pub(crate) fn files(&self) -> Arc<Files> {
         self.files.clone()
+    }
+}
+
+impl<S> fmt::Debug for Server<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl<S> fmt::Debug for Bound<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bound").field("options", &self.serving.options).finish_non_exhaustive()
     }
 }
 

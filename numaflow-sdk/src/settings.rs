@@ -17,7 +17,6 @@ pub trait Environment {
 
 /// The environment of this process.
 #[derive(Debug, Clone, Copy, Default)]
-#[non_exhaustive]
 pub struct ProcessEnvironment;
 
 impl Environment for ProcessEnvironment {

@@ -35,6 +35,7 @@
 //! ```
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -117,6 +118,32 @@ pub trait Sourcer: Send + Sync + 'static {
     /// The platform ignores an error.
     fn partitions(&self) -> impl Future<Output = Result<Option<Partitions>, HandlerError>> + Send {
         async { Ok(None) }
+    }
+}
+
+impl<S: Sourcer> Sourcer for Arc<S> {
+    fn read(&self, request: ReadRequest, batch: &mut Batch) -> impl Future<Output = Result<(), HandlerError>> + Send {
+        (**self).read(request, batch)
+    }
+
+    fn ack(&self, offsets: Vec<Offset>) -> impl Future<Output = Result<(), HandlerError>> + Send {
+        (**self).ack(offsets)
+    }
+
+    fn nack(&self, offsets: Vec<NackOffset>) -> impl Future<Output = Result<(), HandlerError>> + Send {
+        (**self).nack(offsets)
+    }
+
+    fn reader_connected(&self) {
+        (**self).reader_connected();
+    }
+
+    fn pending(&self) -> impl Future<Output = Result<Option<u64>, HandlerError>> + Send {
+        (**self).pending()
+    }
+
+    fn partitions(&self) -> impl Future<Output = Result<Option<Partitions>, HandlerError>> + Send {
+        (**self).partitions()
     }
 }
 

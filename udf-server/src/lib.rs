@@ -1,1 +1,12 @@
-//! x
+//! The Numaflow sidecar: a Kafka source, maps without code, and a driver that plays the platform.
+//!
+//! `main.rs` parses and dispatches; everything else is here, within reach of tests. Only `main.rs` hands out the process
+//! environment; signals are handled by `numaflow_sdk::run_server_with`.
+
+pub mod cli;
+pub mod config;
+pub mod error;
+mod logging;
+mod map;
+pub mod runtime;
+mod serve;

@@ -1,1 +1,12 @@
-fn main() {}
+//! `udf-server`: see `udf-server --help`.
+
+use std::process::ExitCode;
+
+use numaflow_sdk::ProcessEnvironment;
+
+fn main() -> ExitCode {
+    match udf_server::cli::run(std::env::args_os(), &ProcessEnvironment) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

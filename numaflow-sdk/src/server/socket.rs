@@ -71,8 +71,20 @@ pub(crate) fn bind(
     if socket.as_os_str().len() > PATH_LIMIT {
         return Err(ServeError::SocketPathTooLong { path: socket.to_owned(), limit: PATH_LIMIT });
     }
-    make_directory(socket)?;
-    make_directory(server_info)?;
+    let mut directories = Vec::new();
+    let result = make_directory(socket, &mut directories)
+        .and_then(|()| make_directory(server_info, &mut directories))
+        .and_then(|()| make_files(socket, server_info, mode, kind));
+    if result.is_err() {
+        for directory in directories.iter().rev() {
+            // Best effort, and only while it is empty: the error that matters is the one above.
+            drop(std::fs::remove_dir(directory));
+        }
+    }
+    result
+}
+
+fn make_files(socket: &Path, server_info: &Path, mode: u32, kind: Kind) -> Result<(UnixListener, Files), ServeError> {
     refuse_what_is_not_stale(socket)?;
     // A stale info file goes before its socket does, for the same reason that the new one comes after.
     remove_stale(server_info).map_err(|source| ServeError::PublishInfo { path: server_info.to_owned(), source })?;
@@ -91,9 +103,14 @@ pub(crate) fn bind(
     Ok((listener, files))
 }
 
-fn make_directory(file: &Path) -> Result<(), ServeError> {
+/// Makes the folder that `file` is to be in, and notes those that were not there, the outermost first.
+fn make_directory(file: &Path, made: &mut Vec<PathBuf>) -> Result<(), ServeError> {
     let Some(directory) = file.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
-    std::fs::create_dir_all(directory).map_err(|source| ServeError::Directory { path: directory.to_owned(), source })
+    let missing: Vec<&Path> =
+        directory.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+    let result = std::fs::create_dir_all(directory);
+    made.extend(missing.into_iter().rev().map(Path::to_owned));
+    result.map_err(|source| ServeError::Directory { path: directory.to_owned(), source })
 }
 
 /// A socket that nobody answers on was left by a process that is gone; anything else is somebody's.

@@ -1,0 +1,26 @@
+//! `udf-server map`: maps that need no code.
+
+use clap::Subcommand;
+use numaflow_sdk::{Environment, MapRequest, map};
+
+use crate::error::Failure;
+use crate::serve::{ServerArgs, serve};
+
+/// The maps there are.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MapCommand {
+    /// Pass every message on as it is: value, keys and user metadata
+    Cat {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+pub(crate) fn run(command: &MapCommand, environment: &dyn Environment) -> Result<(), Failure> {
+    match command {
+        MapCommand::Cat { server } => {
+            let cat = map::from_fn(async |request: MapRequest| Ok(request.into_message()));
+            serve(map::service(cat), server, environment)
+        }
+    }
+}
