@@ -41,6 +41,8 @@ mod server;
 mod service;
 mod settings;
 pub mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 
 pub use error::{HandlerError, ServeError};
