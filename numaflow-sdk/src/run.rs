@@ -146,7 +146,7 @@ where
                 break Ok(cut_off(files, "handlers block every thread of the runtime"));
             }
             // Not listening yet: there is nothing to drain.
-            (Ok(Event::Signal) | Err(_), None) => break Ok(Drained { abandoned_streams: 0 }),
+            (Ok(Event::Signal) | Err(_), None) => break Ok(Drained::default()),
         }
     };
     // Does not wait for tasks: those that can be were waited for.
@@ -194,7 +194,7 @@ fn forward_signals(events: SyncSender<Event>) -> std::io::Result<()> {
 fn cut_off(files: &Arc<Files>, reason: &str) -> Drained {
     tracing::warn!("the drain is cut short: {reason}");
     files.remove();
-    Drained { abandoned_streams: 0 }
+    Drained::default()
 }
 
 #[expect(clippy::print_stderr, reason = "a program without a subscriber for its logs still says where it listens")]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::kind::Kind;
 use crate::limit::{Limits, default_max_bytes};
@@ -38,6 +38,8 @@ const DEFAULT_SOCKET_MODE: u32 = 0o666;
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 /// The part of the drain in which streams are made to end, at most.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
+/// What is added to the drain for breaking connections off.
+const BREAKING_TIME: Duration = Duration::from_millis(100);
 
 /// A server that is set up and not yet listening.
 ///
@@ -277,12 +279,14 @@ pub struct Bound<S> {
     serving: Serving<S>,
 }
 
-/// How a server came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a server came to its end: all zero after a clean drain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
-    /// The streams that were cut off because the drain's time was over; zero after a clean drain.
+    /// The streams that still had a handler at work when the drain's time was over.
     pub abandoned_streams: usize,
+    /// The connections that were cut off then, with these streams or with answers that their peer had not taken.
+    pub abandoned_connections: usize,
 }
 
 impl<S: Service> Bound<S> {
@@ -325,14 +329,21 @@ impl<S: Service> Bound<S> {
         }
         drop(listener);
         drain.close();
-        let mut abandoned_streams = 0;
-        if timeout_at(deadline, drain.tasks_finished()).await.is_err() {
-            abandoned_streams = drain.open_streams();
-            tracing::warn!(abandoned_streams, "the drain's time is over; what is still open is cut off");
-            drain.tasks().abort_all();
+        let mut drained = Drained::default();
+        if timeout_at(deadline, drain.connections_closed()).await.is_err() {
+            drained =
+                Drained { abandoned_streams: drain.open_streams(), abandoned_connections: drain.open_connections() };
+            tracing::warn!(
+                streams = drained.abandoned_streams,
+                connections = drained.abandoned_connections,
+                "the drain's time is over; what is still open is cut off"
+            );
+            drain.cut();
+            // Breaking off takes one poll each; those that a handler keeps from being polled are left behind.
+            drop(timeout(BREAKING_TIME, drain.connections_closed()).await);
         }
         files.remove();
-        Ok(Drained { abandoned_streams })
+        Ok(drained)
     }
 
     /// What this server is, for a line at the start.
@@ -413,7 +424,7 @@ async fn accept<S: Service>(listener: &UnixListener, serving: &Serving<S>) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let connection = connection::serve(stream, serving.service.clone(), serving.context.clone());
-                serving.drain.tasks().spawn(connection);
+                serving.drain.spawn_connection(connection);
             }
             Err(error) => pause_after(&error).await,
         }

@@ -215,7 +215,7 @@ mod tests {
             ("UDF_MAX_IN_FLIGHT", "0"),
             ("UDF_DRAIN_TIMEOUT", "25"),
             ("UDF_SOCKET_MODE", "rw"),
-            ("UDF_MAX_IN_FLIGHT_BYTES", "9999999999GiB"),
+            ("UDF_MAX_IN_FLIGHT_BYTES", "99999999999GiB"),
         ]);
         let error = Settings::from_environment(&environment).unwrap_err().to_string();
         for name in environment.keys() {

@@ -20,7 +20,6 @@
 //! They do one call at a time and as told. How the platform puts calls together (one mailbox, redrive, retries) is not
 //! here: `udf-server drive` is the tool for that.
 
-
 mod connection;
 mod error;
 mod info;

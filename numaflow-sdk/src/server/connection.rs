@@ -2,13 +2,16 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::pin;
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
 
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
 
 use crate::service::{Context, Service};
 
@@ -25,31 +28,88 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let closing = context.drain.closing();
-    let tasks = context.drain.tasks().clone();
+    let cut = context.drain.cutting();
+    let calls = context.drain.calls();
     let call = service_fn(move |request| {
         let service = service.clone();
         let context = context.clone();
         async move { Ok::<_, Infallible>(service.call(&context, request).await) }
     });
-    let connection = http2::Builder::new(tasks)
+    let connection = http2::Builder::new(calls)
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         // The platform opens as many streams as it has windows open.
         .max_concurrent_streams(None)
-        .serve_connection(TokioIo::new(io), call);
+        .serve_connection(TokioIo::new(Cuttable { io, cut: cut.clone() }), call);
     async move {
         let mut connection = pin!(connection);
         let result = tokio::select! {
             result = &mut connection => result,
             () = closing => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    result = &mut connection => result,
+                    // Polled once more, it finds its socket broken.
+                    () = cut.cancelled() => connection.await,
+                }
             }
         };
         if let Err(error) = result {
             // A peer that goes away without a goodbye is nobody's failure.
             tracing::debug!(%error, "a connection ended");
         }
+    }
+}
+
+/// A byte stream that can be made to fail, so that HTTP/2 ends its connection, and all calls on it, in good order.
+struct Cuttable<I> {
+    io: I,
+    cut: CancellationToken,
+}
+
+impl<I> Cuttable<I> {
+    fn check(&self) -> io::Result<()> {
+        if self.cut.is_cancelled() {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the drain's time is over"));
+        }
+        Ok(())
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Cuttable<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Cuttable<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
     }
 }

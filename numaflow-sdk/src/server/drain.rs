@@ -1,10 +1,8 @@
 //! The way down: what is told to stop, who is still at work, and who can be made to stop.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex};
 
 use hyper::rt::Executor;
-use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -39,8 +37,11 @@ pub(crate) struct Drain {
     started: CancellationToken,
     /// Streams stop reading, answer what is in flight and end; connections take no new ones.
     closing: CancellationToken,
+    /// Connections break off, and everything that hangs off them with them.
+    cut: CancellationToken,
     streams: TaskTracker,
-    tasks: Tasks,
+    connections: TaskTracker,
+    calls: Calls,
 }
 
 impl Drain {
@@ -48,8 +49,10 @@ impl Drain {
         Self {
             started: CancellationToken::new(),
             closing: CancellationToken::new(),
+            cut: CancellationToken::new(),
             streams: TaskTracker::new(),
-            tasks: Tasks::default(),
+            connections: TaskTracker::new(),
+            calls: Calls(TaskTracker::new()),
         }
     }
 
@@ -60,17 +63,27 @@ impl Drain {
 
     pub(crate) fn start(&self) {
         self.started.cancel();
-        self.streams.close();
-        self.tasks.tracker.close();
+        for tracker in [&self.streams, &self.connections, &self.calls.0] {
+            tracker.close();
+        }
     }
 
     pub(crate) fn close(&self) {
         self.closing.cancel();
     }
 
+    pub(crate) fn cut(&self) {
+        self.cut.cancel();
+    }
+
     /// Ready when streams are to end.
     pub(crate) fn closing(&self) -> WaitForCancellationFutureOwned {
         self.closing.clone().cancelled_owned()
+    }
+
+    /// Ready when connections are to break off.
+    pub(crate) fn cutting(&self) -> CancellationToken {
+        self.cut.clone()
     }
 
     /// Counts a stream as open until the token is dropped.
@@ -82,58 +95,42 @@ impl Drain {
         self.streams.len()
     }
 
+    pub(crate) fn open_connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    pub(crate) fn spawn_connection(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        drop(self.connections.spawn(connection));
+    }
+
     /// Waits until no stream is open. Only after [`Drain::start`].
     pub(crate) async fn streams_closed(&self) {
         self.streams.wait().await;
     }
 
-    /// Waits until every connection is over. Only after [`Drain::start`].
-    pub(crate) async fn tasks_finished(&self) {
-        self.tasks.tracker.wait().await;
+    /// Waits until every connection is over, and the tasks of its calls. Only after [`Drain::start`].
+    pub(crate) async fn connections_closed(&self) {
+        self.connections.wait().await;
+        self.calls.0.wait().await;
     }
 
-    pub(crate) fn tasks(&self) -> &Tasks {
-        &self.tasks
-    }
-}
-
-/// The tasks of connections and, through hyper, of their streams: spawned here so that a drain can wait for all of them
-/// and abort what is left. A stream's own handlers hang off it and go with it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Tasks {
-    tracker: TaskTracker,
-    running: Arc<Mutex<Vec<AbortHandle>>>,
-}
-
-impl Tasks {
-    pub(crate) fn spawn<F>(&self, future: F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let handle = self.tracker.spawn(future).abort_handle();
-        let Ok(mut running) = self.running.lock() else { return };
-        if running.len() == running.capacity() {
-            running.retain(|task| !task.is_finished());
-        }
-        running.push(handle);
-    }
-
-    pub(crate) fn abort_all(&self) {
-        let Ok(mut running) = self.running.lock() else { return };
-        for task in running.drain(..) {
-            task.abort();
-        }
+    /// What hyper spawns the tasks of calls on.
+    pub(crate) fn calls(&self) -> Calls {
+        self.calls.clone()
     }
 }
 
-impl<F> Executor<F> for Tasks
+/// The tasks that hyper makes, one a call: spawned here, so that a drain can wait for them. They end with their
+/// connection, and the handlers of a stream with its call.
+#[derive(Debug, Clone)]
+pub(crate) struct Calls(TaskTracker);
+
+impl<F> Executor<F> for Calls
 where
     F: Future + Send + 'static,
     F::Output: Send,
 {
-    fn execute(&self, future: F) {
-        self.spawn(async move {
-            drop(future.await);
-        });
+    fn execute(&self, call: F) {
+        drop(self.0.spawn(call));
     }
 }

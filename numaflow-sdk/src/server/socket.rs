@@ -24,12 +24,15 @@ pub(crate) struct Files {
 struct Identity {
     device: u64,
     inode: u64,
+    /// Inodes are used again at once: a successor's file may well have the number of ours.
+    modified: (i64, i64),
 }
 
 impl Identity {
     fn of(path: &Path) -> io::Result<Self> {
         let metadata = std::fs::symlink_metadata(path)?;
-        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Ok(Self { device: metadata.dev(), inode: metadata.ino(), modified })
     }
 }
 

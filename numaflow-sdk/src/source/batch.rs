@@ -24,7 +24,6 @@ pub struct Batch {
 
 /// The batch already holds as many messages as were asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct BatchFull;
 
 impl fmt::Display for BatchFull {

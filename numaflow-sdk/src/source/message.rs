@@ -330,9 +330,9 @@ fn put_varint(buffer: &mut BytesMut, tag: u32, value: u64) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
     use std::time::{Duration, UNIX_EPOCH};
 
+    use proptest::collection::{hash_map, vec};
     use proptest::prelude::*;
     use prost::Message as _;
 
@@ -340,16 +340,19 @@ mod tests {
     use crate::pb;
 
     proptest! {
+        // Each case builds maps of maps; this many take a second.
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         /// The hand-written wire form is what the generated decoder reads back.
         #[test]
         fn the_generated_decoder_reads_it_back(
-            value: Vec<u8>,
-            offset in proptest::collection::vec(any::<u8>(), 1..40),
+            value in vec(any::<u8>(), 0..300),
+            offset in vec(any::<u8>(), 1..40),
             partition: u16,
             millis in 0u64..4_000_000_000_000,
-            keys: Vec<String>,
-            headers: HashMap<String, String>,
-            metadata: HashMap<String, HashMap<String, Vec<u8>>>,
+            keys in vec(".{0,8}", 0..4),
+            headers in hash_map(".{0,8}", ".{0,8}", 0..4),
+            metadata in hash_map(".{0,8}", hash_map(".{0,8}", vec(any::<u8>(), 0..200), 0..4), 0..4),
         ) {
             let mut user = UserMetadata::new();
             for (group, entries) in &metadata {

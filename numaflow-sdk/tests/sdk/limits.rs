@@ -1,0 +1,134 @@
+//! What is in flight stays within the limits, and every permit comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use numaflow_sdk::map::Mapper;
+use numaflow_sdk::testing::{self, MapClient};
+use numaflow_sdk::{HandlerError, MapRequest, Messages, ServeError, Server, map};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::support::within;
+
+/// Counts how many of its calls run at once.
+struct Counting {
+    running: AtomicUsize,
+    most: Arc<AtomicUsize>,
+    started: mpsc::Sender<()>,
+    go: Arc<Semaphore>,
+}
+
+impl Mapper for Counting {
+    async fn map(&self, request: MapRequest) -> Result<Messages, HandlerError> {
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(running, Ordering::SeqCst);
+        self.started.send(()).await?;
+        self.go.acquire().await?.forget();
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        if request.value() == "error" {
+            return Err("as asked".into());
+        }
+        Ok(request.into_message().into())
+    }
+}
+
+struct Counted {
+    client: MapClient,
+    starts: mpsc::Receiver<()>,
+    go: Arc<Semaphore>,
+    most: Arc<AtomicUsize>,
+}
+
+async fn counted(set: impl FnOnce(Server<map::MapService<Counting>>) -> Server<map::MapService<Counting>>) -> Counted {
+    let (started, starts) = mpsc::channel(10_000);
+    let (go, most) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mapper = Counting { running: AtomicUsize::new(0), most: most.clone(), started, go: go.clone() };
+    let server = set(Server::new(map::service(mapper)));
+    Counted { client: MapClient::over(testing::serve(server)).await.unwrap(), starts, go, most }
+}
+
+#[tokio::test]
+async fn no_more_handlers_run_than_the_limit_says() {
+    let mut counted = counted(|server| server.max_in_flight(3)).await;
+    let mut stream = counted.client.open().await.unwrap();
+    for id in 0..100 {
+        stream.send(id.to_string(), MapRequest::new("x")).await.unwrap();
+    }
+    for _ in 0..3 {
+        counted.starts.recv().await.unwrap();
+    }
+    for _ in 3..100 {
+        // One answer lets one more start.
+        counted.go.add_permits(1);
+        stream.recv().await.unwrap().unwrap();
+        counted.starts.recv().await.unwrap();
+    }
+    counted.go.add_permits(3);
+    for _ in 0..3 {
+        stream.recv().await.unwrap().unwrap();
+    }
+    assert_eq!(counted.most.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn the_limit_is_the_servers_and_its_streams_share_it() {
+    let mut counted = counted(|server| server.max_in_flight(1)).await;
+    let mut idle = counted.client.open().await.unwrap();
+    let mut busy = counted.client.open().await.unwrap();
+    // An idle stream holds no permit.
+    busy.send("1", MapRequest::new("x")).await.unwrap();
+    counted.starts.recv().await.unwrap();
+    idle.send("2", MapRequest::new("x")).await.unwrap();
+    counted.go.add_permits(1);
+    busy.recv().await.unwrap().unwrap();
+    within(Duration::from_secs(5), counted.starts.recv()).await.unwrap();
+    counted.go.add_permits(1);
+    idle.recv().await.unwrap().unwrap();
+    assert_eq!(counted.most.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn bytes_are_limited_and_a_message_above_the_limit_goes_alone() {
+    let mut counted = counted(|server| server.max_in_flight_bytes(10_000)).await;
+    let mut stream = counted.client.open().await.unwrap();
+    stream.send("small", MapRequest::new("x")).await.unwrap();
+    stream.send("huge", MapRequest::new(vec![0; 50_000])).await.unwrap();
+    stream.send("next", MapRequest::new("x")).await.unwrap();
+    for id in ["small", "huge", "next"] {
+        counted.starts.recv().await.unwrap();
+        counted.go.add_permits(1);
+        assert_eq!(stream.recv().await.unwrap().unwrap().id, id);
+    }
+    assert_eq!(counted.most.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn permits_come_back_from_errors_and_from_peers_that_go() {
+    let mut counted = counted(|server| server.max_in_flight(1)).await;
+    let mut failing = counted.client.open().await.unwrap();
+    failing.send("1", MapRequest::new("error")).await.unwrap();
+    counted.starts.recv().await.unwrap();
+    counted.go.add_permits(1);
+    failing.recv().await.unwrap_err();
+
+    let mut leaving = counted.client.open().await.unwrap();
+    leaving.send("2", MapRequest::new("x")).await.unwrap();
+    counted.starts.recv().await.unwrap();
+    drop(leaving);
+
+    let mut stream = counted.client.open().await.unwrap();
+    stream.send("3", MapRequest::new("x")).await.unwrap();
+    within(Duration::from_secs(5), counted.starts.recv()).await.unwrap();
+    counted.go.add_permits(1);
+    assert_eq!(stream.recv().await.unwrap().unwrap().id, "3");
+}
+
+#[tokio::test]
+async fn a_zero_limit_is_refused() {
+    let cat = || map::service(map::from_fn(async |r: MapRequest| Ok(r.into_message())));
+    let error = Server::new(cat()).max_in_flight(0).bind().unwrap_err();
+    assert!(matches!(error, ServeError::Option { name: "max_in_flight", .. }), "{error}");
+    assert!(error.is_configuration());
+    assert!(Server::new(cat()).max_in_flight_bytes(0).bind().is_err());
+}

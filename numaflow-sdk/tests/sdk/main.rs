@@ -1,0 +1,13 @@
+//! The SDK's behaviour through its public API, one module a behaviour.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
+mod drain;
+mod failures;
+mod files;
+mod flow;
+mod frames;
+mod limits;
+mod map;
+mod raw;
+mod source;
+mod support;
