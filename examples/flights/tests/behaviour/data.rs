@@ -6,7 +6,7 @@ use flights::Outcome;
 
 use crate::flight;
 
-pub(crate) const FLIGHTS: &[u8] = include_bytes!("../../../data/flights-20k.jsonl");
+const FLIGHTS: &[u8] = include_bytes!("../../../data/flights-20k.jsonl");
 pub(crate) const AWKWARD: &[u8] = include_bytes!("../../../data/awkward.jsonl");
 
 #[derive(Debug, Default, PartialEq, Eq)]

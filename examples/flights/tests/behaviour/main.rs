@@ -4,8 +4,8 @@
 
 mod any_bytes;
 mod data;
-mod independent;
 mod lines;
+mod protocol;
 
 use std::sync::LazyLock;
 
