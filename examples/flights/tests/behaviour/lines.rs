@@ -71,7 +71,10 @@ fn csv_becomes_the_same_json() {
 fn text_of_csv_is_escaped_for_json() {
     let (key, value) = mapped("\"the \"\"early\"\" \u{1}\",30,400,a\\b,{");
     assert_eq!(key, r"a\b-{");
-    assert!(value.starts_with(r#"{"date":"the \"early\" \u0001","delay":30,"distance":400,"origin":"a\\b","#), "{value}");
+    assert!(
+        value.starts_with(r#"{"date":"the \"early\" \u0001","delay":30,"distance":400,"origin":"a\\b","#),
+        "{value}"
+    );
     let (key, value) = mapped("2001,30,400,5,null");
     assert_eq!(key, "5-null");
     let fields = r#"{"date":"2001","delay":30,"distance":400,"origin":"5","destination":"null","#;
