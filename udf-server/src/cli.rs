@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 use numaflow_sdk::Environment;
 
+use crate::drive::{self, DriveArgs};
 use crate::error::Failure;
+use crate::health::{self, HealthArgs};
 use crate::map::{self, MapCommand};
 
 /// Numaflow sidecar: a Kafka source, maps without code, and a driver that plays the platform on a laptop.
@@ -23,6 +25,10 @@ enum Command {
     /// Serve a map that needs no code
     #[command(subcommand)]
     Map(MapCommand),
+    /// Play the platform for a source and a map: read, map, write, ack
+    Drive(DriveArgs),
+    /// Ask the server on a socket whether it is ready
+    Health(HealthArgs),
 }
 
 /// Parses the command line and runs the command.
@@ -34,5 +40,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &dyn Envi
     let cli = Cli::try_parse_from(arguments).map_err(Failure::Usage)?;
     match cli.command {
         Command::Map(command) => map::run(&command, environment),
+        Command::Drive(args) => drive::command(&args),
+        Command::Health(args) => health::command(&args),
     }
 }

@@ -5,8 +5,11 @@
 
 pub mod cli;
 pub mod config;
+pub mod drive;
 pub mod error;
+pub mod health;
 mod logging;
 mod map;
 pub mod runtime;
 mod serve;
+pub mod signals;

@@ -1,6 +1,7 @@
 //! The server-info file, as the platform reads it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -34,7 +35,6 @@ pub struct ServerInfo {
 
 /// How a map is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum MapMode {
     /// One answer for each message.
     Unary,
@@ -42,6 +42,16 @@ pub enum MapMode {
     Batch,
     /// Many answers for each message, the last an EOT.
     Stream,
+}
+
+impl fmt::Display for MapMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unary => "unary-map",
+            Self::Batch => "batch-map",
+            Self::Stream => "stream-map",
+        })
+    }
 }
 
 impl ServerInfo {

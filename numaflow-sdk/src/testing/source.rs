@@ -154,7 +154,6 @@ pub struct ReadStream {
 
 /// What a source sends on a [`ReadStream`].
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub enum ReadEvent {
     /// One message of the batch.
     Message(Message),

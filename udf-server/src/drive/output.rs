@@ -1,0 +1,137 @@
+//! Where outputs go: one value a line.
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use numaflow_sdk::Message;
+use tokio::fs::File;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use super::DriveError;
+
+/// Buffered beyond this, lines are written before the batch is complete.
+const BUFFERED: usize = 4 << 20;
+
+/// Where lines are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A file, made new.
+    File(PathBuf),
+    /// Standard output.
+    Stdout,
+}
+
+/// The outputs of a run and its dead letters.
+#[derive(Debug)]
+pub(super) struct Output {
+    lines: Option<Writer>,
+    /// Where dead letters go, and the writer once there was one.
+    dead_letters: Option<(PathBuf, Option<Writer>)>,
+}
+
+impl Output {
+    /// Makes the file. The file for dead letters is made with the first of them; without a path of its own it stands
+    /// beside the output, and one that an earlier run left there is removed.
+    pub(super) async fn open(out: Option<&Destination>, dead_letters: Option<&Path>) -> Result<Self, DriveError> {
+        let lines = match out {
+            None => None,
+            Some(Destination::Stdout) => Some(Writer::stdout()?),
+            Some(Destination::File(path)) => Some(Writer::create(path).await?),
+        };
+        let dead_letters = match (dead_letters, out) {
+            (Some(path), _) => Some(path.to_owned()),
+            (None, Some(Destination::File(out))) => Some(beside(out)),
+            (None, _) => None,
+        };
+        if let Some(path) = &dead_letters
+            && std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
+        {
+            std::fs::remove_file(path)
+                .map_err(|source| DriveError::Open { name: path.display().to_string(), source })?;
+        }
+        Ok(Self { lines, dead_letters: dead_letters.map(|path| (path, None)) })
+    }
+
+    pub(super) async fn write(&mut self, message: &Message) -> Result<(), DriveError> {
+        match &mut self.lines {
+            Some(writer) => writer.line(message.value()).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn write_dead_letter(&mut self, message: &Message) -> Result<(), DriveError> {
+        let Some((path, writer)) = &mut self.dead_letters else {
+            return Ok(());
+        };
+        let writer = match writer {
+            Some(writer) => writer,
+            None => writer.insert(Writer::create(path).await?),
+        };
+        writer.line(message.value()).await
+    }
+
+    /// Hands everything to the system: what is acked after this survives the driver.
+    pub(super) async fn flush(&mut self) -> Result<(), DriveError> {
+        let dead_letters = self.dead_letters.as_mut().and_then(|(_, writer)| writer.as_mut());
+        for writer in self.lines.iter_mut().chain(dead_letters) {
+            writer.flush().await?;
+        }
+        Ok(())
+    }
+}
+
+/// `out.jsonl` -> `out.jsonl.dead`
+fn beside(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".dead");
+    name.into()
+}
+
+struct Writer {
+    name: String,
+    to: Box<dyn AsyncWrite + Send + Unpin>,
+    buffer: Vec<u8>,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    async fn create(path: &Path) -> Result<Self, DriveError> {
+        let name = path.display().to_string();
+        match File::create(path).await {
+            Ok(file) => Ok(Self { name, to: Box::new(file), buffer: Vec::new() }),
+            Err(source) => Err(DriveError::Open { name, source }),
+        }
+    }
+
+    fn stdout() -> Result<Self, DriveError> {
+        let name = "standard output".to_owned();
+        match io::stdout().as_fd().try_clone_to_owned() {
+            Ok(stdout) => {
+                Ok(Self { name, to: Box::new(File::from_std(std::fs::File::from(stdout))), buffer: Vec::new() })
+            }
+            Err(source) => Err(DriveError::Open { name, source }),
+        }
+    }
+
+    async fn line(&mut self, value: &[u8]) -> Result<(), DriveError> {
+        self.buffer.extend_from_slice(value);
+        self.buffer.push(b'\n');
+        if self.buffer.len() > BUFFERED { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<(), DriveError> {
+        let written = match self.to.write_all(&self.buffer).await {
+            Ok(()) => self.to.flush().await,
+            failed => failed,
+        };
+        self.buffer.clear();
+        written.map_err(|source| DriveError::Output { name: self.name.clone(), source })
+    }
+}

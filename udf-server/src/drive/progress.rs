@@ -1,0 +1,121 @@
+//! Shows a run while it is on: a bar on a terminal, a line now and then elsewhere.
+
+use std::io::{IsTerminal, stderr};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::Until;
+use super::journal::{Counts, Watcher};
+
+/// How often the bar is drawn.
+const BAR_EVERY: Duration = Duration::from_millis(100);
+/// How often a line is written.
+const LINE_EVERY: Duration = Duration::from_secs(2);
+
+/// Shows the run on standard error until it is over. The bar has an end while `until` says one.
+pub async fn show(mut watcher: Watcher, until: watch::Receiver<Until>) {
+    let mut display = Display::new();
+    let mut ticks = interval(display.period());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    // The first tick comes at once, and there is nothing to show yet.
+    ticks.tick().await;
+    loop {
+        tokio::select! {
+            notice = watcher.notices.recv() => match notice {
+                Some(notice) => display.note(&notice.to_string()),
+                None => break,
+            },
+            _ = ticks.tick() => {
+                let counts = *watcher.counts.borrow();
+                display.update(&counts, *until.borrow());
+            }
+        }
+    }
+    display.finish();
+}
+
+enum Display {
+    Bar(ProgressBar),
+    Lines { last: u64, at: Instant },
+}
+
+impl Display {
+    fn new() -> Self {
+        if !stderr().is_terminal() {
+            return Self::Lines { last: 0, at: Instant::now() };
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.set_style(style("{spinner} {human_pos} resolved  {per_sec}  {msg}"));
+        Self::Bar(bar)
+    }
+
+    fn period(&self) -> Duration {
+        match self {
+            Self::Bar(_) => BAR_EVERY,
+            Self::Lines { .. } => LINE_EVERY,
+        }
+    }
+
+    #[expect(clippy::print_stderr, reason = "progress of a command-line program")]
+    fn note(&self, text: &str) {
+        match self {
+            Self::Bar(bar) => bar.println(text),
+            Self::Lines { .. } => eprintln!("{text}"),
+        }
+    }
+
+    fn update(&mut self, counts: &Counts, until: Until) {
+        let resolved = counts.resolved();
+        match self {
+            Self::Bar(bar) => {
+                if let Until::Resolved(total) = until
+                    && bar.length() != Some(total)
+                {
+                    bar.set_length(total);
+                    bar.set_style(style("{wide_bar} {human_pos}/{human_len}  {per_sec}  {msg}"));
+                }
+                bar.set_position(resolved);
+                bar.set_message(remarks(counts));
+                bar.tick();
+            }
+            Self::Lines { last, at } => {
+                let now = Instant::now();
+                #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+                let rate = (resolved - *last) as f64 / (now - *at).as_secs_f64();
+                (*last, *at) = (resolved, now);
+                let total = if let Until::Resolved(total) = until { format!(" of {total}") } else { String::new() };
+                self.note(&format!("{resolved}{total} resolved, {rate:.0} a second{}", remarks(counts)));
+            }
+        }
+    }
+
+    fn finish(&self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// What else is worth a word: what waits, and what went wrong.
+fn remarks(counts: &Counts) -> String {
+    let reconnects = counts.read_reconnects + counts.ack_reconnects + counts.map_reconnects;
+    [
+        ("pending", counts.pending.unwrap_or(0)),
+        ("dead letters", counts.dead_letters),
+        ("nacked", counts.nacked),
+        ("redelivered", counts.redelivered),
+        ("redriven", counts.redriven),
+        ("reconnects", reconnects),
+    ]
+    .into_iter()
+    .filter(|(_, number)| *number > 0)
+    .fold(String::new(), |text, (name, number)| format!("{text}, {name} {number}"))
+}
+
+#[expect(clippy::expect_used, reason = "the templates are constants, and any use of the bar runs them")]
+fn style(template: &'static str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the template is valid")
+}

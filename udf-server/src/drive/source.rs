@@ -1,0 +1,289 @@
+//! The platform's side of a source: one mailbox, through which every call goes, one at a time.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use numaflow_sdk::source::{Message, NackOffset, Offset, ReadRequest};
+use numaflow_sdk::testing::{AckStream, ClientError, ReadEvent, ReadStream, SourceClient};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+
+use super::dial::{ServerAt, can_nack};
+use super::journal::{Journal, Notice};
+use super::{DriveError, Pauses, Until, stopped};
+
+/// How often the platform tries a failed nack again before it gives up.
+const NACK_RETRIES: u32 = 1200;
+
+/// The mailbox of the task that owns the source's client.
+#[derive(Debug)]
+pub(super) struct SourceHandle {
+    mailbox: mpsc::Sender<Call>,
+    /// Ends the task with the handle.
+    _task: JoinSet<()>,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, DriveError>>;
+
+#[derive(Debug)]
+enum Call {
+    Read(ReadRequest, Reply<Vec<Message>>),
+    Ack(Vec<Offset>, Reply<()>),
+    Nack(Vec<NackOffset>, Reply<()>),
+    Pending(Reply<Option<u64>>),
+}
+
+impl SourceHandle {
+    /// Connects, opens both streams and starts the task.
+    pub(super) async fn connect(
+        server: ServerAt,
+        pauses: Pauses,
+        until: watch::Receiver<Until>,
+        journal: Journal,
+    ) -> Result<Self, DriveError> {
+        let client = SourceClient::from(server.dial(SourceClient::SERVICE, &pauses, &journal).await);
+        let can_nack = server.info(&journal).await?.is_none_or(|info| can_nack(&info));
+        let in_flight = HashSet::new();
+        let mut mailbox =
+            Mailbox { server, pauses, until, journal, client, read: None, ack: None, in_flight, can_nack };
+        if let Err(error) = mailbox.open_read().await {
+            mailbox.reopen_read(error).await?;
+        }
+        if let Err(error) = mailbox.open_ack().await {
+            mailbox.reopen_ack(error).await?;
+        }
+        let (sender, calls) = mpsc::channel(1);
+        let mut task = JoinSet::new();
+        task.spawn(mailbox.run(calls));
+        Ok(Self { mailbox: sender, _task: task })
+    }
+
+    /// Reads a batch, without the messages that are in flight already. Where the stream breaks, what had arrived is the
+    /// batch.
+    pub(super) async fn read(&self, request: ReadRequest) -> Result<Vec<Message>, DriveError> {
+        self.call(|reply| Call::Read(request, reply)).await
+    }
+
+    /// Acks these offsets; returns when the source has answered.
+    pub(super) async fn ack(&self, offsets: Vec<Offset>) -> Result<(), DriveError> {
+        self.call(|reply| Call::Ack(offsets, reply)).await
+    }
+
+    /// Nacks these offsets; returns when the source has answered or the platform would give up.
+    pub(super) async fn nack(&self, offsets: Vec<NackOffset>) -> Result<(), DriveError> {
+        self.call(|reply| Call::Nack(offsets, reply)).await
+    }
+
+    /// Asks how many messages wait; `None` where there is no answer.
+    pub(super) async fn pending(&self) -> Result<Option<u64>, DriveError> {
+        self.call(Call::Pending).await
+    }
+
+    async fn call<T>(&self, call: impl FnOnce(Reply<T>) -> Call) -> Result<T, DriveError> {
+        let (reply, answer) = oneshot::channel();
+        // A task that is gone drops the call, and the reply with it.
+        drop(self.mailbox.send(call(reply)).await);
+        answer.await.unwrap_or(Err(DriveError::SourceTaskLost))
+    }
+}
+
+/// The task: it alone owns the client, and handles one call at a time, so that no two calls overlap on the wire.
+struct Mailbox {
+    server: ServerAt,
+    pauses: Pauses,
+    until: watch::Receiver<Until>,
+    journal: Journal,
+    client: SourceClient,
+    read: Option<ReadStream>,
+    ack: Option<AckStream>,
+    /// Delivered and neither acked nor nacked.
+    in_flight: HashSet<Offset>,
+    can_nack: bool,
+}
+
+impl Mailbox {
+    async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
+        let mut pending = every(self.pauses.pending);
+        let mut partitions = every(self.pauses.partitions);
+        loop {
+            tokio::select! {
+                call = calls.recv() => match call {
+                    Some(call) => self.handle(call).await,
+                    None => return,
+                },
+                _ = pending.tick() => drop(self.pending().await),
+                // The answer matters to a pipeline's watermark, which the driver has none of; a failure is its affair.
+                _ = partitions.tick() => drop(self.client.partitions().await),
+            }
+        }
+    }
+
+    async fn handle(&mut self, call: Call) {
+        // Whoever asked may have left.
+        match call {
+            Call::Read(request, reply) => drop(reply.send(self.read(request).await)),
+            Call::Ack(offsets, reply) => drop(reply.send(self.ack(offsets).await)),
+            Call::Nack(offsets, reply) => drop(reply.send(self.nack(offsets).await)),
+            Call::Pending(reply) => drop(reply.send(Ok(self.pending().await))),
+        }
+    }
+
+    async fn pending(&self) -> Option<u64> {
+        // The platform logs a failure and goes on.
+        let pending = self.client.pending().await.ok().flatten();
+        self.journal.count(|counts| counts.pending = pending.or(counts.pending));
+        pending
+    }
+
+    async fn read(&mut self, request: ReadRequest) -> Result<Vec<Message>, DriveError> {
+        let mut batch = Vec::new();
+        let result = match &mut self.read {
+            Some(stream) => receive(stream, request, &mut batch).await,
+            None => Err(ClientError::Closed),
+        };
+        match result {
+            Ok(ReadEvent::End) => self.read = None,
+            Ok(ReadEvent::Eot | ReadEvent::Message(_)) => {}
+            Err(error) => {
+                self.journal.count(|counts| counts.read_reconnects += 1);
+                self.read = None;
+                let mut until = self.until.clone();
+                tokio::select! {
+                    result = self.reopen_read(error) => result?,
+                    () = stopped(&mut until) => {}
+                }
+            }
+        }
+        let arrived = batch.len();
+        batch.retain(|message| self.in_flight.insert(message.offset().clone()));
+        let duplicates = arrived - batch.len();
+        self.journal.count(|counts| counts.in_flight_duplicates += duplicates as u64);
+        Ok(batch)
+    }
+
+    async fn open_read(&mut self) -> Result<(), ClientError> {
+        self.read = Some(self.client.read_stream().await?);
+        Ok(())
+    }
+
+    /// Reconnects after `error` until there is a read stream. The ack stream stays what it is and fails on its own.
+    ///
+    /// The platform's process ends where the handshake fails at this point, and is started again; here that is another
+    /// attempt.
+    async fn reopen_read(&mut self, mut error: ClientError) -> Result<(), DriveError> {
+        loop {
+            self.lost("the source's read stream", error)?;
+            self.redial().await?;
+            match self.open_read().await {
+                Ok(()) => return Ok(()),
+                Err(failed) => error = failed,
+            }
+            sleep(self.pauses.dial).await;
+        }
+    }
+
+    async fn redial(&mut self) -> Result<(), DriveError> {
+        self.client = self.server.dial(SourceClient::SERVICE, &self.pauses, &self.journal).await.into();
+        self.server.info(&self.journal).await?;
+        Ok(())
+    }
+
+    /// Acks until it works: the same offsets again, as often as it takes.
+    async fn ack(&mut self, offsets: Vec<Offset>) -> Result<(), DriveError> {
+        loop {
+            let result = match &mut self.ack {
+                Some(stream) => stream.ack(offsets.clone()).await,
+                None => Err(ClientError::Closed),
+            };
+            match result {
+                Ok(()) => break,
+                Err(error) => self.reopen_ack(error).await?,
+            }
+        }
+        self.forget(&offsets);
+        Ok(())
+    }
+
+    async fn open_ack(&mut self) -> Result<(), ClientError> {
+        self.ack = Some(self.client.ack_stream().await?);
+        Ok(())
+    }
+
+    /// Opens the ack stream again after `error`: on the connection there is, or on a new one where that is lost.
+    async fn reopen_ack(&mut self, mut error: ClientError) -> Result<(), DriveError> {
+        self.journal.count(|counts| counts.ack_reconnects += 1);
+        self.ack = None;
+        loop {
+            self.lost("the source's ack stream", error)?;
+            sleep(self.pauses.ack).await;
+            match self.open_ack().await {
+                Ok(()) => return Ok(()),
+                Err(failed) => error = failed,
+            }
+            self.redial().await?;
+        }
+    }
+
+    async fn nack(&mut self, nacks: Vec<NackOffset>) -> Result<(), DriveError> {
+        if self.can_nack {
+            self.call_nack(&nacks).await?;
+        } else {
+            self.journal.note(Notice::CannotNack);
+        }
+        self.forget(nacks.iter().map(|nack| &nack.offset));
+        Ok(())
+    }
+
+    async fn call_nack(&mut self, nacks: &[NackOffset]) -> Result<(), DriveError> {
+        for _ in 0..=NACK_RETRIES {
+            match self.client.nack(nacks.to_vec()).await {
+                Ok(()) => return Ok(()),
+                // An answer without its result is a failure like others here, and leaves the ack stream alone.
+                Err(error) if error.is_protocol_violation() => {
+                    self.journal.note(Notice::Lost { what: "a nack", error });
+                    sleep(self.pauses.nack).await;
+                }
+                Err(error) => self.reopen_ack(error).await?,
+            }
+        }
+        self.journal.note(Notice::NackGivenUp);
+        Ok(())
+    }
+
+    fn forget<'a>(&mut self, offsets: impl IntoIterator<Item = &'a Offset>) {
+        for offset in offsets {
+            self.in_flight.remove(offset);
+        }
+    }
+
+    /// Says that something failed and is tried again, unless the server broke the protocol: that ends the run.
+    fn lost(&self, what: &'static str, error: ClientError) -> Result<(), DriveError> {
+        if error.is_protocol_violation() {
+            return Err(DriveError::Server { socket: self.server.socket.clone(), error });
+        }
+        self.journal.note(Notice::Lost { what, error });
+        Ok(())
+    }
+}
+
+/// Asks for a batch and collects it. What has arrived is in `batch` also where this fails.
+async fn receive(
+    stream: &mut ReadStream,
+    request: ReadRequest,
+    batch: &mut Vec<Message>,
+) -> Result<ReadEvent, ClientError> {
+    stream.request(request).await?;
+    loop {
+        match stream.next().await? {
+            ReadEvent::Message(message) => batch.push(message),
+            end @ (ReadEvent::Eot | ReadEvent::End) => return Ok(end),
+        }
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
