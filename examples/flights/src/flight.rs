@@ -50,6 +50,13 @@ pub fn flight(line: &[u8], airports: &Airports) -> Outcome {
     }
 }
 
+/// The origin of the flight on a line, by which a producer may key its records; `None` where the line is no flight.
+#[must_use]
+pub fn origin(line: &[u8]) -> Option<String> {
+    let record = Record::parse(line).ok()?;
+    Some(record.text(Field::Origin).ok()?.into_owned())
+}
+
 fn read(line: &[u8], airports: &Airports) -> Result<Outcome, Reason> {
     let record = Record::parse(line)?;
     let origin = record.text(Field::Origin)?;

@@ -20,7 +20,7 @@ use numaflow_sdk::map::{self, Mapper};
 use numaflow_sdk::{MapRequest, Message};
 
 pub use airports::{Airports, Place};
-pub use flight::{Outcome, flight};
+pub use flight::{Outcome, flight, origin};
 pub use record::{Field, Reason};
 
 /// The tag of what could not be read as a flight. An edge of the pipeline that asks for it carries these messages alone.

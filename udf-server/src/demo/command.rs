@@ -1,0 +1,312 @@
+//! The demo's run: broker, servers, producer and platform, and all of them away again at the end.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use numaflow_sdk::Environment;
+use tempfile::TempDir;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::args::DemoArgs;
+use super::input::{self, Input};
+use super::outcome::{Lines, Outcome};
+use super::process::{Gone, Spec};
+use super::{DemoTopic, ProduceError, Progress, Totals, produce};
+use crate::config::Layers;
+use crate::drive::{self, Destination, Drive, ServerAt, Settings, Until, show};
+use crate::error::Failure;
+use crate::kafka::{KafkaArgs, KafkaConfig};
+use crate::serve::ServerArgs;
+use crate::signals::signals;
+
+/// Runs the command.
+pub(crate) fn command(args: &DemoArgs, environment: &dyn Environment) -> Result<(), Failure> {
+    let input = input::open(args.input.as_deref())?;
+    let name = args.topic.clone().unwrap_or_else(a_name);
+    let kafka = real_kafka(args, &name, environment)?;
+    let failed = |what: &str, error: io::Error| Failure::Run(format!("{what}: {error}"));
+    let directory = tempfile::Builder::new()
+        .prefix("udf-demo-")
+        .tempdir()
+        .map_err(|error| failed("no folder can be made for the sockets", error))?;
+    let signals = signals().map_err(|error| failed("signals cannot be handled", error))?;
+    let topic = match &kafka {
+        None => DemoTopic::embedded(&name, &name),
+        Some(config) => DemoTopic::create(config.brokers().clone(), &name, &name),
+    };
+    let topic = Arc::new(topic.map_err(|error| Failure::run(&error))?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed("the runtime cannot be started", error))?;
+
+    let demo = Demo { args, directory, topic: topic.clone(), embedded: kafka.is_none() };
+    let result = runtime.block_on(demo.run(input, signals));
+    // A read of standard input may stand still for ever.
+    runtime.shutdown_background();
+    remove(topic, args.keep)?;
+    let outcome = result?;
+    print(&outcome, args.json).map_err(|error| failed("the outcome cannot be printed", error))?;
+    if outcome.problems.is_empty() { Ok(()) } else { Err(Failure::Run(outcome.problems.join("; "))) }
+}
+
+/// A name that no other run has.
+fn a_name() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("udf-server-demo-{}-{}", now.as_secs(), std::process::id())
+}
+
+/// The Kafka that the user named, if any.
+fn real_kafka(args: &DemoArgs, name: &str, environment: &dyn Environment) -> Result<Option<KafkaConfig>, Failure> {
+    let mut layers = Layers::new(environment, args.config.as_deref())?;
+    if layers.text("brokers", args.brokers.brokers.as_deref()).is_none() {
+        if args.topic.is_some() || args.keep {
+            layers.problem("--topic and --keep are for a Kafka named by --brokers");
+        }
+        // Without brokers nothing in the file is of use.
+        return layers.finish().map(|()| None);
+    }
+    let kafka = KafkaArgs {
+        brokers: args.brokers.clone(),
+        topics: Some(name.to_owned()),
+        group: Some(name.to_owned()),
+        ..KafkaArgs::default()
+    };
+    let config = kafka.config(&mut layers);
+    // The file is the source's too, and may hold what a server can be told.
+    let server = ServerArgs::default();
+    server.settings(&mut layers);
+    server.log_format(&mut layers);
+    drop(crate::kafka::runtimes(&mut layers));
+    layers.finish()?;
+    Ok(config)
+}
+
+fn remove(topic: Arc<DemoTopic>, keep: bool) -> Result<(), Failure> {
+    match Arc::into_inner(topic) {
+        Some(topic) if !keep => topic.remove().map_err(|error| Failure::run(&error)),
+        // Kept, or still held by a producer that waits for standard input.
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the outcome is what the command is for")]
+fn print(outcome: &Outcome, json: bool) -> io::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(outcome)?);
+    } else {
+        println!("{outcome}");
+    }
+    Ok(())
+}
+
+struct Demo<'a> {
+    args: &'a DemoArgs,
+    directory: TempDir,
+    topic: Arc<DemoTopic>,
+    embedded: bool,
+}
+
+impl Demo<'_> {
+    async fn run(self, input: Input, mut signals: watch::Receiver<u32>) -> Result<Outcome, Failure> {
+        let (until, told) = watch::channel(Until::Told);
+        let (drive, watcher) = Drive::new(self.settings(told.clone()));
+        let mut servers = Servers::start([self.source(), self.map()]);
+        let too_long = self.path("too-long");
+        let progress = Arc::new(Progress::default());
+        let mut producer = Box::pin(self.produce(input, too_long.clone(), progress.clone()));
+        let mut produced = None;
+        let mut cut_short = None;
+        let mut drive = Box::pin(async { tokio::join!(drive.run(), show(watcher, told)).0 });
+        let driven = loop {
+            tokio::select! {
+                driven = &mut drive => break driven,
+                result = &mut producer, if produced.is_none() && cut_short.is_none() => match result {
+                    Ok(totals) if totals.records > 0 => {
+                        until.send_replace(Until::Resolved(totals.records));
+                        produced = Some(totals);
+                    }
+                    Ok(totals) => {
+                        produced = Some(totals);
+                        until.send_replace(Until::Now);
+                    }
+                    Err(error) => {
+                        cut_short = Some(Failure::run(&error));
+                        until.send_replace(Until::Now);
+                    }
+                },
+                gone = servers.gone(), if cut_short.is_none() => {
+                    cut_short = Some(Failure::Run(format!("{} {}", gone.name, gone.how)));
+                    until.send_replace(Until::Now);
+                }
+                interrupted = signals.wait_for(|count| *count > 0), if cut_short.is_none() => {
+                    drop(interrupted);
+                    cut_short = Some(Failure::Run("interrupted; the output holds what was done until then".to_owned()));
+                    until.send_replace(Until::Now);
+                }
+                twice = signals_twice(signals.clone()), if cut_short.is_some() => {
+                    let () = twice;
+                    return Err(Failure::Run("stopped at once by a second signal".to_owned()));
+                }
+            }
+        };
+        progress.stop();
+        drop(drive);
+        let stopped = servers.stop().await;
+        if let Some(failure) = cut_short {
+            return Err(failure);
+        }
+        let report = driven.map_err(Failure::from)?;
+        stopped.map_err(|gone| Failure::Run(format!("{} {}", gone.name, gone.how)))?;
+        let totals = produced.unwrap_or_default();
+        if totals.records + totals.too_long == 0 {
+            return Err(Failure::configuration("the input holds no line that is not empty"));
+        }
+        self.outcome(totals, report, &too_long).await
+    }
+
+    async fn outcome(&self, totals: Totals, report: drive::Report, too_long: &Path) -> Result<Outcome, Failure> {
+        let (out, dead) = (self.args.out.clone(), self.args.dead());
+        append(too_long, &dead)
+            .map_err(|error| Failure::Run(format!("{} cannot be written: {error}", dead.display())))?;
+        let topic = self.topic.clone();
+        let counted = tokio::task::spawn_blocking(move || {
+            let offsets = topic.offsets().map_err(|error| Failure::run(&error))?;
+            let lines = Lines::count(&out, &dead)
+                .map_err(|error| Failure::Run(format!("the output cannot be read again: {error}")))?;
+            Ok((offsets, lines))
+        });
+        let (offsets, lines) = counted.await.map_err(|error| Failure::run(&error))??;
+        Ok(Outcome::new(totals, report, &offsets, lines))
+    }
+
+    /// Produces on a thread of its own: it blocks. Lines that are too long for the brokers are put aside.
+    async fn produce(&self, input: Input, too_long: PathBuf, progress: Arc<Progress>) -> Result<Totals, ProduceError> {
+        let topic = self.topic.clone();
+        let producing = tokio::task::spawn_blocking(move || {
+            let mut aside: Option<BufWriter<File>> = None;
+            let put_aside = |line: &[u8]| {
+                let file = match &mut aside {
+                    Some(file) => file,
+                    None => aside.insert(BufWriter::new(File::create(&too_long)?)),
+                };
+                file.write_all(line)?;
+                file.write_all(b"\n")
+            };
+            let totals = produce(&topic, input, flights::origin, put_aside, &progress)?;
+            if let Some(mut file) = aside {
+                file.flush().map_err(|source| ProduceError::TooLong { source })?;
+            }
+            Ok(totals)
+        });
+        producing.await.unwrap_or(Err(ProduceError::Stopped))
+    }
+
+    fn settings(&self, until: watch::Receiver<Until>) -> Settings {
+        let source = ServerAt { socket: self.path("source.sock"), info: Some(self.path("source-info")) };
+        let mut settings = Settings::new(drive::Input::Server(source), until);
+        settings.map = Some(ServerAt { socket: self.path("map.sock"), info: Some(self.path("map-info")) });
+        settings.out = Some(Destination::File(self.args.out.clone()));
+        settings.dead_letters = Some(self.args.dead());
+        settings
+    }
+
+    fn source(&self) -> Spec {
+        let mut arguments = self.server(&["kafka-source"], "source");
+        let mut set = |flag: &str, value: &str| arguments.extend([flag.into(), value.into()]);
+        set("--topics", self.topic.name());
+        set("--group", self.topic.config().group());
+        if self.embedded {
+            set("--brokers", &self.topic.config().brokers().addresses());
+            // The embedded broker takes this long, less a second, to hand over what a dead source held.
+            set("--property", "session.timeout.ms=6000");
+        } else {
+            arguments.extend(self.args.brokers.arguments());
+            if let Some(config) = &self.args.config {
+                arguments.extend(["--config".into(), config.into()]);
+            }
+        }
+        Spec { name: "kafka-source", arguments, log: self.path("source.log") }
+    }
+
+    fn map(&self) -> Spec {
+        Spec { name: "map", arguments: self.server(&["flights-map"], "map"), log: self.path("map.log") }
+    }
+
+    /// The arguments of a server, by the name of its files.
+    fn server(&self, command: &[&str], name: &str) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = command.iter().map(OsString::from).collect();
+        arguments.extend(["--socket".into(), self.path(&format!("{name}.sock")).into()]);
+        arguments.extend(["--server-info".into(), self.path(&format!("{name}-info")).into()]);
+        arguments
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+async fn signals_twice(mut signals: watch::Receiver<u32>) {
+    drop(signals.wait_for(|count| *count > 1).await);
+}
+
+/// Adds what is in one file, if there is one, to another.
+fn append(from: &Path, to: &Path) -> io::Result<()> {
+    let mut from = match File::open(from) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut to = OpenOptions::new().create(true).append(true).open(to)?;
+    io::copy(&mut from, &mut to)?;
+    Ok(())
+}
+
+/// The servers at work.
+struct Servers {
+    supervisors: JoinSet<Result<(), Gone>>,
+    stops: Vec<oneshot::Sender<()>>,
+}
+
+impl Servers {
+    fn start(specs: impl IntoIterator<Item = Spec>) -> Self {
+        let mut servers = Self { supervisors: JoinSet::new(), stops: Vec::new() };
+        for spec in specs {
+            let (stop, stopped) = oneshot::channel();
+            servers.stops.push(stop);
+            servers.supervisors.spawn(spec.supervise(stopped));
+        }
+        servers
+    }
+
+    /// Waits for a server that has ended for good.
+    async fn gone(&mut self) -> Gone {
+        while let Some(result) = self.supervisors.join_next().await {
+            match result {
+                Ok(Ok(())) => {}
+                Ok(Err(gone)) => return gone,
+                Err(error) => return Gone { name: "a server", how: error.to_string() },
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Stops all servers and waits for them.
+    async fn stop(mut self) -> Result<(), Gone> {
+        for stop in self.stops.drain(..) {
+            // It may have ended before.
+            drop(stop.send(()));
+        }
+        let mut first = Ok(());
+        while let Some(result) = self.supervisors.join_next().await {
+            let result = result.unwrap_or_else(|error| Err(Gone { name: "a server", how: error.to_string() }));
+            first = first.and(result);
+        }
+        first
+    }
+}
