@@ -50,7 +50,7 @@ pub use kind::Kind;
 pub use message::{IntoMessages, Message, Messages, NackOptions};
 pub use metadata::{SystemMetadata, UserMetadata};
 pub use request::MapRequest;
-pub use run::{from_platform, run, run_server_with, run_with};
+pub use run::{run, run_server_with, run_with};
 pub use server::{Bound, Description, Drained, Draining, Server};
 pub use service::Service;
 pub use settings::{Environment, ProcessEnvironment, Settings, parse_duration, parse_size};

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::server::{Description, Drained, Files, Server};
 use crate::service::Service;
-use crate::settings::{Environment, ProcessEnvironment, Settings};
+use crate::settings::{ProcessEnvironment, Settings};
 use crate::{HandlerError, ServeError};
 
 /// What is added to the drain's time before the process ends without the runtime's help.
@@ -62,11 +62,10 @@ where
     Fut: Future<Output = Result<S, HandlerError>> + Send,
     S: Service,
 {
-    let environment = ProcessEnvironment;
-    let result = Settings::from_environment(&environment).and_then(|settings| {
+    let result = Settings::from_environment(&ProcessEnvironment).and_then(|settings| {
         run_server_with(async move || {
             let service = set_up().await.map_err(|error| ServeError::SetUp { source: error.into_error() })?;
-            from_platform(Server::new(service), &environment).map(|server| server.settings(settings))
+            Ok(Server::new(service).settings(settings))
         })
     });
     match result {
@@ -76,25 +75,6 @@ where
             if error.is_configuration() { ExitCode::from(64) } else { ExitCode::FAILURE }
         }
     }
-}
-
-/// Sets what the platform tells its containers through the environment.
-///
-/// # Errors
-///
-/// [`ServeError::Environment`] where a variable is not UTF-8. A replica that is no number counts as 0, as in every SDK.
-pub fn from_platform<S: Service>(
-    mut server: Server<S>,
-    environment: &(impl Environment + ?Sized),
-) -> Result<Server<S>, ServeError> {
-    let get = |name: &str| {
-        environment.get(name).map_err(|problem| ServeError::Environment { problems: vec![format!("{name} {problem}")] })
-    };
-    if let Some(container_type) = get("NUMAFLOW_UD_CONTAINER_TYPE")? {
-        server = server.container_type(container_type);
-    }
-    let replica = get("NUMAFLOW_REPLICA")?.and_then(|text| text.parse().ok()).unwrap_or(0);
-    Ok(server.replica(replica))
 }
 
 /// Serves what `set_up` makes until SIGTERM or SIGINT, as [`run`] does, but reads no environment and returns how it went.

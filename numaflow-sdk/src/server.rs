@@ -176,8 +176,16 @@ impl<S: Service> Server<S> {
     /// Takes over what was set from outside the program; what was not stays as it is.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
-        let Settings { socket_path, server_info_path, socket_mode, max_in_flight, max_in_flight_bytes, drain_timeout } =
-            settings;
+        let Settings {
+            socket_path,
+            server_info_path,
+            socket_mode,
+            max_in_flight,
+            max_in_flight_bytes,
+            drain_timeout,
+            container_type,
+            replica,
+        } = settings;
         let options = &mut self.options;
         options.socket_path = socket_path.unwrap_or_else(|| std::mem::take(&mut options.socket_path));
         options.server_info_path = server_info_path.unwrap_or_else(|| std::mem::take(&mut options.server_info_path));
@@ -185,6 +193,8 @@ impl<S: Service> Server<S> {
         options.max_in_flight = max_in_flight.unwrap_or(options.max_in_flight);
         options.max_in_flight_bytes = max_in_flight_bytes.unwrap_or(options.max_in_flight_bytes);
         options.drain_timeout = drain_timeout.unwrap_or(options.drain_timeout);
+        options.container_type = container_type.unwrap_or_else(|| std::mem::take(&mut options.container_type));
+        options.replica = replica.unwrap_or(options.replica);
         self
     }
 

@@ -31,8 +31,8 @@ impl Environment for ProcessEnvironment {
 
 /// The options of a server that are set from outside the program; what is `None` keeps its default.
 ///
-/// Every option has one name: `--max-in-flight` as a flag, `UDF_MAX_IN_FLIGHT` in the environment, `max-in-flight` in a
-/// file.
+/// An option has one name: `--max-in-flight` as a flag, `UDF_MAX_IN_FLIGHT` in the environment, `max-in-flight` in a
+/// file. The last two come from the platform and have no flag.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
@@ -49,6 +49,10 @@ pub struct Settings {
     pub max_in_flight_bytes: Option<usize>,
     /// `drain-timeout`, with a unit (`25s`): see [`Server::drain_timeout`](crate::Server::drain_timeout).
     pub drain_timeout: Option<Duration>,
+    /// `NUMAFLOW_UD_CONTAINER_TYPE`: see [`Server::container_type`](crate::Server::container_type).
+    pub container_type: Option<String>,
+    /// `NUMAFLOW_REPLICA`: see [`Server::replica`](crate::Server::replica).
+    pub replica: Option<u16>,
 }
 
 impl Settings {
@@ -80,13 +84,31 @@ impl Settings {
         Ok(())
     }
 
-    /// Reads the `UDF_` variable of every option.
+    /// Reads what the platform tells its containers: the name of the container and the index of the replica.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Environment`] where a variable is not UTF-8. A replica that is no number counts as unset, as in
+    /// every SDK.
+    pub fn from_platform(environment: &(impl Environment + ?Sized)) -> Result<Self, ServeError> {
+        let get = |name: &str| {
+            let named = |problem| ServeError::Environment { problems: vec![format!("{name} {problem}")] };
+            environment.get(name).map_err(named)
+        };
+        Ok(Self {
+            container_type: get("NUMAFLOW_UD_CONTAINER_TYPE")?,
+            replica: get("NUMAFLOW_REPLICA")?.and_then(|text| text.parse().ok()),
+            ..Self::default()
+        })
+    }
+
+    /// Reads the `UDF_` variable of every option, and what [`Settings::from_platform`] reads.
     ///
     /// # Errors
     ///
     /// [`ServeError::Environment`] that names every variable whose value cannot be used.
-    pub fn from_environment(environment: &impl Environment) -> Result<Self, ServeError> {
-        let mut settings = Self::default();
+    pub fn from_environment(environment: &(impl Environment + ?Sized)) -> Result<Self, ServeError> {
+        let mut settings = Self::from_platform(environment)?;
         let mut problems = Vec::new();
         for name in Self::NAMES {
             let variable = Self::variable(name);
@@ -112,6 +134,8 @@ impl Settings {
             max_in_flight: self.max_in_flight.or(lower.max_in_flight),
             max_in_flight_bytes: self.max_in_flight_bytes.or(lower.max_in_flight_bytes),
             drain_timeout: self.drain_timeout.or(lower.drain_timeout),
+            container_type: self.container_type.or(lower.container_type),
+            replica: self.replica.or(lower.replica),
         }
     }
 }
@@ -207,6 +231,17 @@ mod tests {
         assert_eq!(settings.drain_timeout, Some(Duration::from_millis(1500)));
         assert_eq!(settings.clone().or(Settings::default()), settings);
         assert_eq!(Settings::default().or(settings.clone()), settings);
+    }
+
+    #[test]
+    fn the_platform_names_container_and_replica() {
+        let environment =
+            HashMap::from([("NUMAFLOW_UD_CONTAINER_TYPE", "udf"), ("NUMAFLOW_REPLICA", "3"), ("UDF_SOCKET", "s")]);
+        let settings = Settings::from_platform(&environment).unwrap();
+        assert_eq!((settings.container_type.as_deref(), settings.replica), (Some("udf"), Some(3)));
+        assert_eq!(settings.socket_path, None);
+        let environment = HashMap::from([("NUMAFLOW_REPLICA", "none")]);
+        assert_eq!(Settings::from_environment(&environment).unwrap(), Settings::default());
     }
 
     #[test]

@@ -5,10 +5,18 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 use numaflow_sdk::Environment;
 
+#[cfg(feature = "kafka")]
+use crate::demo::{self, DemoArgs};
 use crate::drive::{self, DriveArgs};
 use crate::error::Failure;
+#[cfg(feature = "kafka")]
+use crate::flights_map;
 use crate::health::{self, HealthArgs};
+#[cfg(feature = "kafka")]
+use crate::kafka_source::{self, KafkaSourceArgs};
 use crate::map::{self, MapCommand};
+#[cfg(feature = "kafka")]
+use crate::serve::ServerArgs;
 
 /// Numaflow sidecar: a Kafka source, maps without code, and a driver that plays the platform on a laptop.
 ///
@@ -22,6 +30,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the whole product on real data: broker, Kafka source, map, and the platform between them
+    #[cfg(feature = "kafka")]
+    Demo(DemoArgs),
+    /// Serve records of Kafka topics, committing only what was acked
+    #[cfg(feature = "kafka")]
+    KafkaSource(KafkaSourceArgs),
     /// Serve a map that needs no code
     #[command(subcommand)]
     Map(MapCommand),
@@ -29,6 +43,10 @@ enum Command {
     Drive(DriveArgs),
     /// Ask the server on a socket whether it is ready
     Health(HealthArgs),
+    /// Serve the demo's map
+    #[cfg(feature = "kafka")]
+    #[command(hide = true)]
+    FlightsMap(ServerArgs),
 }
 
 /// Parses the command line and runs the command.
@@ -39,8 +57,14 @@ enum Command {
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &dyn Environment) -> Result<(), Failure> {
     let cli = Cli::try_parse_from(arguments).map_err(Failure::Usage)?;
     match cli.command {
+        #[cfg(feature = "kafka")]
+        Command::Demo(args) => demo::command(&args, environment),
+        #[cfg(feature = "kafka")]
+        Command::KafkaSource(args) => kafka_source::run(&args, environment),
         Command::Map(command) => map::run(&command, environment),
         Command::Drive(args) => drive::command(&args),
         Command::Health(args) => health::command(&args),
+        #[cfg(feature = "kafka")]
+        Command::FlightsMap(args) => flights_map::run(&args, environment),
     }
 }

@@ -91,6 +91,14 @@ impl<'a> Layers<'a> {
         }
     }
 
+    /// What the platform tells its containers.
+    pub fn platform(&mut self) -> Settings {
+        Settings::from_platform(self.environment).unwrap_or_else(|error| {
+            self.problems.push(error.to_string());
+            Settings::default()
+        })
+    }
+
     /// Notes a mistake.
     pub fn problem(&mut self, problem: impl Into<String>) {
         self.problems.push(problem.into());

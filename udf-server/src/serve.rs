@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use numaflow_sdk::{Environment, ServeError, Server, Service, Settings, from_platform, run_server_with};
+use numaflow_sdk::{Environment, ServeError, Server, Service, Settings, run_server_with};
 
 use crate::config::Layers;
 use crate::error::Failure;
@@ -41,7 +41,7 @@ pub(crate) struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// What flags, environment and file say of the server.
+    /// What flags, environment, file and platform say of the server.
     pub(crate) fn settings(&self, layers: &mut Layers<'_>) -> Settings {
         let flags = [
             ("socket", &self.socket),
@@ -55,10 +55,10 @@ impl ServerArgs {
         for (name, flag) in flags {
             layers.parsed(name, flag.as_deref(), |text| settings.set(name, text));
         }
-        settings
+        settings.or(layers.platform())
     }
 
-    /// Sets up the log as flags, environment and file say.
+    /// How flags, environment and file want log lines.
     pub(crate) fn log_format(&self, layers: &mut Layers<'_>) -> LogFormat {
         LogFormat::from_layers(layers, self.log_format.as_deref())
     }
@@ -71,7 +71,6 @@ pub(crate) fn serve<S: Service>(service: S, args: &ServerArgs, environment: &dyn
     let log_format = args.log_format(&mut layers);
     layers.finish()?;
     logging::set_up(log_format, environment);
-    let server = from_platform(Server::new(service), environment)?.settings(settings);
-    run_server_with(async move || Ok::<_, ServeError>(server))?;
+    run_server_with(async move || Ok::<_, ServeError>(Server::new(service).settings(settings)))?;
     Ok(())
 }

@@ -82,7 +82,7 @@ fn real_kafka(args: &DemoArgs, name: &str, environment: &dyn Environment) -> Res
     let server = ServerArgs::default();
     server.settings(&mut layers);
     server.log_format(&mut layers);
-    drop(crate::kafka::runtimes(&mut layers));
+    drop(crate::kafka_source::runtimes(&mut layers));
     layers.finish()?;
     Ok(config)
 }

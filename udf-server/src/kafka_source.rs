@@ -1,0 +1,73 @@
+//! `udf-server kafka-source`: the Kafka source as a server.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use clap::Args;
+use numaflow_sdk::{Environment, ServeError, Server, run_server_with, source};
+
+use crate::config::Layers;
+use crate::error::Failure;
+use crate::kafka::{KafkaArgs, KafkaSource};
+use crate::logging;
+use crate::runtime::{self, Runtime};
+use crate::serve::ServerArgs;
+
+/// How long leaving the group may take, after the drain and still within the pod's 30 s.
+const LEAVING: Duration = Duration::from_secs(3);
+
+/// The flags of the Kafka source.
+#[derive(Debug, Args)]
+pub(crate) struct KafkaSourceArgs {
+    #[command(flatten)]
+    kafka: KafkaArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// The commands of other runtimes, by their names; only a file can hold them.
+pub(crate) fn runtimes(layers: &mut Layers<'_>) -> BTreeMap<String, Vec<String>> {
+    layers.structured("runtimes").unwrap_or_default()
+}
+
+/// Serves until a signal, then leaves the group.
+pub(crate) fn run(args: &KafkaSourceArgs, environment: &dyn Environment) -> Result<(), Failure> {
+    let mut layers = Layers::new(environment, args.server.config.as_deref())?;
+    let runtimes = runtimes(&mut layers);
+    if let Runtime::External(command) = Runtime::choose(environment, &runtimes)? {
+        return Err(runtime::exec(&command));
+    }
+    let settings = args.server.settings(&mut layers);
+    let log_format = args.server.log_format(&mut layers);
+    let config = args.kafka.config(&mut layers);
+    layers.finish()?;
+    let Some(config) = config else {
+        // What is missing was noted, and has ended the collecting with an error.
+        return Ok(());
+    };
+    logging::set_up(log_format, environment);
+
+    let started = Arc::new(OnceLock::new());
+    let keep = started.clone();
+    let served = run_server_with(async move || {
+        let set_up = |error: Box<dyn std::error::Error + Send + Sync>| ServeError::SetUp { source: error };
+        let start = tokio::task::spawn_blocking(move || KafkaSource::start(config));
+        let source = start.await.map_err(|error| set_up(error.into()))?.map_err(|error| set_up(error.into()))?;
+        let draining = keep.get_or_init(|| source.clone()).clone();
+        Ok(Server::new(source::service(source)).settings(settings).on_shutdown(move || draining.drain()))
+    });
+    if let Some(source) = started.get() {
+        leave(source);
+    }
+    served?;
+    Ok(())
+}
+
+/// Commits what may be committed and leaves the group, so that the others need not wait for the session to end.
+fn leave(source: &KafkaSource) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
+    if !runtime.block_on(source.close(LEAVING)) {
+        tracing::warn!("the group could not be left in time; it finds out by the session timeout");
+    }
+}
