@@ -68,6 +68,25 @@ impl<'a> Layers<'a> {
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         let found = self.text(name, flag)?;
+        self.parse(&found, parse)
+    }
+
+    /// As [`Layers::parsed`], for a setting without a default: not to set it is a mistake.
+    pub fn required<T>(
+        &mut self,
+        name: &'static str,
+        flag: Option<&str>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let Some(found) = self.text(name, flag) else {
+            let variable = Settings::variable(name);
+            self.problems.push(format!("{name} is not set: give --{name}, {variable} or {name} in the file"));
+            return None;
+        };
+        self.parse(&found, parse)
+    }
+
+    fn parse<T>(&mut self, found: &Found, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         match parse(&found.text) {
             Ok(value) => Some(value),
             Err(problem) => {
@@ -164,13 +183,21 @@ impl File {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::HashMap;
     use std::io::Write;
 
     use super::*;
 
-    struct Variables(HashMap<&'static str, &'static str>);
+    /// An environment that holds just these variables.
+    #[derive(Debug, Default)]
+    pub(crate) struct Variables(HashMap<&'static str, &'static str>);
+
+    impl<const N: usize> From<[(&'static str, &'static str); N]> for Variables {
+        fn from(variables: [(&'static str, &'static str); N]) -> Self {
+            Self(variables.into())
+        }
+    }
 
     impl Environment for Variables {
         fn get(&self, name: &str) -> Result<Option<String>, String> {
@@ -178,7 +205,8 @@ mod tests {
         }
     }
 
-    fn file(text: &str) -> tempfile::NamedTempFile {
+    /// A file with this text, which goes with the handle.
+    pub(crate) fn file(text: &str) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         file
@@ -187,7 +215,7 @@ mod tests {
     #[test]
     fn a_flag_beats_the_environment_which_beats_the_file() {
         let file = file("group: from-file\ntopics: [a, b]\nlinger: 2\n");
-        let environment = Variables(HashMap::from([("UDF_GROUP", "from-environment")]));
+        let environment = Variables::from([("UDF_GROUP", "from-environment")]);
         let mut layers = Layers::new(&environment, Some(file.path())).unwrap();
         assert_eq!(layers.text("group", Some("from-flag")).unwrap().place, "--group");
         assert_eq!(layers.text("group", None).unwrap().text, "from-environment");
@@ -200,7 +228,7 @@ mod tests {
     #[test]
     fn one_run_reports_every_mistake() {
         let file = file("grop: x\nmax-in-flight: none\n");
-        let environment = Variables(HashMap::from([("UDF_DRAIN_TIMEOUT", "25")]));
+        let environment = Variables::from([("UDF_DRAIN_TIMEOUT", "25")]);
         let mut layers = Layers::new(&environment, Some(file.path())).unwrap();
         for name in Settings::NAMES {
             let mut settings = Settings::default();
@@ -215,7 +243,7 @@ mod tests {
     #[test]
     fn a_file_that_is_no_mapping_is_refused() {
         let file = file("- a\n- b\n");
-        let error = Layers::new(&Variables(HashMap::new()), Some(file.path())).unwrap_err();
+        let error = Layers::new(&Variables::default(), Some(file.path())).unwrap_err();
         assert!(error.to_string().contains("is not a YAML mapping"), "{error}");
     }
 }

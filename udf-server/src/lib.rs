@@ -5,9 +5,17 @@
 
 pub mod cli;
 pub mod config;
+#[cfg(feature = "kafka")]
+pub mod demo;
 pub mod drive;
 pub mod error;
+#[cfg(feature = "kafka")]
+mod flights_map;
 pub mod health;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+#[cfg(feature = "kafka")]
+mod kafka_source;
 mod logging;
 mod map;
 pub mod runtime;

@@ -105,7 +105,7 @@ fn killing(name: &str) -> Result<(), Failed> {
     let input = directory.path().join("input.jsonl");
     let flights = fs::read(data("flights-20k.jsonl")).unwrap();
     let mut file = File::create(&input).unwrap();
-    for _ in 0..5 {
+    for _ in 0..10 {
         file.write_all(&flights).unwrap();
     }
     file.write_all(&fs::read(data("awkward.jsonl")).unwrap()).unwrap();
@@ -141,7 +141,7 @@ fn killing(name: &str) -> Result<(), Failed> {
     let outcome = outcome(&output).map_err(|_| format!("{}\n{said}", output.status))?;
     assert!(kills > 0, "the run was over before anything could be killed:\n{said}");
     assert!(said.contains("was ended by signal 9 and is started again"), "{said}");
-    assert_eq!(number(&outcome, "produced"), 100_200);
+    assert_eq!(number(&outcome, "produced"), 200_200);
     compare(&directory, &[input])
 }
 

@@ -1,5 +1,5 @@
 //! Servers as the platform runs them: processes of their own, stopped by signals with streams still open.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -49,10 +49,19 @@ pub(crate) fn command(args: &DemoArgs, environment: &dyn Environment) -> Result<
     let result = runtime.block_on(demo.run(input, signals));
     // A read of standard input may stand still for ever.
     runtime.shutdown_background();
-    remove(topic, args.keep)?;
-    let outcome = result?;
+    let removed = remove(topic, args.keep);
+    let outcome = result.inspect_err(|_| remove_if_empty(&args.out))?;
+    removed?;
     print(&outcome, args.json).map_err(|error| failed("the outcome cannot be printed", error))?;
     if outcome.problems.is_empty() { Ok(()) } else { Err(Failure::Run(outcome.problems.join("; "))) }
+}
+
+/// A run that failed before anything came out leaves no output behind.
+fn remove_if_empty(out: &Path) {
+    if out.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0) {
+        // Best effort: the error that matters is the run's.
+        drop(std::fs::remove_file(out));
+    }
 }
 
 /// A name that no other run has.
@@ -114,6 +123,7 @@ struct Demo<'a> {
 
 impl Demo<'_> {
     async fn run(self, input: Input, mut signals: watch::Receiver<u32>) -> Result<Outcome, Failure> {
+        let again = signals.clone();
         let (until, told) = watch::channel(Until::Told);
         let (drive, watcher) = Drive::new(self.settings(told.clone()));
         let mut servers = Servers::start([self.source(), self.map()]);
@@ -149,8 +159,7 @@ impl Demo<'_> {
                     cut_short = Some(Failure::Run("interrupted; the output holds what was done until then".to_owned()));
                     until.send_replace(Until::Now);
                 }
-                twice = signals_twice(signals.clone()), if cut_short.is_some() => {
-                    let () = twice;
+                () = twice(again.clone()), if cut_short.is_some() => {
                     return Err(Failure::Run("stopped at once by a second signal".to_owned()));
                 }
             }
@@ -179,7 +188,7 @@ impl Demo<'_> {
             let offsets = topic.offsets().map_err(|error| Failure::run(&error))?;
             let lines = Lines::count(&out, &dead)
                 .map_err(|error| Failure::Run(format!("the output cannot be read again: {error}")))?;
-            Ok((offsets, lines))
+            Ok::<_, Failure>((offsets, lines))
         });
         let (offsets, lines) = counted.await.map_err(|error| Failure::run(&error))??;
         Ok(Outcome::new(totals, report, &offsets, lines))
@@ -222,14 +231,11 @@ impl Demo<'_> {
         set("--topics", self.topic.name());
         set("--group", self.topic.config().group());
         if self.embedded {
-            set("--brokers", &self.topic.config().brokers().addresses());
+            set("--brokers", self.topic.config().brokers().addresses());
             // The embedded broker takes this long, less a second, to hand over what a dead source held.
             set("--property", "session.timeout.ms=6000");
         } else {
-            arguments.extend(self.args.brokers.arguments());
-            if let Some(config) = &self.args.config {
-                arguments.extend(["--config".into(), config.into()]);
-            }
+            arguments.extend(self.args.for_the_source());
         }
         Spec { name: "kafka-source", arguments, log: self.path("source.log") }
     }
@@ -251,7 +257,7 @@ impl Demo<'_> {
     }
 }
 
-async fn signals_twice(mut signals: watch::Receiver<u32>) {
+async fn twice(mut signals: watch::Receiver<u32>) {
     drop(signals.wait_for(|count| *count > 1).await);
 }
 
@@ -300,7 +306,7 @@ impl Servers {
     async fn stop(mut self) -> Result<(), Gone> {
         for stop in self.stops.drain(..) {
             // It may have ended before.
-            drop(stop.send(()));
+            _ = stop.send(());
         }
         let mut first = Ok(());
         while let Some(result) = self.supervisors.join_next().await {

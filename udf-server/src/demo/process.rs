@@ -105,7 +105,7 @@ fn terminate(pid: u32) {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     if let Some(pid) = pid {
         // It may have ended by itself in between.
-        drop(rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+        _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
 }
 

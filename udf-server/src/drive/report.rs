@@ -74,10 +74,13 @@ impl Latency {
     }
 }
 
+/// The longest time that is told apart; longer ones count as this long.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+
 /// A histogram of microseconds, three digits exact.
-#[expect(clippy::expect_used, reason = "three digits are in the range of what it takes")]
+#[expect(clippy::expect_used, reason = "the bounds and three digits are in the range of what it takes")]
 pub(super) fn histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("three digits")
+    Histogram::new_with_bounds(1, micros(LONGEST), 3).expect("the bounds are in order")
 }
 
 pub(super) fn micros(time: Duration) -> u64 {
@@ -122,5 +125,21 @@ impl fmt::Display for Report {
         let latency = |latency: Latency| format!("{:>9.2} ms p50, {:.2} ms p99", latency.p50_ms, latency.p99_ms);
         writeln!(f, "{:<22}{}", "read", latency(self.read_latency))?;
         write!(f, "{:<22}{}", "map", latency(self.map_latency))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_apart_up_to_an_hour() {
+        let mut times = histogram();
+        for seconds in [1, 2, 4000] {
+            times.saturating_record(micros(Duration::from_secs(seconds)));
+        }
+        let Latency { p50_ms, p99_ms } = Latency::of(&times);
+        assert!((1990.0..2010.0).contains(&p50_ms), "{p50_ms}");
+        assert!((3_500_000.0..3_700_000.0).contains(&p99_ms), "{p99_ms}");
     }
 }

@@ -1,0 +1,270 @@
+//! How brokers are reached: addresses, and the properties that go through to the client library.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use numaflow_sdk::parse_duration;
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use serde_json::Value;
+
+use crate::config::Layers;
+
+/// How long the brokers have for their first answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Properties of the client library that are not the user's to set, and why.
+const OWNED: [(&str, &str); 11] = [
+    ("bootstrap.servers", "it is set by --brokers"),
+    ("metadata.broker.list", "it is set by --brokers"),
+    ("group.id", "it is set by --group"),
+    ("auto.offset.reset", "it is set by --start"),
+    ("enable.auto.commit", "only what is acked may be committed, and the source sees to that"),
+    ("auto.commit.enable", "only what is acked may be committed, and the source sees to that"),
+    ("enable.auto.offset.store", "only what is acked may be stored, and the source sees to that"),
+    ("offset.store.method", "offsets are kept by the group, where every replica finds them"),
+    ("enable.partition.eof", "the source has no use for these events"),
+    ("log.queue", "the source reads the log itself"),
+    ("plugin.library.paths", "the source loads no code at run time"),
+];
+
+/// The flags of everything that talks to Kafka.
+#[derive(Debug, Clone, Default, Args)]
+pub struct BrokerArgs {
+    /// Brokers to ask first, with commas between
+    #[arg(long, value_name = "HOST:PORT,..")]
+    pub brokers: Option<String>,
+    /// A property of librdkafka; may be given several times, and as the maps properties and properties-from-files in the
+    /// file given by --config
+    #[arg(long = "property", value_name = "KEY=VALUE")]
+    pub properties: Vec<String>,
+    /// How long the brokers have for their first answer [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    pub connect_timeout: Option<String>,
+}
+
+impl BrokerArgs {
+    /// What flags, environment and file say of the brokers; `None` where they name none. Mistakes are noted in `layers`.
+    pub fn brokers(&self, layers: &mut Layers<'_>) -> Option<Brokers> {
+        let addresses = layers.parsed("brokers", self.brokers.as_deref(), not_empty);
+        self.with_addresses(addresses, layers)
+    }
+
+    /// As [`BrokerArgs::brokers`], where there must be some.
+    pub fn required_brokers(&self, layers: &mut Layers<'_>) -> Option<Brokers> {
+        let addresses = layers.required("brokers", self.brokers.as_deref(), not_empty);
+        self.with_addresses(addresses, layers)
+    }
+
+    fn with_addresses(&self, addresses: Option<String>, layers: &mut Layers<'_>) -> Option<Brokers> {
+        let properties = self.properties(layers);
+        let connect_timeout = layers.parsed("connect-timeout", self.connect_timeout.as_deref(), parse_duration);
+        let connect_timeout = connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+        addresses.map(|addresses| Brokers { addresses, connect_timeout, properties })
+    }
+
+    fn properties(&self, layers: &mut Layers<'_>) -> BTreeMap<String, String> {
+        let mut properties = BTreeMap::new();
+        let secrets: BTreeMap<String, PathBuf> = layers.structured("properties-from-files").unwrap_or_default();
+        for (name, path) in secrets {
+            match read_secret(&path) {
+                Ok(value) => _ = properties.insert(name, value),
+                Err(error) => layers
+                    .problem(format!("the file {} of the property {name} cannot be read: {error}", path.display())),
+            }
+        }
+        let of_file: BTreeMap<String, Value> = layers.structured("properties").unwrap_or_default();
+        for (name, value) in of_file {
+            match value {
+                Value::String(text) => _ = properties.insert(name, text),
+                Value::Number(number) => _ = properties.insert(name, number.to_string()),
+                Value::Bool(value) => _ = properties.insert(name, value.to_string()),
+                Value::Null | Value::Array(_) | Value::Object(_) => {
+                    layers.problem(format!("the property {name} is not a text, a number or true or false"));
+                }
+            }
+        }
+        for text in &self.properties {
+            match text.split_once('=') {
+                Some((name, value)) => _ = properties.insert(name.to_owned(), value.to_owned()),
+                None => layers.problem(format!("--property {text} has no =; give it as KEY=VALUE")),
+            }
+        }
+        for (name, value) in &properties {
+            if let Err(problem) = check(name, value) {
+                layers.problem(problem);
+            }
+        }
+        properties
+    }
+}
+
+/// Brokers, and how to talk to them.
+#[derive(Clone)]
+pub struct Brokers {
+    pub(super) addresses: String,
+    pub(super) connect_timeout: Duration,
+    properties: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Brokers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The values may be secrets.
+        f.debug_struct("Brokers")
+            .field("addresses", &self.addresses)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("properties", &self.properties.keys())
+            .finish()
+    }
+}
+
+impl Brokers {
+    /// Brokers that need nothing but their addresses: `host:port`, with commas between.
+    #[must_use]
+    pub fn new(addresses: impl Into<String>) -> Self {
+        Self { addresses: addresses.into(), connect_timeout: CONNECT_TIMEOUT, properties: BTreeMap::new() }
+    }
+
+    /// Sets how long the brokers have for their first answer.
+    #[must_use]
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets a property of the client library, unchecked: an unknown one makes the start fail.
+    #[must_use]
+    pub fn with_property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.insert(name.into(), value.into());
+        self
+    }
+
+    /// The addresses.
+    #[must_use]
+    pub fn addresses(&self) -> &str {
+        &self.addresses
+    }
+
+    /// The properties that were set. They may be secrets.
+    pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    pub(super) fn property(&self, name: &str) -> Option<&str> {
+        self.properties.get(name).map(String::as_str)
+    }
+
+    /// What the client library needs to know: `defaults`, unless a property says otherwise.
+    pub(crate) fn client<'a>(&self, defaults: impl IntoIterator<Item = (&'a str, &'a str)>) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client.set("client.id", "udf-server");
+        client.extend(defaults.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        client.extend(self.properties.clone());
+        client.set("bootstrap.servers", &self.addresses);
+        client
+    }
+}
+
+/// Takes any text but an empty one.
+pub(super) fn not_empty(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("is empty".to_owned()),
+        text => Ok(text.to_owned()),
+    }
+}
+
+/// A property's value from a file, without the line break at its end.
+fn read_secret(path: &Path) -> std::io::Result<String> {
+    let mut text = std::fs::read_to_string(path)?;
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    Ok(text)
+}
+
+/// Says what is wrong with a property, and nothing of its value, which may be a secret.
+fn check(name: &str, value: &str) -> Result<(), String> {
+    if let Some((_, reason)) = OWNED.iter().find(|(owned, _)| *owned == name) {
+        return Err(format!("the property {name} cannot be set: {reason}"));
+    }
+    match ClientConfig::new().set(name, value).create_native_config() {
+        Ok(_) => Ok(()),
+        Err(KafkaError::ClientConfig(_, problem, _, _)) => {
+            Err(format!("the property {name} is not accepted: {problem}"))
+        }
+        Err(error) => Err(format!("the property {name} is not accepted: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::{Variables, file};
+
+    fn with(properties: &[&str]) -> Result<Brokers, String> {
+        let environment = Variables::default();
+        let mut layers = Layers::new(&environment, None).unwrap();
+        let properties = properties.iter().map(|text| (*text).to_owned()).collect();
+        let args = BrokerArgs { brokers: Some("b:9092".to_owned()), properties, connect_timeout: None };
+        let brokers = args.brokers(&mut layers);
+        layers.finish().map_err(|failure| failure.to_string())?;
+        Ok(brokers.unwrap())
+    }
+
+    #[test]
+    fn values_keep_their_colons_and_equals_signs() {
+        let brokers = with(&["sasl.oauthbearer.config=url=https://host:8443/a?b=c"]).unwrap();
+        assert_eq!(brokers.property("sasl.oauthbearer.config"), Some("url=https://host:8443/a?b=c"));
+    }
+
+    #[test]
+    fn what_the_source_owns_is_refused_with_the_reason() {
+        for (name, reason) in OWNED {
+            let error = with(&[&format!("{name}=true")]).unwrap_err();
+            assert_eq!(error, format!("error: the property {name} cannot be set: {reason}"));
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let error = with(&["fetch.wiat.max.ms=5", "fetch.wait.max.ms=soon", "check.crcs"]).unwrap_err();
+        assert!(error.contains("the property fetch.wiat.max.ms is not accepted: No such"), "{error}");
+        assert!(error.contains("the property fetch.wait.max.ms is not accepted"), "{error}");
+        assert!(error.contains("--property check.crcs has no ="), "{error}");
+    }
+
+    #[test]
+    fn the_file_takes_plain_numbers_and_reads_secrets() {
+        let secret = file("pass:w=rd\n");
+        let yaml = file(&format!(
+            "brokers: a:1,b:2\nconnect-timeout: 3s\n\
+             properties: {{session.timeout.ms: 6000, check.crcs: false, client.id: me}}\n\
+             properties-from-files: {{sasl.password: {}}}\n",
+            secret.path().display()
+        ));
+        let environment = Variables::default();
+        let mut layers = Layers::new(&environment, Some(yaml.path())).unwrap();
+        let args = BrokerArgs { properties: vec!["check.crcs=true".to_owned()], ..BrokerArgs::default() };
+        let brokers = args.brokers(&mut layers).unwrap();
+        layers.finish().unwrap();
+        assert_eq!(brokers.addresses(), "a:1,b:2");
+        assert_eq!(brokers.connect_timeout, Duration::from_secs(3));
+        assert_eq!(brokers.property("session.timeout.ms"), Some("6000"));
+        assert_eq!(brokers.property("check.crcs"), Some("true"), "a flag beats the file");
+        assert_eq!(brokers.property("sasl.password"), Some("pass:w=rd"));
+        assert!(!format!("{brokers:?}").contains("w=rd"), "secrets stay out of the log");
+        let client = brokers.client([("client.id", "default"), ("fetch.min.bytes", "1")]);
+        assert_eq!((client.get("client.id"), client.get("fetch.min.bytes")), (Some("me"), Some("1")));
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_read_is_named() {
+        let yaml = file("brokers: a:1\nproperties-from-files: {sasl.password: /nowhere/secret}\n");
+        let environment = Variables::default();
+        let mut layers = Layers::new(&environment, Some(yaml.path())).unwrap();
+        BrokerArgs::default().brokers(&mut layers);
+        let error = layers.finish().unwrap_err().to_string();
+        assert!(error.contains("the file /nowhere/secret of the property sasl.password cannot be read"), "{error}");
+    }
+}

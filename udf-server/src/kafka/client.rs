@@ -1,0 +1,195 @@
+//! Making clients, and the first contact with the brokers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::time::Instant;
+
+use super::config::KafkaConfig;
+use super::context::Context;
+use super::token::STRIDE;
+
+/// How long one question to the brokers may take before we look whether there is news of why it does.
+const STEP: Duration = Duration::from_millis(500);
+
+/// A client that can join the group, and does not yet.
+pub(super) fn consumer(config: &KafkaConfig) -> Result<Arc<BaseConsumer<Context>>, StartError> {
+    config
+        .consumer()
+        .create_with_context(Context::default())
+        .map(Arc::new)
+        .map_err(|error| StartError::Client { problem: problem(&error) })
+}
+
+/// Waits until the brokers have told how many partitions each topic has, in the order of the topics.
+pub(super) fn first_contact(config: &KafkaConfig, consumer: &BaseConsumer<Context>) -> Result<Vec<i32>, StartError> {
+    let deadline = Instant::now() + config.brokers.connect_timeout;
+    config.topics().map(|topic| partitions(config, consumer, topic, deadline)).collect()
+}
+
+fn partitions(
+    config: &KafkaConfig,
+    consumer: &BaseConsumer<Context>,
+    topic: &str,
+    deadline: Instant,
+) -> Result<i32, StartError> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match partition_count(consumer, topic, left.min(STEP)) {
+            Ok(count) => return check_ids(config, topic, count),
+            Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                return Err(StartError::NoTopic { topic: topic.to_owned(), brokers: config.brokers.addresses.clone() });
+            }
+            Err(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                return Err(StartError::Refused {
+                    brokers: config.brokers.addresses.clone(),
+                    reason: format!("the topic {topic} may not be read"),
+                });
+            }
+            Err(code) => tracing::debug!(%code, topic, "no answer yet"),
+        }
+        // The reason of a failure comes by callback, and callbacks run in a poll.
+        while consumer.poll(Duration::from_millis(20)).is_some() {}
+        if let Some(reason) = consumer.context().refused() {
+            return Err(StartError::Refused { brokers: config.brokers.addresses.clone(), reason });
+        }
+        if Instant::now() >= deadline {
+            return Err(StartError::Silent {
+                brokers: config.brokers.addresses.clone(),
+                waited: config.brokers.connect_timeout,
+                last: consumer.context().last_error(),
+            });
+        }
+    }
+}
+
+/// How many partitions a topic has.
+pub(super) fn partition_count(
+    consumer: &BaseConsumer<Context>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<i32, RDKafkaErrorCode> {
+    let unknown = |error: KafkaError| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+    let metadata = consumer.fetch_metadata(Some(topic), timeout).map_err(unknown)?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        return Err(RDKafkaErrorCode::UnknownTopic);
+    };
+    match found.error() {
+        Some(error) => Err(error.into()),
+        None => Ok(i32::try_from(found.partitions().len()).unwrap_or(i32::MAX)),
+    }
+}
+
+fn check_ids(config: &KafkaConfig, topic: &str, count: i32) -> Result<i32, StartError> {
+    match config.topics.partition_id(topic, count.saturating_sub(1)) {
+        Some(_) => Ok(count),
+        None => Err(StartError::TooManyPartitions {
+            topic: topic.to_owned(),
+            partitions: count,
+            topics: config.topics().count(),
+        }),
+    }
+}
+
+fn problem(error: &KafkaError) -> String {
+    if let KafkaError::ClientConfig(_, problem, name, _) = error {
+        return format!("{name}: {problem}");
+    }
+    error.to_string()
+}
+
+/// Why the Kafka source cannot start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The client library does not take the configuration as a whole.
+    Client {
+        /// What it says.
+        problem: String,
+    },
+    /// No broker answered.
+    Silent {
+        /// Those that were asked.
+        brokers: String,
+        /// How long they had.
+        waited: Duration,
+        /// The last thing that went wrong with one.
+        last: Option<String>,
+    },
+    /// The brokers answer, and refuse us.
+    Refused {
+        /// Those that were asked.
+        brokers: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is no such topic.
+    NoTopic {
+        /// The topic.
+        topic: String,
+        /// The brokers that do not have it.
+        brokers: String,
+    },
+    /// The partitions do not fit into the ids that the platform has for them.
+    TooManyPartitions {
+        /// The topic.
+        topic: String,
+        /// How many it has.
+        partitions: i32,
+        /// How many topics share the ids.
+        topics: usize,
+    },
+    /// The system does not give us a thread.
+    Thread {
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client { problem } => write!(f, "the Kafka client does not take its configuration: {problem}"),
+            Self::Silent { brokers, waited, last } => {
+                let waited = waited.as_secs_f64();
+                write!(f, "no broker of {brokers} answered within {waited} s")?;
+                if let Some(last) = last {
+                    write!(f, " ({last})")?;
+                }
+                f.write_str(": check --brokers, that they can be reached from here, and whether they want TLS or SASL")
+            }
+            Self::Refused { brokers, reason } => {
+                write!(f, "the brokers {brokers} refuse us: {reason}: check the sasl.* and ssl.* properties and rights")
+            }
+            Self::NoTopic { topic, brokers } => {
+                write!(f, "there is no topic {topic} at {brokers}: create it, or correct --topics")
+            }
+            Self::TooManyPartitions { topic, partitions, topics: 1 } => write!(
+                f,
+                "the topic {topic} has {partitions} partitions, and the platform tells apart no more than 65536"
+            ),
+            Self::TooManyPartitions { topic, partitions, topics } => write!(
+                f,
+                "the topic {topic} has {partitions} partitions among {topics} topics, and several topics may have \
+                 {STRIDE} each, in at most 64 topics: read it with a source of its own"
+            ),
+            Self::Thread { .. } => f.write_str("a thread for the Kafka client cannot be started"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Thread { source } => Some(source),
+            Self::Client { .. }
+            | Self::Silent { .. }
+            | Self::Refused { .. }
+            | Self::NoTopic { .. }
+            | Self::TooManyPartitions { .. } => None,
+        }
+    }
+}

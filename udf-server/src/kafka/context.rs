@@ -1,0 +1,153 @@
+//! What the client library tells us by callback.
+//!
+//! Callbacks run on the thread that polls, in the middle of a poll. They only note what happened; the thread acts on it
+//! after the poll.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+use tokio::time::Instant;
+
+/// How long the same broker error stays out of the log after it was told.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// The context of every client that this crate makes.
+#[derive(Debug, Default)]
+pub(crate) struct Context {
+    rebalances: Mutex<VecDeque<Rebalance>>,
+    /// Set when the client leaves the group: a revoke is then answered in place.
+    leaving: AtomicBool,
+    errors: Mutex<Errors>,
+}
+
+/// A change of the assignment that waits for its answer.
+#[derive(Debug)]
+pub(super) enum Rebalance {
+    Assign(TopicPartitionList),
+    Revoke { partitions: TopicPartitionList, lost: bool },
+}
+
+#[derive(Debug, Default)]
+struct Errors {
+    told: Option<(RDKafkaErrorCode, Instant)>,
+    last: Option<String>,
+    refused: Option<String>,
+}
+
+impl Context {
+    pub(super) fn next_rebalance(&self) -> Option<Rebalance> {
+        lock(&self.rebalances).pop_front()
+    }
+
+    /// From here on the client answers a revoke by itself. Its last offsets must have been stored before.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Why the brokers refuse us, if they do: a failed authentication does not mend itself.
+    pub(super) fn refused(&self) -> Option<String> {
+        lock(&self.errors).refused.clone()
+    }
+
+    /// The last thing that went wrong with a broker.
+    pub(super) fn last_error(&self) -> Option<String> {
+        lock(&self.errors).last.clone()
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(fac, "librdkafka: {message}");
+            }
+            // A broker that is away is an "error" to the library, and told by its error callback too.
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+                tracing::debug!(fac, "librdkafka: {message}");
+            }
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::trace!(fac, "librdkafka: {message}"),
+        }
+    }
+
+    fn stats_raw(&self, _statistics: &[u8]) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        let mut errors = lock(&self.errors);
+        if code == RDKafkaErrorCode::Authentication {
+            errors.refused = Some(reason.to_owned());
+        }
+        // That all brokers are down follows from what was said of each, and says less.
+        if code != RDKafkaErrorCode::AllBrokersDown {
+            errors.last = Some(reason.to_owned());
+        }
+        let now = Instant::now();
+        let news = errors.told.is_none_or(|(told, at)| told != code || now.duration_since(at) >= QUIET);
+        if news {
+            errors.told = Some((code, now));
+            drop(errors);
+            tracing::warn!(reason, "a broker does not answer as it should; the client goes on trying");
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        let assign = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.leaving.load(Ordering::Relaxed) {
+            let partitions = if assign { None } else { Some(&*partitions) };
+            unassign(consumer, partitions);
+            return;
+        }
+        let rebalance = if assign {
+            Rebalance::Assign(partitions.clone())
+        } else {
+            Rebalance::Revoke { partitions: partitions.clone(), lost: consumer.assignment_lost() }
+        };
+        lock(&self.rebalances).push_back(rebalance);
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        match result {
+            Ok(()) => tracing::debug!(partitions = offsets.count(), "committed"),
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+            // The library commits again by itself; while a broker is away or a rebalance runs this is usual.
+            Err(error) => tracing::info!(%error, "a commit did not succeed; the offsets stay stored for the next one"),
+        }
+    }
+}
+
+/// Confirms an assignment in the way that the group's protocol wants it.
+pub(super) fn assign(consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) {
+    let result = match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_assign(partitions),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(partitions),
+    };
+    if let Err(error) = result {
+        tracing::error!(%error, "the assigned partitions cannot be read");
+    }
+}
+
+/// Gives partitions back, or all of them.
+pub(super) fn unassign(consumer: &BaseConsumer<Context>, partitions: Option<&TopicPartitionList>) {
+    let result = match (consumer.rebalance_protocol(), partitions) {
+        (RebalanceProtocol::Cooperative, Some(partitions)) => consumer.incremental_unassign(partitions),
+        _ => consumer.unassign(),
+    };
+    if let Err(error) = result {
+        tracing::error!(%error, "the revoked partitions cannot be given back");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,141 @@
+//! What the group as a whole has committed, and how much there is: asked by a client of its own, which never joins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::client::{self, StartError};
+use super::config::{KafkaConfig, Start};
+use super::context::Context;
+
+/// How long the brokers have to answer one question.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Events of the client served before each question, or they would pile up.
+const EVENTS: usize = 100;
+
+/// Where one partition stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionOffsets {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// What the group has committed: the offset of the first record that is not done.
+    pub committed: Option<i64>,
+    /// Where the group starts as long as it has committed nothing.
+    pub start: i64,
+    /// The offset after the last record.
+    pub end: i64,
+}
+
+impl PartitionOffsets {
+    /// How many records wait, given how far this process itself has come.
+    pub(super) fn lag(&self, own: Option<i64>) -> u64 {
+        let done = self.committed.unwrap_or(self.start).max(own.unwrap_or(0));
+        u64::try_from(self.end.saturating_sub(done)).unwrap_or(0)
+    }
+}
+
+/// A client that looks at a group from outside.
+pub(crate) struct Group {
+    consumer: Arc<BaseConsumer<Context>>,
+    start: Start,
+    /// Each topic with its number of partitions.
+    topics: Vec<(String, i32)>,
+}
+
+impl Group {
+    /// Connects to the brokers.
+    pub(crate) fn connect(config: &KafkaConfig) -> Result<Self, StartError> {
+        let consumer = client::consumer(config)?;
+        let counts = client::first_contact(config, &consumer)?;
+        let topics = config.topics().map(str::to_owned).zip(counts).collect();
+        Ok(Self { consumer, start: config.start, topics })
+    }
+
+    /// How many partitions all topics have together.
+    pub(crate) fn total(&self) -> u32 {
+        self.topics.iter().map(|(_, count)| u32::try_from(*count).unwrap_or(0)).sum()
+    }
+
+    /// Asks how many partitions there are now; they only ever become more.
+    pub(super) fn refresh(&mut self) {
+        self.serve_events();
+        for (topic, count) in &mut self.topics {
+            match client::partition_count(&self.consumer, topic, TIMEOUT) {
+                Ok(now) => *count = now,
+                Err(code) => tracing::debug!(%code, topic = topic.as_str(), "the number of partitions is not known"),
+            }
+        }
+    }
+
+    /// What the group has committed of every partition.
+    pub(crate) fn committed(&self) -> KafkaResult<Vec<Option<i64>>> {
+        self.serve_events();
+        each(&self.consumer.committed_offsets(self.partitions(), TIMEOUT)?)
+    }
+
+    /// Where every partition stands: two questions to the brokers, a third as long as some partition has no commit.
+    pub(crate) fn offsets(&self) -> KafkaResult<Vec<PartitionOffsets>> {
+        let committed = self.committed()?;
+        let ends = self.ask(Offset::End)?;
+        let starts = match self.start {
+            Start::Earliest if committed.contains(&None) => self.ask(Offset::Beginning)?,
+            Start::Earliest | Start::Latest => ends.clone(),
+        };
+        let partitions = self.partitions();
+        let offsets = partitions.elements().into_iter().zip(committed).zip(ends.into_iter().zip(starts));
+        Ok(offsets
+            .map(|((element, committed), (end, start))| PartitionOffsets {
+                topic: element.topic().to_owned(),
+                partition: element.partition(),
+                committed,
+                start: start.unwrap_or(0),
+                end: end.unwrap_or(0),
+            })
+            .collect())
+    }
+
+    fn ask(&self, which: Offset) -> KafkaResult<Vec<Option<i64>>> {
+        let mut partitions = self.partitions();
+        partitions.set_all_offsets(which)?;
+        each(&self.consumer.offsets_for_times(partitions, TIMEOUT)?)
+    }
+
+    fn partitions(&self) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (topic, count) in &self.topics {
+            if *count > 0 {
+                list.add_partition_range(topic, 0, count - 1);
+            }
+        }
+        list
+    }
+
+    fn serve_events(&self) {
+        for _ in 0..EVENTS {
+            if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
+                tracing::debug!(%error, "while looking at the group");
+            }
+        }
+    }
+}
+
+/// The offsets of a list, `None` where there is none; the first error of any partition.
+fn each(list: &TopicPartitionList) -> KafkaResult<Vec<Option<i64>>> {
+    list.elements()
+        .iter()
+        .map(|element| {
+            element.error()?;
+            match element.offset() {
+                Offset::Offset(offset) => Ok(Some(offset)),
+                Offset::Invalid | Offset::Stored | Offset::Beginning | Offset::End => Ok(None),
+                Offset::OffsetTail(_) => Err(KafkaError::Canceled),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,11 @@
+//! The Kafka source against an embedded broker, asked as the platform asks: one module a behaviour.
+#![cfg(feature = "kafka")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod commits;
+mod group;
+mod harness;
+mod outage;
+mod producer;
+mod reads;
+mod records;
