@@ -152,7 +152,10 @@ impl File {
         let value: Value = if text.trim().is_empty() {
             Value::Object(serde_json::Map::new())
         } else {
-            serde_saphyr::from_str(&text).map_err(|error| unusable(format!("is not YAML: {error}")))?
+            // Only `true` and `false`: a topic may well be called `y` or `on`.
+            let options = serde_saphyr::options! { strict_booleans: true };
+            serde_saphyr::from_str_with_options(&text, options)
+                .map_err(|error| unusable(format!("is not YAML: {error}")))?
         };
         match value {
             Value::Object(values) => Ok(Self { path: path.to_owned(), values, asked: BTreeSet::new() }),

