@@ -7,7 +7,7 @@ use numaflow_sdk::source::{Message, NackOffset, Offset, ReadRequest};
 use numaflow_sdk::testing::{AckStream, ClientError, ReadEvent, ReadStream, SourceClient};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::dial::{ServerAt, can_nack};
 use super::journal::{Journal, Notice};
@@ -20,8 +20,8 @@ const NACK_RETRIES: u32 = 1200;
 #[derive(Debug)]
 pub(super) struct SourceHandle {
     mailbox: mpsc::Sender<Call>,
-    /// Ends the task with the handle.
-    _task: JoinSet<()>,
+    /// The task that handles the calls and those that ask regular questions; they end with the handle.
+    _tasks: JoinSet<()>,
 }
 
 type Reply<T> = oneshot::Sender<Result<T, DriveError>>;
@@ -32,6 +32,7 @@ enum Call {
     Ack(Vec<Offset>, Reply<()>),
     Nack(Vec<NackOffset>, Reply<()>),
     Pending(Reply<Option<u64>>),
+    Partitions(Reply<()>),
 }
 
 impl SourceHandle {
@@ -54,37 +55,52 @@ impl SourceHandle {
             mailbox.reopen_ack(error).await?;
         }
         let (sender, calls) = mpsc::channel(1);
-        let mut task = JoinSet::new();
-        task.spawn(mailbox.run(calls));
-        Ok(Self { mailbox: sender, _task: task })
+        let mut tasks = JoinSet::new();
+        tasks.spawn(mailbox.run(calls));
+        tasks.spawn(ask(sender.clone(), pauses.pending, Call::Pending));
+        tasks.spawn(ask(sender.clone(), pauses.partitions, Call::Partitions));
+        Ok(Self { mailbox: sender, _tasks: tasks })
     }
 
     /// Reads a batch, without the messages that are in flight already. Where the stream breaks, what had arrived is the
     /// batch.
     pub(super) async fn read(&self, request: ReadRequest) -> Result<Vec<Message>, DriveError> {
-        self.call(|reply| Call::Read(request, reply)).await
+        call(&self.mailbox, |reply| Call::Read(request, reply)).await
     }
 
     /// Acks these offsets; returns when the source has answered.
     pub(super) async fn ack(&self, offsets: Vec<Offset>) -> Result<(), DriveError> {
-        self.call(|reply| Call::Ack(offsets, reply)).await
+        call(&self.mailbox, |reply| Call::Ack(offsets, reply)).await
     }
 
     /// Nacks these offsets; returns when the source has answered or the platform would give up.
     pub(super) async fn nack(&self, offsets: Vec<NackOffset>) -> Result<(), DriveError> {
-        self.call(|reply| Call::Nack(offsets, reply)).await
+        call(&self.mailbox, |reply| Call::Nack(offsets, reply)).await
     }
 
     /// Asks how many messages wait; `None` where there is no answer.
     pub(super) async fn pending(&self) -> Result<Option<u64>, DriveError> {
-        self.call(Call::Pending).await
+        call(&self.mailbox, Call::Pending).await
     }
+}
 
-    async fn call<T>(&self, call: impl FnOnce(Reply<T>) -> Call) -> Result<T, DriveError> {
-        let (reply, answer) = oneshot::channel();
-        // A task that is gone drops the call, and the reply with it.
-        drop(self.mailbox.send(call(reply)).await);
-        answer.await.unwrap_or(Err(DriveError::SourceTaskLost))
+/// Puts a call into the mailbox and waits for its reply.
+async fn call<T>(mailbox: &mpsc::Sender<Call>, call: impl FnOnce(Reply<T>) -> Call) -> Result<T, DriveError> {
+    let (reply, answer) = oneshot::channel();
+    // A task that is gone drops the call, and the reply with it.
+    drop(mailbox.send(call(reply)).await);
+    answer.await.unwrap_or(Err(DriveError::SourceTaskLost))
+}
+
+/// Asks a question at once and then regularly. It queues like every other call.
+async fn ask<T>(mailbox: mpsc::Sender<Call>, period: Duration, question: impl Fn(Reply<T>) -> Call) {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if call(&mailbox, &question).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -104,18 +120,8 @@ struct Mailbox {
 
 impl Mailbox {
     async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
-        let mut pending = every(self.pauses.pending);
-        let mut partitions = every(self.pauses.partitions);
-        loop {
-            tokio::select! {
-                call = calls.recv() => match call {
-                    Some(call) => self.handle(call).await,
-                    None => return,
-                },
-                _ = pending.tick() => drop(self.pending().await),
-                // The answer matters to a pipeline's watermark, which the driver has none of; a failure is its affair.
-                _ = partitions.tick() => drop(self.client.partitions().await),
-            }
+        while let Some(call) = calls.recv().await {
+            self.handle(call).await;
         }
     }
 
@@ -126,6 +132,11 @@ impl Mailbox {
             Call::Ack(offsets, reply) => drop(reply.send(self.ack(offsets).await)),
             Call::Nack(offsets, reply) => drop(reply.send(self.nack(offsets).await)),
             Call::Pending(reply) => drop(reply.send(Ok(self.pending().await))),
+            Call::Partitions(reply) => {
+                // The answer is for a pipeline's watermark, which the driver has none of.
+                drop(self.client.partitions().await);
+                drop(reply.send(Ok(())));
+            }
         }
     }
 
@@ -280,10 +291,4 @@ async fn receive(
             end @ (ReadEvent::Eot | ReadEvent::End) => return Ok(end),
         }
     }
-}
-
-fn every(period: Duration) -> Interval {
-    let mut interval = interval(period);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
 }

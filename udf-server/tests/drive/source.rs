@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use udf_server::drive::{Drive, Input, Settings, Until};
 
 use crate::script::{Call, Read, Script, ack, read};
-use crate::{Stage, lines_of, run, settings};
+use crate::stage::{Stage, lines_of, run, settings};
 
 /// Settings for a script served in `stage`.
 fn scripted(stage: &mut Stage, script: &Script, until: Until) -> Settings {

@@ -1,4 +1,10 @@
-//! The driver is no friend of our own servers only: a map built with the published SDK works behind it.
+//! `drive` against a map built with the published SDK. A test binary of its own, because that SDK replaces the panic hook of
+//! the process, and the messages of tests that fail with it.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "drive/stage.rs"]
+mod stage;
 
 use std::pin::Pin;
 
@@ -7,7 +13,7 @@ use numaflow::shared::ServerExtras;
 use tokio::sync::oneshot;
 use udf_server::drive::Until;
 
-use crate::{Stage, lines_of, run, settings};
+use crate::stage::{Stage, lines_of, run, settings};
 
 /// Turns `n` into `2n`, and drops every seventh.
 struct Double;
