@@ -1,0 +1,26 @@
+//! All the cases, by what they are about.
+
+use crate::Case;
+
+mod contract;
+mod general;
+mod map_unary;
+mod source;
+
+/// All cases, in the order they are listed and run in.
+pub fn all() -> impl Iterator<Item = &'static Case> {
+    [general::CASES, map_unary::CASES, source::CASES].into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    #[test]
+    fn ids_are_unique() {
+        let mut seen = HashSet::new();
+        for case in super::all() {
+            assert!(seen.insert(case.id), "{} twice", case.id);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What the server under test is asked to do: the values of the handler contract (README).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Answered with no output.
+pub(super) const EMPTY: &str = "empty";
+/// Answered with a drop.
+pub(super) const DROP: &str = "drop";
+/// Answered with a nack that has the options below.
+pub(super) const NACK: &str = "nack";
+pub(super) const NACK_REASON: &str = "asked to";
+pub(super) const NACK_MAX_DELIVERIES: u32 = 3;
+pub(super) const NACK_DELAY_MS: u64 = 1500;
+
+/// The records that a fresh source has.
+pub(super) const RECORDS: usize = 1000;
+
+/// Makes the handler panic, or throw, with this text.
+pub(super) fn panic(text: &str) -> String {
+    format!("panic {text}")
+}
+
+/// Holds handlers until it is released. Its name is new in every run, because a server remembers what was released.
+pub(super) struct Latch(String);
+
+impl Latch {
+    pub(super) fn new() -> Self {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        Self(format!("{now}-{}", MADE.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// The value whose answer waits for the release.
+    pub(super) fn hold(&self) -> String {
+        format!("hold {}", self.0)
+    }
+
+    /// The value that releases all that waits, and is answered itself.
+    pub(super) fn release(&self) -> String {
+        format!("release {}", self.0)
+    }
+}
