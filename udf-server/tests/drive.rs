@@ -1,7 +1,7 @@
 //! `drive` against scripted servers: each rule of the platform that it follows.
 //!
 //! The servers are real ones on real sockets; the clock is paused where time is part of the rule, so that nothing waits.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 #[path = "drive/map.rs"]
 mod map;

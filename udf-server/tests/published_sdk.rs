@@ -1,6 +1,6 @@
 //! `drive` against a map built with the published SDK. A test binary of its own, because that SDK replaces the panic hook of
 //! the process, and the messages of tests that fail with it.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "drive/stage.rs"]

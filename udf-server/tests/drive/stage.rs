@@ -68,7 +68,7 @@ pub(crate) async fn run(settings: Settings) -> Report {
     let (alarm, late) = oneshot::channel();
     std::thread::spawn(move || {
         std::thread::sleep(Duration::from_secs(60));
-        drop(alarm.send(()));
+        _ = alarm.send(());
     });
     tokio::select! {
         report = Drive::new(settings).0.run() => report.unwrap(),
