@@ -1,6 +1,7 @@
 //! The topic and the group that a demo has to itself.
 
 use std::fmt;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -14,6 +15,8 @@ use crate::kafka::{Brokers, Group, KafkaConfig, PartitionOffsets, StartError};
 pub const PARTITIONS: i32 = 6;
 /// How long the brokers have to make or remove something.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait before they are asked again.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// A topic made for one run, and the name of the group that reads it.
 pub struct DemoTopic {
@@ -78,7 +81,7 @@ impl DemoTopic {
         let group = loop {
             match Group::connect(&config) {
                 Ok(group) => break group,
-                Err(StartError::NoTopic { .. }) if Instant::now() < deadline => {}
+                Err(StartError::NoTopic { .. }) if Instant::now() < deadline => thread::sleep(PAUSE),
                 Err(error) => return Err(error.into()),
             }
         };
@@ -127,21 +130,31 @@ impl DemoTopic {
                     problem,
                 };
                 let topics = admin(&self.config, async |admin, options| admin.delete_topics(&[topic], options).await);
-                let groups = admin(&self.config, async |admin, options| admin.delete_groups(&[group], options).await);
                 for result in topics.map_err(|problem| failed("topic", topic, problem))? {
                     result.map_err(|(name, code)| failed("topic", &name, code.to_string()))?;
                 }
-                for result in groups.map_err(|problem| failed("group", group, problem))? {
-                    match result {
-                        // A group that never committed is gone with its last member.
-                        Ok(_) | Err((_, RDKafkaErrorCode::GroupIdNotFound)) => {}
-                        Err((name, code)) => return Err(failed("group", &name, code.to_string())),
+                // A member that was killed belongs to the group until its session is over.
+                let deadline = Instant::now() + TIMEOUT;
+                while let Err(code) = delete_group(&self.config).map_err(|problem| failed("group", group, problem))? {
+                    if code != RDKafkaErrorCode::NonEmptyGroup || Instant::now() >= deadline {
+                        return Err(failed("group", group, code.to_string()));
                     }
+                    thread::sleep(PAUSE);
                 }
             }
         }
         Ok(())
     }
+}
+
+fn delete_group(config: &KafkaConfig) -> Result<Result<(), RDKafkaErrorCode>, String> {
+    let group = [config.group()];
+    let results = admin(config, async |admin, options| admin.delete_groups(&group, options).await)?;
+    Ok(match results.into_iter().next() {
+        // A group that never committed is gone with its last member.
+        None | Some(Ok(_) | Err((_, RDKafkaErrorCode::GroupIdNotFound))) => Ok(()),
+        Some(Err((_, code))) => Err(code),
+    })
 }
 
 /// Asks the brokers to do something, and waits for it.

@@ -9,7 +9,6 @@ use super::tracker::{Limits, Tracker};
 pub(super) struct Assignment<T> {
     /// By partition id, in ascending order.
     partitions: Vec<(u16, Tracker<T>)>,
-    limits: Limits,
     /// The place in `partitions` that the next take begins with.
     turn: usize,
     /// Counts the read streams: one that another has replaced gets nothing more.
@@ -26,23 +25,25 @@ pub(super) struct Reader(u64);
 pub(super) struct Replaced;
 
 impl<T: Clone> Assignment<T> {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { partitions: Vec::new(), limits, turn: 0, reader: Reader(0), draining: false }
+    pub(super) fn new() -> Self {
+        Self { partitions: Vec::new(), turn: 0, reader: Reader(0), draining: false }
     }
 
     /// Starts to track a partition. What an earlier assignment of it knew is forgotten.
     pub(super) fn assign(&mut self, id: u16) {
-        let tracker = Tracker::new(self.limits);
+        let tracker = Tracker::new(Limits::of_each(1));
         match self.find(id) {
             Ok(place) => self.partitions[place].1 = tracker,
             Err(place) => self.partitions.insert(place, (id, tracker)),
         }
+        self.share_limits();
     }
 
     /// Ends the tracking of a partition: acks for its records have no effect from here on.
     pub(super) fn revoke(&mut self, id: u16) {
         if let Ok(place) = self.find(id) {
             self.partitions.remove(place);
+            self.share_limits();
         }
     }
 
@@ -119,6 +120,14 @@ impl<T: Clone> Assignment<T> {
         self.partitions.iter().map(|(_, tracker)| tracker.in_flight()).sum()
     }
 
+    /// Gives each partition its share of what all may hold.
+    fn share_limits(&mut self) {
+        let limits = Limits::of_each(self.partitions.len());
+        for (_, tracker) in &mut self.partitions {
+            tracker.set_limits(limits);
+        }
+    }
+
     fn find(&self, id: u16) -> Result<usize, usize> {
         self.partitions.binary_search_by_key(&id, |(id, _)| *id)
     }
@@ -130,7 +139,7 @@ mod tests {
 
     /// Partitions 0 to `counts.len()`, with so many records each; a record is its partition and offset.
     fn filled(counts: &[i64]) -> Assignment<(u16, i64)> {
-        let mut assignment = Assignment::new(Limits::default());
+        let mut assignment = Assignment::new();
         for (id, count) in (0..).zip(counts) {
             assignment.assign(id);
             for offset in 0..*count {
@@ -181,6 +190,19 @@ mod tests {
         assert!(take(&mut assignment, 5).is_empty());
         assert!(assignment.tracker_mut(0).unwrap().ack(0));
         assert_eq!(assignment.in_flight(), 0);
+    }
+
+    #[test]
+    fn many_partitions_share_the_bytes() {
+        const MIB: usize = 1 << 20;
+        let mut assignment = filled(&[0; 32]);
+        let room = |assignment: &Assignment<_>| assignment.tracker(0).unwrap().room() > 0;
+        assignment.tracker_mut(0).unwrap().push(0, 8 * MIB, (0, 0));
+        assert!(!room(&assignment), "a 32nd of 256 MiB is used up");
+        for id in 16..32 {
+            assignment.revoke(id);
+        }
+        assert!(room(&assignment), "a 16th is not");
     }
 
     #[test]

@@ -81,21 +81,31 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-        let mut errors = lock(&self.errors);
+        if code == RDKafkaErrorCode::AllBrokersDown {
+            // It follows from what is said of each broker, and says less.
+            tracing::debug!(reason, "no broker is connected");
+            return;
+        }
+        // What comes after this is of use to the library's authors only, and never the same twice.
+        let reason = reason.split(" (after ").next().unwrap_or(reason);
+        if lock(&self.errors).note(code, reason, Instant::now()) {
+            tracing::warn!(reason, "trouble with a broker; the client goes on trying");
+        }
+    }
+}
+
+impl Errors {
+    /// Keeps an error; `true` when it is worth telling.
+    fn note(&mut self, code: RDKafkaErrorCode, reason: &str, now: Instant) -> bool {
         if code == RDKafkaErrorCode::Authentication {
-            errors.refused = Some(reason.to_owned());
+            self.refused = Some(reason.to_owned());
         }
-        // That all brokers are down follows from what was said of each, and says less.
-        if code != RDKafkaErrorCode::AllBrokersDown {
-            errors.last = Some(reason.to_owned());
+        self.last = Some(reason.to_owned());
+        let known = self.told.is_some_and(|(told, at)| told == code && now.duration_since(at) < QUIET);
+        if !known {
+            self.told = Some((code, now));
         }
-        let now = Instant::now();
-        let news = errors.told.is_none_or(|(told, at)| told != code || now.duration_since(at) >= QUIET);
-        if news {
-            errors.told = Some((code, now));
-            drop(errors);
-            tracing::warn!(reason, "a broker does not answer as it should; the client goes on trying");
-        }
+        !known
     }
 }
 
@@ -150,4 +160,22 @@ pub(super) fn unassign(consumer: &BaseConsumer<Context>, partitions: Option<&Top
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while it holds one of these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_trouble_is_told_once_in_a_while() {
+        let mut errors = Errors::default();
+        let now = Instant::now();
+        assert!(errors.note(RDKafkaErrorCode::BrokerTransportFailure, "refused", now));
+        assert!(!errors.note(RDKafkaErrorCode::BrokerTransportFailure, "reset", now + QUIET / 2));
+        assert_eq!(errors.last.as_deref(), Some("reset"), "and remembered all the same");
+        assert!(errors.note(RDKafkaErrorCode::BrokerTransportFailure, "reset", now + QUIET));
+        assert_eq!(errors.refused, None);
+        assert!(errors.note(RDKafkaErrorCode::Authentication, "wrong password", now + QUIET));
+        assert_eq!(errors.refused.as_deref(), Some("wrong password"));
+    }
 }

@@ -9,7 +9,6 @@ use tokio::sync::Notify;
 
 use super::assignment::Assignment;
 use super::token::{Token, Topics};
-use super::tracker::Limits;
 
 /// The records between Kafka and the platform, and the wake-ups of both sides.
 ///
@@ -28,10 +27,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(topics: Topics, limits: Limits) -> Self {
+    pub(super) fn new(topics: Topics) -> Self {
         Self {
             topics,
-            assignment: Mutex::new(Assignment::new(limits)),
+            assignment: Mutex::new(Assignment::new()),
             arrived: Notify::new(),
             worker: OnceLock::new(),
             stop: AtomicBool::new(false),

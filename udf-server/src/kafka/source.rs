@@ -17,7 +17,6 @@ use super::group::Group;
 use super::pending::Pending;
 use super::shared::Shared;
 use super::thread::Worker;
-use super::tracker::Limits;
 
 /// How long an empty read waits while records are in flight. The platform makes one call at a time, so acks wait for the
 /// read to end; and it asks again at once, so the read may not end at once.
@@ -74,7 +73,7 @@ impl KafkaSource {
     pub fn start(config: KafkaConfig) -> Result<Self, StartError> {
         let consumer = client::consumer(&config)?;
         let group = Group::connect(&config)?;
-        let shared = Arc::new(Shared::new(config.topics.clone(), Limits::default()));
+        let shared = Arc::new(Shared::new(config.topics.clone()));
         let pending = Arc::new(Pending::default());
         let linger = config.linger;
         let (alive, ended) = watch::channel(());

@@ -274,14 +274,16 @@ impl Worker {
         tracing::error!(%error, "the Kafka client cannot go on; a new one takes its place");
         self.forget();
         self.consumer.context().leave();
-        thread::park_timeout(RESTART_PAUSE);
-        match client::consumer(&self.config) {
-            Ok(consumer) => {
-                self.consumer = consumer;
-                self.subscribe();
+        while !self.shared.stopped() {
+            thread::park_timeout(RESTART_PAUSE);
+            match client::consumer(&self.config) {
+                Ok(consumer) => {
+                    self.consumer = consumer;
+                    self.subscribe();
+                    return;
+                }
+                Err(error) => tracing::error!(%error, "there is no new client yet"),
             }
-            // The old one fails again at once, and so this is tried again.
-            Err(error) => tracing::error!(%error, "there is no new client yet"),
         }
     }
 }

@@ -17,9 +17,16 @@ pub(super) struct Limits {
     pub(super) bytes: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { records: 10_000, bytes: 16 << 20 }
+/// The most records of one partition.
+const RECORDS: usize = 10_000;
+/// The most bytes of one partition, and of all.
+const BYTES: usize = 16 << 20;
+const TOTAL_BYTES: usize = 256 << 20;
+
+impl Limits {
+    /// The limits of each partition where there are `partitions`.
+    pub(super) fn of_each(partitions: usize) -> Self {
+        Self { records: RECORDS, bytes: BYTES.min(TOTAL_BYTES / partitions.max(1)) }
     }
 }
 
@@ -74,6 +81,11 @@ impl<T: Clone> Tracker<T> {
             position: None,
             limits,
         }
+    }
+
+    /// Changes the limits. What is there already stays, and nothing more comes until it fits.
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Adds the next record, `len` bytes long.

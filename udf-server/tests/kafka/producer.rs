@@ -90,7 +90,7 @@ fn lines_are_bytes_up_to_their_end_and_those_too_long_are_put_aside() {
 }
 
 #[test]
-fn a_producer_that_waits_for_the_group_can_be_stopped() {
+fn a_producer_can_be_stopped() {
     let topic = DemoTopic::embedded("lines", "demo").unwrap();
     let progress = Arc::new(Progress::default());
     let producing = thread::spawn({

@@ -94,7 +94,7 @@ proptest! {
     /// that is not done nor moves back.
     #[test]
     fn it_does_what_the_model_does(steps in proptest::collection::vec(step(), 0..150)) {
-        let mut tracker = Tracker::new(Limits::default());
+        let mut tracker = Tracker::new(Limits::of_each(1));
         let mut model = Model::default();
         let mut now = Instant::now();
         let mut last = None;
@@ -137,7 +137,7 @@ proptest! {
 }
 
 fn filled(count: i64) -> Tracker<i64> {
-    let mut tracker = Tracker::new(Limits::default());
+    let mut tracker = Tracker::new(Limits::of_each(1));
     for offset in 0..count {
         tracker.push(offset, 10, offset);
     }
