@@ -33,6 +33,7 @@ use output::Output;
 use pipeline::{Pipeline, Source};
 use source::SourceHandle;
 
+pub(crate) use args::time;
 pub use args::{DriveArgs, command};
 pub use dial::ServerAt;
 pub use journal::{Counts, Notice, Watcher};

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use numaflow_sdk::parse_duration;
 use numaflow_sdk::testing::{ClientError, Connection};
 use tokio::time::timeout;
 
+use crate::drive::time;
 use crate::error::{Failure, chain};
 
 /// The services that the platform knows; which one a socket serves shows only by asking.
@@ -36,10 +36,6 @@ pub struct HealthArgs {
     timeout: Duration,
 }
 
-fn time(text: &str) -> Result<Duration, &'static str> {
-    parse_duration(text).map_err(|_| "give a time with its unit, such as 500ms, 25s or 2m")
-}
-
 /// Asks the server whether it is ready, as the platform's own health check does.
 ///
 /// # Errors
@@ -52,23 +48,22 @@ pub fn command(args: &HealthArgs) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::Run(format!("health cannot be started: {error}")))?;
     match runtime.block_on(async { timeout(args.timeout, ask(args)).await }) {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => Err(Failure::Run(format!("the server on {socket} says that it is not ready"))),
+        Ok(Ok(Some(true))) => Ok(()),
+        Ok(Ok(None)) => Err(Failure::Run(format!("the server on {socket} offers no service that the platform knows"))),
+        Ok(Ok(Some(false))) => Err(Failure::Run(format!("the server on {socket} says that it is not ready"))),
         Ok(Err(error)) => Err(Failure::Run(format!("the server on {socket} is not healthy: {}", chain(&error)))),
         Err(_) => Err(Failure::Run(format!("the server on {socket} did not answer within {:?}", args.timeout))),
     }
 }
 
-async fn ask(args: &HealthArgs) -> Result<bool, ClientError> {
+/// What `IsReady` says; `None` where the server has no such call.
+async fn ask(args: &HealthArgs) -> Result<Option<bool>, ClientError> {
     let connection = Connection::connect(&args.socket).await?;
-    let mut services = SERVICES.iter();
-    loop {
-        let Some(service) = services.next() else {
-            return Ok(false);
-        };
+    for service in SERVICES {
         match connection.is_ready(service).await {
             Err(error) if error.status().is_some_and(|status| status.code == UNIMPLEMENTED) => {}
-            answer => return answer,
+            answer => return answer.map(Some),
         }
     }
+    Ok(None)
 }

@@ -59,7 +59,8 @@ pub struct DriveArgs {
     json: bool,
 }
 
-fn time(text: &str) -> Result<Duration, &'static str> {
+/// Parses a flag's time.
+pub(crate) fn time(text: &str) -> Result<Duration, &'static str> {
     parse_duration(text).map_err(|_| "give a time with its unit, such as 500ms, 25s or 2m")
 }
 
