@@ -113,10 +113,14 @@ impl fmt::Display for ServerStatus {
 impl From<Status> for ServerStatus {
     fn from(status: Status) -> Self {
         let mut message = status.message().to_owned();
-        // A status that the client library made of a broken connection says why only in its sources.
+        // A status that the client library made of a broken connection says why only in its sources, the first of which
+        // is often its message.
         let mut source = status.source();
         while let Some(cause) = source {
-            message = format!("{message}: {cause}");
+            let cause_text = cause.to_string();
+            if !message.ends_with(&cause_text) {
+                message = format!("{message}: {cause_text}");
+            }
             source = cause.source();
         }
         Self { code: status.code().into(), name: name(status.code()), message, details: detail(status.details()) }
