@@ -12,6 +12,8 @@ pub(super) const NACK: &str = "nack";
 pub(super) const NACK_REASON: &str = "asked to";
 pub(super) const NACK_MAX_DELIVERIES: u32 = 3;
 pub(super) const NACK_DELAY_MS: u64 = 1500;
+/// Answered with the message's times as text.
+pub(super) const TIMES: &str = "times";
 
 /// The records that a fresh source has.
 pub(super) const RECORDS: usize = 1000;

@@ -1,5 +1,6 @@
 //! What every server owes the platform, whatever it serves.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use tokio::time::timeout;
 
-use super::contract::{Latch, RECORDS};
+use super::contract::{Latch, RECORDS, TIMES};
 use crate::case::{Case, Failure, Kind, Level, Target, check};
 use crate::wire::common::{Handshake, ReadyResponse, Timestamp};
 use crate::wire::map::{self, MAP_FN, MapStream};
@@ -112,6 +113,14 @@ pub(super) const CASES: &[Case] = &[
         sentence: "Messages whose times no calendar has are answered like others.",
         kinds: MAPS,
         recipe: |target| Box::pin(timestamps_out_of_range(target)),
+    },
+    Case {
+        id: "general.unread-streams",
+        level: Level::Should,
+        section: "19.1 General",
+        sentence: "Streams whose answers are not read hold nothing else up, lose nothing and mix nothing up.",
+        kinds: MAPS,
+        recipe: |target| Box::pin(unread_streams(target)),
     },
     Case {
         id: "general.large-message",
@@ -364,15 +373,54 @@ fn with_unknown_field(message: &impl Message) -> Vec<u8> {
 async fn timestamps_out_of_range(target: &Target) -> Result<(), Failure> {
     let connection = Connection::to(target).await?;
     let mut stream = MapStream::open(&connection).await?;
-    let times = [(8_210_266_876_799, 0), (i64::MAX, i32::MAX), (i64::MIN, i32::MIN), (0, -1), (-1, 999_000_000)];
+    // All but the last are out of range: that one is a millisecond before the epoch.
+    let times =
+        [(8_210_266_876_799, 0), (i64::MAX, 999_999_999), (i64::MIN, 0), (0, i32::MAX), (0, -1), (-1, 999_000_000)];
     for (seconds, nanos) in times {
         let time = Some(Timestamp { seconds, nanos });
-        let input = map::Input { value: Bytes::from("echo"), event_time: time, watermark: time, ..Default::default() };
         let id = format!("{seconds} s {nanos} ns");
+        let input = map::Input { value: TIMES.into(), event_time: time, watermark: time, ..map::Input::default() };
         stream.call.send(&map::MapRequest { request: Some(input), id: id.clone(), handshake: None }).await;
-        map::is_echo(&stream.answer(&id).await?, b"echo")?;
+        let results = stream.answer(&id).await?;
+        check(results.len() == 1, "one result", || format!("{results:?}"))?;
     }
     stream.finish().await
+}
+
+async fn unread_streams(target: &Target) -> Result<(), Failure> {
+    let value = Bytes::from(vec![b'x'; 64 << 10]);
+    let connection = Connection::to(target).await?;
+    // Two leave room in the platform's window for a connection, and together fill a server's that is too small for them.
+    let mut unread = [MapStream::open(&connection).await?, MapStream::open(&connection).await?];
+    let mut unanswered = [fill(&mut unread[0], "one", &value).await, fill(&mut unread[1], "two", &value).await];
+    is_ready(&connection, target.kind).await?;
+    MapStream::open(&connection).await?.echo("on another stream").await?;
+
+    for (stream, ids) in unread.iter_mut().zip(&mut unanswered) {
+        while !ids.is_empty() {
+            let answer: map::MapResponse = stream.call.message("the answers that were not read").await?;
+            check(ids.remove(&answer.id), "an id of this stream that was not answered yet", || answer.id)?;
+            map::is_echo(&answer.results, &value)?;
+        }
+    }
+    for stream in unread {
+        stream.finish().await?;
+    }
+    Ok(())
+}
+
+/// Sends messages until the stream takes no more, or has clearly taken all it will be given. Returns their ids.
+async fn fill(stream: &mut MapStream, name: &str, value: &Bytes) -> HashSet<String> {
+    const ENOUGH: usize = 500;
+    let mut ids = HashSet::new();
+    while ids.len() < ENOUGH {
+        let id = format!("{name}-{}", ids.len());
+        if timeout(AT_ONCE, stream.send(&id, value.clone())).await.is_err() {
+            break;
+        }
+        ids.insert(id);
+    }
+    ids
 }
 
 async fn large_message(target: &Target) -> Result<(), Failure> {

@@ -35,6 +35,7 @@ impl Mapper for Contract {
                     .with_delay(Duration::from_millis(1500)),
             )
             .into(),
+            ("times", "") => Message::new(format!("{:?} {:?}", request.event_time(), request.watermark())).into(),
             ("hold", name) => {
                 self.latch(name).subscribe().wait_for(|released| *released).await?;
                 request.into_message().into()
