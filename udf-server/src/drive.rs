@@ -2,7 +2,7 @@
 //!
 //! It reads batches from a source server (or lines of a file), sends them through a map server, writes the outputs and
 //! acks a batch once all of it is written, and it meets failures as the platform does from its `main` branch on: it
-//! reconnects and sends again what was in flight. [`run`] is the same for programs, such as the demo.
+//! reconnects and sends again what was in flight. [`Drive`] is the same for programs, such as the demo.
 
 mod args;
 mod dial;

@@ -73,7 +73,11 @@ impl Error for Failure {}
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
-        let text = chain(&error);
+        // What went wrong before serving is the command's own, and says it all.
+        let text = match &error {
+            ServeError::SetUp { source } => chain(&**source),
+            other => chain(other),
+        };
         if error.is_configuration() { Self::configuration(text) } else { Self::Run(text) }
     }
 }

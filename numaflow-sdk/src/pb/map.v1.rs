@@ -23,7 +23,10 @@ pub mod map_request {
         #[prost(message, optional, tag = "4")]
         pub watermark: ::core::option::Option<::prost_types::Timestamp>,
         #[prost(map = "string, string", tag = "5")]
-        pub headers: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+        pub headers: ::std::collections::HashMap<
+            ::prost::alloc::string::String,
+            ::prost::alloc::string::String,
+        >,
         #[prost(message, optional, tag = "6")]
         pub metadata: ::core::option::Option<super::super::super::metadata::Metadata>,
     }
@@ -62,7 +65,9 @@ pub mod map_response {
         #[prost(message, optional, tag = "4")]
         pub metadata: ::core::option::Option<super::super::super::metadata::Metadata>,
         #[prost(message, optional, tag = "5")]
-        pub nack_options: ::core::option::Option<super::super::super::nack_options::NackOptions>,
+        pub nack_options: ::core::option::Option<
+            super::super::super::nack_options::NackOptions,
+        >,
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -4,12 +4,21 @@ pub struct Metadata {
     #[prost(string, tag = "1")]
     pub previous_vertex: ::prost::alloc::string::String,
     #[prost(map = "string, message", tag = "2")]
-    pub sys_metadata: ::std::collections::HashMap<::prost::alloc::string::String, KeyValueGroup>,
+    pub sys_metadata: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        KeyValueGroup,
+    >,
     #[prost(map = "string, message", tag = "3")]
-    pub user_metadata: ::std::collections::HashMap<::prost::alloc::string::String, KeyValueGroup>,
+    pub user_metadata: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        KeyValueGroup,
+    >,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct KeyValueGroup {
     #[prost(map = "string, bytes", tag = "1")]
-    pub key_value: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::bytes::Bytes>,
+    pub key_value: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::bytes::Bytes,
+    >,
 }

@@ -8,5 +8,8 @@ pub struct NackOptions {
     #[prost(uint64, optional, tag = "3")]
     pub delay: ::core::option::Option<u64>,
     #[prost(map = "string, string", tag = "4")]
-    pub nack_map: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub nack_map: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }

@@ -43,7 +43,10 @@ pub mod read_response {
         #[prost(string, repeated, tag = "4")]
         pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
         #[prost(map = "string, string", tag = "5")]
-        pub headers: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+        pub headers: ::std::collections::HashMap<
+            ::prost::alloc::string::String,
+            ::prost::alloc::string::String,
+        >,
         #[prost(message, optional, tag = "6")]
         pub metadata: ::core::option::Option<super::super::super::metadata::Metadata>,
     }
@@ -60,7 +63,17 @@ pub mod read_response {
     }
     /// Nested message and enum types in `Status`.
     pub mod status {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+        #[derive(
+            Clone,
+            Copy,
+            Debug,
+            PartialEq,
+            Eq,
+            Hash,
+            PartialOrd,
+            Ord,
+            ::prost::Enumeration
+        )]
         #[repr(i32)]
         pub enum Code {
             Success = 0,
@@ -86,7 +99,17 @@ pub mod read_response {
                 }
             }
         }
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+        #[derive(
+            Clone,
+            Copy,
+            Debug,
+            PartialEq,
+            Eq,
+            Hash,
+            PartialOrd,
+            Ord,
+            ::prost::Enumeration
+        )]
         #[repr(i32)]
         pub enum Error {
             Unacked = 0,
@@ -156,7 +179,9 @@ pub mod nack_request {
         #[prost(message, repeated, tag = "1")]
         pub offsets: ::prost::alloc::vec::Vec<super::Offset>,
         #[prost(message, optional, tag = "2")]
-        pub nack_options: ::core::option::Option<super::super::super::nack_options::NackOptions>,
+        pub nack_options: ::core::option::Option<
+            super::super::super::nack_options::NackOptions,
+        >,
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

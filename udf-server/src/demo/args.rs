@@ -26,7 +26,7 @@ pub(crate) struct DemoArgs {
     /// A YAML file with what the brokers ask for, such as TLS and SASL
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// The topic to make for this run, with --brokers; there must be none of that name [default: udf-server-demo-<number>]
+    /// The topic to make for this run, with --brokers; there must be none of that name [default: one that no other run has]
     #[arg(long, value_name = "NAME")]
     pub(super) topic: Option<String>,
     /// Keep topic and group after the run, with --brokers
