@@ -103,14 +103,18 @@ impl Permit {
 
 const MIB: usize = 1 << 20;
 
-/// A quarter of the container's memory limit, between 64 and 256 MiB; 256 MiB where there is no limit. Read from the
-/// cgroup: `NUMAFLOW_MEMORY_LIMIT` is the whole node where no limit is set.
-pub(crate) fn default_max_bytes() -> usize {
+/// A quarter of the container's memory limit, between 64 and 256 MiB; 256 MiB where there is no limit. With what it was
+/// taken from. Read from the cgroup: `NUMAFLOW_MEMORY_LIMIT` is the whole node where no limit is set.
+pub(crate) fn default_max_bytes() -> (usize, String) {
     let limit = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
         .iter()
         .find_map(|path| std::fs::read_to_string(path).ok())
         .and_then(|text| text.trim().parse::<usize>().ok());
-    share_of(limit)
+    let origin = match limit {
+        Some(limit) => format!("from the memory limit of {} MiB", limit / MIB),
+        None => "default without a memory limit".to_owned(),
+    };
+    (share_of(limit), origin)
 }
 
 fn share_of(memory_limit: Option<usize>) -> usize {

@@ -1,5 +1,6 @@
 //! A server: its options, the bind, and the loop that accepts connections until it drains.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -70,12 +71,29 @@ struct Options {
     socket_path: PathBuf,
     server_info_path: PathBuf,
     socket_mode: u32,
-    max_in_flight: usize,
-    max_in_flight_bytes: usize,
+    max_in_flight: Chosen<usize>,
+    max_in_flight_bytes: Chosen<usize>,
     max_message_size: usize,
-    drain_timeout: Duration,
+    drain_timeout: Chosen<Duration>,
     container_type: String,
     replica: u16,
+}
+
+/// A value, and where it comes from: the start block says both.
+#[derive(Debug, Clone)]
+struct Chosen<T> {
+    value: T,
+    origin: Cow<'static, str>,
+}
+
+impl<T> Chosen<T> {
+    fn default(value: T) -> Self {
+        Self { value, origin: "default".into() }
+    }
+
+    fn set(value: T) -> Self {
+        Self { value, origin: "set".into() }
+    }
 }
 
 impl<S: Service> Server<S> {
@@ -83,6 +101,7 @@ impl<S: Service> Server<S> {
     #[must_use]
     pub fn new(service: S) -> Self {
         let runtime = Path::new(RUNTIME_DIRECTORY);
+        let (max_bytes, origin) = default_max_bytes();
         Self {
             service,
             drain: Drain::new(),
@@ -91,10 +110,10 @@ impl<S: Service> Server<S> {
                 socket_path: runtime.join(S::KIND.socket_name()),
                 server_info_path: runtime.join(S::KIND.server_info_name()),
                 socket_mode: DEFAULT_SOCKET_MODE,
-                max_in_flight: DEFAULT_MAX_IN_FLIGHT,
-                max_in_flight_bytes: default_max_bytes(),
+                max_in_flight: Chosen::default(DEFAULT_MAX_IN_FLIGHT),
+                max_in_flight_bytes: Chosen { value: max_bytes, origin: origin.into() },
                 max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
-                drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+                drain_timeout: Chosen::default(DEFAULT_DRAIN_TIMEOUT),
                 container_type: S::KIND.container_type().to_owned(),
                 replica: 0,
             },
@@ -131,7 +150,7 @@ impl<S: Service> Server<S> {
     /// the peer back; nothing is refused.
     #[must_use]
     pub fn max_in_flight(mut self, messages: usize) -> Self {
-        self.options.max_in_flight = messages;
+        self.options.max_in_flight = Chosen::set(messages);
         self
     }
 
@@ -140,7 +159,7 @@ impl<S: Service> Server<S> {
     /// memory limit.
     #[must_use]
     pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
-        self.options.max_in_flight_bytes = bytes;
+        self.options.max_in_flight_bytes = Chosen::set(bytes);
         self
     }
 
@@ -154,7 +173,7 @@ impl<S: Service> Server<S> {
     /// How long a drain may take. 25 s by default, below the 30 s that Kubernetes gives a pod.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.options.drain_timeout = timeout;
+        self.options.drain_timeout = Chosen::set(timeout);
         self
     }
 
@@ -187,14 +206,19 @@ impl<S: Service> Server<S> {
             replica,
         } = settings;
         let options = &mut self.options;
-        options.socket_path = socket_path.unwrap_or_else(|| std::mem::take(&mut options.socket_path));
-        options.server_info_path = server_info_path.unwrap_or_else(|| std::mem::take(&mut options.server_info_path));
-        options.socket_mode = socket_mode.unwrap_or(options.socket_mode);
-        options.max_in_flight = max_in_flight.unwrap_or(options.max_in_flight);
-        options.max_in_flight_bytes = max_in_flight_bytes.unwrap_or(options.max_in_flight_bytes);
-        options.drain_timeout = drain_timeout.unwrap_or(options.drain_timeout);
-        options.container_type = container_type.unwrap_or_else(|| std::mem::take(&mut options.container_type));
-        options.replica = replica.unwrap_or(options.replica);
+        fn replace<T>(place: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *place = value;
+            }
+        }
+        replace(&mut options.socket_path, socket_path);
+        replace(&mut options.server_info_path, server_info_path);
+        replace(&mut options.socket_mode, socket_mode);
+        replace(&mut options.max_in_flight, max_in_flight.map(Chosen::set));
+        replace(&mut options.max_in_flight_bytes, max_in_flight_bytes.map(Chosen::set));
+        replace(&mut options.drain_timeout, drain_timeout.map(Chosen::set));
+        replace(&mut options.container_type, container_type);
+        replace(&mut options.replica, replica);
         self
     }
 
@@ -237,7 +261,7 @@ impl<S: Service> Server<S> {
             container_type: options.container_type.clone(),
             replica: options.replica,
             max_message_size: options.max_message_size,
-            limits: Limits::new(options.max_in_flight, options.max_in_flight_bytes),
+            limits: Limits::new(options.max_in_flight.value, options.max_in_flight_bytes.value),
             drain: drain.clone(),
         };
         Serving { service: Arc::new(service), context: Arc::new(context), drain, options, on_shutdown }
@@ -263,8 +287,8 @@ impl<S: Service> Server<S> {
 impl Options {
     fn check(&self) -> Result<(), ServeError> {
         let limits = [
-            ("max_in_flight", self.max_in_flight),
-            ("max_in_flight_bytes", self.max_in_flight_bytes),
+            ("max_in_flight", self.max_in_flight.value),
+            ("max_in_flight_bytes", self.max_in_flight_bytes.value),
             ("max_message_size", self.max_message_size),
         ];
         match limits.into_iter().find(|(_, limit)| *limit == 0) {
@@ -329,8 +353,9 @@ impl<S: Service> Bound<S> {
             action();
         }
         drain.start();
-        let deadline = Instant::now() + serving.options.drain_timeout;
-        let closing_time = CLOSING_TIME.min(serving.options.drain_timeout / 5);
+        let drain_timeout = serving.options.drain_timeout.value;
+        let deadline = Instant::now() + drain_timeout;
+        let closing_time = CLOSING_TIME.min(drain_timeout / 5);
         // A peer that lost its connection may still come back for what it has in flight.
         tokio::select! {
             () = accept(&listener, &serving) => {}
@@ -356,12 +381,23 @@ impl<S: Service> Bound<S> {
         Ok(drained)
     }
 
-    /// What this server is, for a line at the start.
+    /// What this server is, for the block at its start.
     #[must_use]
     pub fn describe(&self) -> Description {
-        let Options { socket_path, server_info_path, max_in_flight, max_in_flight_bytes, drain_timeout, .. } =
-            self.serving.options.clone();
-        Description { kind: S::KIND, socket_path, server_info_path, max_in_flight, max_in_flight_bytes, drain_timeout }
+        let options = &self.serving.options;
+        Description {
+            kind: S::KIND,
+            socket_path: options.socket_path.clone(),
+            server_info_path: options.server_info_path.clone(),
+            max_in_flight: options.max_in_flight.value,
+            max_in_flight_bytes: options.max_in_flight_bytes.value,
+            drain_timeout: options.drain_timeout.value,
+            origins: [
+                options.max_in_flight.origin.clone(),
+                options.max_in_flight_bytes.origin.clone(),
+                options.drain_timeout.origin.clone(),
+            ],
+        }
     }
 
     /// The files, for whoever may have to remove them when the runtime cannot.
@@ -398,6 +434,8 @@ pub struct Description {
     pub max_in_flight_bytes: usize,
     /// How long a drain may take.
     pub drain_timeout: Duration,
+    /// Where the three limits come from, in the order of their fields.
+    origins: [Cow<'static, str>; 3],
 }
 
 impl Description {
@@ -423,8 +461,14 @@ impl fmt::Display for Description {
             env!("CARGO_PKG_VERSION"),
             self.claimed_sdk_version()
         )?;
-        writeln!(f, "  in flight    at most {} messages, {} MiB", self.max_in_flight, self.max_in_flight_bytes >> 20)?;
-        write!(f, "  drain        at most {:?}", self.drain_timeout)
+        let [messages, bytes, drain] = &self.origins;
+        writeln!(
+            f,
+            "  in flight    at most {} messages ({messages}), {} KiB ({bytes})",
+            self.max_in_flight,
+            self.max_in_flight_bytes >> 10
+        )?;
+        write!(f, "  drain        at most {:?} ({drain})", self.drain_timeout)
     }
 }
 

@@ -74,10 +74,7 @@ impl Error for Failure {}
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         // What went wrong before serving is the command's own, and says it all.
-        let text = match &error {
-            ServeError::SetUp { source } => chain(&**source),
-            other => chain(other),
-        };
+        let text = if let ServeError::SetUp { source } = &error { chain(&**source) } else { chain(&error) };
         if error.is_configuration() { Self::configuration(text) } else { Self::Run(text) }
     }
 }

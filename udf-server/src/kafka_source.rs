@@ -47,6 +47,13 @@ pub(crate) fn run(args: &KafkaSourceArgs, environment: &dyn Environment) -> Resu
         return Ok(());
     };
     logging::set_up(log_format, environment);
+    let topics: Vec<&str> = config.topics().collect();
+    tracing::info!(
+        brokers = config.brokers().addresses(),
+        topics = topics.join(","),
+        group = config.group(),
+        "Kafka source"
+    );
 
     let started = Arc::new(OnceLock::new());
     let keep = started.clone();

@@ -19,10 +19,14 @@ fn server(directory: &Path) -> Server<map::MapService<impl map::Mapper>> {
 #[tokio::test]
 async fn bound_means_listening_and_published() {
     let directory = TempDir::new().unwrap();
-    let bound = server(directory.path()).bind().unwrap();
+    let bound = server(directory.path()).max_in_flight(64).bind().unwrap();
     UnixStream::connect(directory.path().join("s")).unwrap();
     assert_eq!(ServerInfo::read(directory.path().join("i")).unwrap().map_mode(), MapMode::Unary);
     assert_eq!(bound.describe().kind, Kind::UnaryMap);
+    let block = bound.describe().to_string();
+    assert!(block.starts_with("map (unary-map) on "), "{block}");
+    assert!(block.contains("at most 64 messages (set)"), "{block}");
+    assert!(block.contains("at most 25s (default)"), "{block}");
     let mode = std::fs::metadata(directory.path().join("s")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o666);
     let mut left = left_in(&directory);
