@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         compared("it_takes_lines_from_standard_input", standard_input),
         Trial::test("a_line_too_long_for_kafka_is_a_dead_letter", too_long_a_line),
         Trial::test("wrong_input_is_one_sentence_and_leaves_nothing_behind", wrong_input),
+        Trial::test("a_wrong_environment_is_told_by_the_server_that_reads_it", wrong_environment),
         Trial::test("brokers_that_do_not_answer_are_named", no_brokers),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -202,6 +203,16 @@ fn wrong_input() -> Result<(), Failed> {
         assert!(said.contains(sentence), "{arguments:?}: {said}");
         only(&directory, &["blank", "empty"]);
     }
+    Ok(())
+}
+
+fn wrong_environment() -> Result<(), Failed> {
+    let directory = TempDir::new().unwrap();
+    let output = demo(&directory).env("UDF_MAX_IN_FLIGHT", "many").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(said.contains("UDF_MAX_IN_FLIGHT is \"many\""), "{said}");
+    only(&directory, &[]);
     Ok(())
 }
 

@@ -5,12 +5,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use numaflow_sdk::Environment;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::args::DemoArgs;
 use super::input::{self, Input};
@@ -23,6 +24,9 @@ use crate::error::Failure;
 use crate::kafka::{KafkaArgs, KafkaConfig};
 use crate::serve::ServerArgs;
 use crate::signals::signals;
+
+/// How often it is looked whether the servers are there.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Runs the command.
 pub(crate) fn command(args: &DemoArgs, environment: &dyn Environment) -> Result<(), Failure> {
@@ -132,7 +136,11 @@ impl Demo<'_> {
         let mut producer = Box::pin(self.produce(input, too_long.clone(), progress.clone()));
         let mut produced = None;
         let mut cut_short = None;
-        let mut drive = Box::pin(async { tokio::join!(drive.run(), show(watcher, told)).0 });
+        let listening = self.listening(told.clone());
+        let mut drive = Box::pin(async {
+            listening.await;
+            tokio::join!(drive.run(), show(watcher, told)).0
+        });
         let driven = loop {
             tokio::select! {
                 driven = &mut drive => break driven,
@@ -151,7 +159,7 @@ impl Demo<'_> {
                     }
                 },
                 gone = servers.gone(), if cut_short.is_none() => {
-                    cut_short = Some(Failure::Run(format!("{} {}", gone.name, gone.how)));
+                    cut_short = Some(gone.into());
                     until.send_replace(Until::Now);
                 }
                 interrupted = signals.wait_for(|count| *count > 0), if cut_short.is_none() => {
@@ -171,12 +179,27 @@ impl Demo<'_> {
             return Err(failure);
         }
         let report = driven.map_err(Failure::from)?;
-        stopped.map_err(|gone| Failure::Run(format!("{} {}", gone.name, gone.how)))?;
+        stopped?;
         let totals = produced.unwrap_or_default();
         if totals.records + totals.too_long == 0 {
             return Err(Failure::configuration("the input holds no line that is not empty"));
         }
         self.outcome(totals, report, &too_long).await
+    }
+
+    /// Waits until both servers are there, or the run is cut short. The platform finds them by dialling every second; a
+    /// demo need not wait that long, nor say that it waits.
+    async fn listening(&self, mut told: watch::Receiver<Until>) {
+        let infos = [self.path("source-info"), self.path("map-info")];
+        let there = async {
+            while !infos.iter().all(|info| info.exists()) {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::select! {
+            () = there => {}
+            _ = told.wait_for(|until| *until == Until::Now) => {}
+        }
     }
 
     async fn outcome(&self, totals: Totals, report: drive::Report, too_long: &Path) -> Result<Outcome, Failure> {
@@ -296,7 +319,7 @@ impl Servers {
             match result {
                 Ok(Ok(())) => {}
                 Ok(Err(gone)) => return gone,
-                Err(error) => return Gone { name: "a server", how: error.to_string() },
+                Err(error) => return Gone::unsupervised(&error),
             }
         }
         std::future::pending().await
@@ -310,7 +333,7 @@ impl Servers {
         }
         let mut first = Ok(());
         while let Some(result) = self.supervisors.join_next().await {
-            let result = result.unwrap_or_else(|error| Err(Gone { name: "a server", how: error.to_string() }));
+            let result = result.unwrap_or_else(|error| Err(Gone::unsupervised(&error)));
             first = first.and(result);
         }
         first

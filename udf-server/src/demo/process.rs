@@ -9,11 +9,17 @@ use std::process::{ExitStatus, Stdio};
 
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
+use tokio::task::JoinError;
+
+use crate::error::Failure;
 
 /// How much of a log is shown when its server gives up.
 const TAIL: u64 = 2048;
 /// A server that is killed this often is not started again.
 const RESTARTS: u32 = 20;
+
+/// The exit code for a mistake in the settings.
+const CONFIGURATION: i32 = 64;
 
 /// How to start one server.
 #[derive(Debug, Clone)]
@@ -31,7 +37,23 @@ pub(super) struct Spec {
 pub(super) struct Gone {
     pub(super) name: &'static str,
     /// How it ended, and its last words.
-    pub(super) how: String,
+    how: String,
+    /// Whether it found a mistake in what it was told, which the demo was told too.
+    configuration: bool,
+}
+
+impl From<Gone> for Failure {
+    fn from(gone: Gone) -> Self {
+        let text = format!("{} {}", gone.name, gone.how);
+        if gone.configuration { Self::configuration(text) } else { Self::Run(text) }
+    }
+}
+
+impl Gone {
+    /// A server whose supervisor itself failed.
+    pub(super) fn unsupervised(error: &JoinError) -> Self {
+        Self { name: "a server", how: format!("is not watched any more: {error}"), configuration: false }
+    }
 }
 
 impl Spec {
@@ -69,7 +91,10 @@ impl Spec {
                 Some(signal) if restarts <= RESTARTS => {
                     self.note(&format!("was ended by signal {signal} and is started again"));
                 }
-                _ => return Err(self.gone(format!("has ended ({status})"))),
+                _ => {
+                    let configuration = status.code() == Some(CONFIGURATION);
+                    return Err(Gone { configuration, ..self.gone(format!("has ended ({status})")) });
+                }
             }
         }
     }
@@ -87,7 +112,7 @@ impl Spec {
             Ok(text) if !text.is_empty() => format!("{how}; its last words:\n{text}"),
             Ok(_) | Err(_) => how,
         };
-        Gone { name: self.name, how }
+        Gone { name: self.name, how, configuration: false }
     }
 
     #[expect(clippy::print_stderr, reason = "what happens, for whoever watches")]
