@@ -100,6 +100,11 @@ pub enum ServeError {
         /// The path.
         path: PathBuf,
     },
+    /// There is something at the info file's path that is not an info file; it is left alone.
+    NotServerInfo {
+        /// The path.
+        path: PathBuf,
+    },
     /// Another process listens on the socket.
     SocketInUse {
         /// The path.
@@ -145,6 +150,7 @@ impl ServeError {
             | Self::SocketPathTooLong { .. }
             | Self::Directory { .. }
             | Self::NotASocket { .. }
+            | Self::NotServerInfo { .. }
             | Self::Environment { .. } => true,
             Self::SocketInUse { .. }
             | Self::Bind { .. }
@@ -169,6 +175,11 @@ impl fmt::Display for ServeError {
             Self::NotASocket { path } => {
                 write!(f, "{} is not a socket: move it away or choose another socket path", path.display())
             }
+            Self::NotServerInfo { path } => write!(
+                f,
+                "{} is not a server-info file: move it away or choose another path for the info file",
+                path.display()
+            ),
             Self::SocketInUse { path } => write!(f, "another process listens on {}", path.display()),
             Self::Bind { path, .. } => write!(f, "the socket {} cannot be made", path.display()),
             Self::PublishInfo { path, .. } => write!(f, "the server-info file {} cannot be written", path.display()),
@@ -190,6 +201,7 @@ impl Error for ServeError {
             Self::Option { .. }
             | Self::SocketPathTooLong { .. }
             | Self::NotASocket { .. }
+            | Self::NotServerInfo { .. }
             | Self::SocketInUse { .. }
             | Self::Environment { .. } => None,
         }

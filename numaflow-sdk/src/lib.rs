@@ -58,3 +58,8 @@ pub use settings::{Environment, ProcessEnvironment, Settings, parse_duration, pa
 /// Generated from `proto/` by `codegen/`.
 #[allow(missing_docs, unreachable_pub, dead_code, clippy::all, clippy::pedantic, reason = "generated code")]
 mod pb;
+
+/// The README's programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}

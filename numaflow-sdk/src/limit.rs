@@ -1,103 +1,100 @@
 //! The bound on what is in flight: messages and bytes, shared by all streams of a server.
+//!
+//! A stream that finds no room leaves its waker and looks again when some comes back. It does not queue for a permit,
+//! because hyper does not poll the body of a stream whose peer reads slowly: a permit that was handed to such a stream
+//! would be nobody's, and all other streams would stand still.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-/// What a message takes besides its value: keys, id, headers and our own bookkeeping, roughly.
+/// What a message takes besides what it was sent as: our own bookkeeping, roughly.
 const OVERHEAD: usize = 256;
-
-const NEVER_CLOSED: &str = "nobody closes these semaphores";
 
 /// The two limits of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
-    messages: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
-    max_bytes: u32,
+    room: Arc<Mutex<Room>>,
+    max_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Room {
+    messages: usize,
+    bytes: usize,
+    /// The streams that found no room, in the order in which they came.
+    waiting: Vec<Waker>,
+}
+
+impl Room {
+    fn wait(&mut self, cx: &Context<'_>) {
+        if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            self.waiting.push(cx.waker().clone());
+        }
+    }
 }
 
 impl Limits {
     /// Both must be above zero.
     pub(crate) fn new(max_messages: usize, max_bytes: usize) -> Self {
-        let max_bytes = u32::try_from(max_bytes).unwrap_or(u32::MAX);
-        Self {
-            messages: Arc::new(Semaphore::new(max_messages.min(Semaphore::MAX_PERMITS))),
-            bytes: Arc::new(Semaphore::new(max_bytes as usize)),
-            max_bytes,
-        }
+        let room = Room { messages: max_messages, bytes: max_bytes, waiting: Vec::new() };
+        Self { room: Arc::new(Mutex::new(room)), max_bytes }
     }
 
-    /// The permits that a message of this size needs; one larger than the limit takes all there are, and is in flight
-    /// alone.
-    fn cost(&self, size: usize) -> u32 {
-        u32::try_from(size.saturating_add(OVERHEAD)).unwrap_or(u32::MAX).min(self.max_bytes)
+    fn lock(&self) -> MutexGuard<'_, Room> {
+        // Nothing panics while it holds the lock.
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a message of this size takes; one larger than the limit takes all there is, and is in flight alone.
+    fn cost(&self, size: usize) -> usize {
+        size.saturating_add(OVERHEAD).min(self.max_bytes)
+    }
+
+    /// Leave to read one message. Given back unused where no message is there yet: an idle stream holds nothing.
+    pub(crate) fn poll_message(&self, cx: &Context<'_>) -> Poll<Permit> {
+        let mut room = self.lock();
+        if room.messages == 0 {
+            room.wait(cx);
+            return Poll::Pending;
+        }
+        room.messages -= 1;
+        Poll::Ready(Permit { limits: self.clone(), bytes: 0 })
     }
 }
 
 /// Leave for one message to be in flight; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    _message: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
-}
-
-type Acquire = Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>;
-
-/// One stream's place in the queue for permits. Waiters are served in order, so no stream starves another.
-pub(crate) struct Admission {
     limits: Limits,
-    acquire: Option<Acquire>,
-}
-
-#[expect(clippy::expect_used, reason = "a semaphore's acquire fails only when it was closed")]
-impl Admission {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, acquire: None }
-    }
-
-    /// Leave to read one message. Given back unused where no message is there yet: an idle stream holds nothing.
-    pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<OwnedSemaphorePermit> {
-        if self.acquire.is_none()
-            && let Ok(permit) = self.limits.messages.clone().try_acquire_owned()
-        {
-            return Poll::Ready(permit);
-        }
-        let messages = &self.limits.messages;
-        let acquire = self.acquire.get_or_insert_with(|| {
-            let messages = messages.clone();
-            Box::pin(async move { messages.acquire_owned().await.expect(NEVER_CLOSED) })
-        });
-        let permit = ready!(acquire.as_mut().poll(cx));
-        self.acquire = None;
-        Poll::Ready(permit)
-    }
-
-    /// Leave to keep a message of `size` bytes, which has been read. To be called until it is ready.
-    pub(crate) fn poll_bytes(&mut self, size: usize, cx: &mut Context<'_>) -> Poll<OwnedSemaphorePermit> {
-        let cost = self.limits.cost(size);
-        if self.acquire.is_none()
-            && let Ok(permit) = self.limits.bytes.clone().try_acquire_many_owned(cost)
-        {
-            return Poll::Ready(permit);
-        }
-        let bytes = &self.limits.bytes;
-        let acquire = self.acquire.get_or_insert_with(|| {
-            let bytes = bytes.clone();
-            Box::pin(async move { bytes.acquire_many_owned(cost).await.expect(NEVER_CLOSED) })
-        });
-        let permit = ready!(acquire.as_mut().poll(cx));
-        self.acquire = None;
-        Poll::Ready(permit)
-    }
+    bytes: usize,
 }
 
 impl Permit {
-    pub(crate) fn new(message: OwnedSemaphorePermit, bytes: OwnedSemaphorePermit) -> Self {
-        Self { _message: message, _bytes: bytes }
+    /// Leave to keep a message of `size` bytes, which has been read.
+    pub(crate) fn poll_bytes(&mut self, size: usize, cx: &Context<'_>) -> Poll<()> {
+        let cost = self.limits.cost(size);
+        let mut room = self.limits.lock();
+        if room.bytes < cost {
+            room.wait(cx);
+            return Poll::Pending;
+        }
+        room.bytes -= cost;
+        drop(room);
+        self.bytes = cost;
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut room = self.limits.lock();
+        room.messages += 1;
+        room.bytes += self.bytes;
+        let waiting = std::mem::take(&mut room.waiting);
+        drop(room);
+        for waker in waiting {
+            waker.wake();
+        }
     }
 }
 

@@ -125,7 +125,11 @@ where
             (Err(_), Some(Serving { files, .. })) => {
                 break Ok(cut_off(files, "handlers block every thread of the runtime"));
             }
-            // Not listening yet: there is nothing to drain.
+            // Not listening yet, as far as is known here: what was begun is given up.
+            (Ok(Event::Signal), None) if deadline.is_none() => {
+                deadline = Some(Instant::now() + MARGIN);
+                shutdown.cancel();
+            }
             (Ok(Event::Signal) | Err(_), None) => break Ok(Drained::default()),
         }
     };
@@ -151,7 +155,11 @@ async fn serve<S: Service>(
     shutdown: CancellationToken,
     events: SyncSender<Event>,
 ) -> Result<Drained, ServeError> {
-    let bound = set_up.await?.bind()?;
+    let server = tokio::select! {
+        server = set_up => server?,
+        () = shutdown.cancelled() => return Ok(Drained::default()),
+    };
+    let bound = server.bind()?;
     let serving = Serving { description: bound.describe(), files: bound.files() };
     // The queue has room: a signal or two is all that can be in it.
     drop(events.try_send(Event::Bound(serving)));

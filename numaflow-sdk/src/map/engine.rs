@@ -11,7 +11,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
-use tokio::sync::OwnedSemaphorePermit;
+use prost::Message as _;
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -19,7 +19,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Status, Streaming};
 
 use super::Mapper;
-use crate::limit::{Admission, Permit};
+use crate::limit::Permit;
 use crate::panic::{Panic, catch};
 use crate::pb::map::v1 as pb;
 use crate::service::Context;
@@ -34,7 +34,6 @@ const FAILURE_GRACE: Duration = Duration::from_secs(1);
 struct Answer {
     id: String,
     outcome: Result<Messages, Failure>,
-    permit: Permit,
 }
 
 enum Failure {
@@ -50,7 +49,7 @@ enum Input {
     Handshake,
     Open,
     /// A request was read that waits for room within the byte limit.
-    Parked(Box<pb::MapRequest>, OwnedSemaphorePermit),
+    Parked(Box<pb::MapRequest>, Permit),
     /// The peer has closed its side, or the server reads no more.
     Ended,
 }
@@ -67,7 +66,6 @@ pub(super) struct MapStream<M> {
     context: Arc<Context>,
     requests: Streaming<pb::MapRequest>,
     input: Input,
-    admission: Admission,
     handlers: JoinSet<Answer>,
     ending: Option<Ending>,
     closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -81,7 +79,6 @@ impl<M: Mapper> MapStream<M> {
             mapper,
             requests,
             input: Input::Handshake,
-            admission: Admission::new(context.limits.clone()),
             handlers: JoinSet::new(),
             ending: None,
             closing: Some(Box::pin(context.drain.closing())),
@@ -105,7 +102,7 @@ impl<M: Mapper> MapStream<M> {
                     return Poll::Ready(self.shake_hands(first));
                 }
                 Input::Open => {
-                    let permit = ready!(self.admission.poll_message(cx));
+                    let permit = ready!(self.context.limits.poll_message(cx));
                     // The permit goes back here when no message is there yet.
                     match ready!(Pin::new(&mut self.requests).poll_next(cx)) {
                         Some(Ok(request)) => {
@@ -133,20 +130,19 @@ impl<M: Mapper> MapStream<M> {
     fn poll_start(
         &mut self,
         request: pb::MapRequest,
-        permit: OwnedSemaphorePermit,
+        mut permit: Permit,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<pb::MapResponse>> {
-        let Some(data) = &request.request else {
+        if request.request.is_none() {
             // A second handshake and an end of transmission mean nothing in unary mode.
             if request.handshake.is_none() && request.status.is_none() {
                 self.input = Input::Ended;
                 self.fail(error::missing_part("a request", &request.id));
             }
             return Poll::Ready(None);
-        };
-        let size = data.value.len() + request.id.len();
-        match self.admission.poll_bytes(size, cx) {
-            Poll::Ready(bytes) => Poll::Ready(self.start(request, Permit::new(permit, bytes), cx)),
+        }
+        match permit.poll_bytes(request.encoded_len(), cx) {
+            Poll::Ready(()) => Poll::Ready(self.start(request, permit, cx)),
             Poll::Pending => {
                 self.input = Input::Parked(Box::new(request), permit);
                 Poll::Pending
@@ -171,9 +167,18 @@ impl<M: Mapper> MapStream<M> {
         let mapper = self.mapper.clone();
         let mut handler = catch(async move { mapper.map(request).await });
         match Pin::new(&mut handler).poll(cx) {
-            Poll::Ready(result) => self.finish(Answer { id, outcome: outcome(result), permit }),
+            Poll::Ready(result) => {
+                drop(permit);
+                self.finish(Answer { id, outcome: outcome(result) })
+            }
             Poll::Pending => {
-                self.handlers.spawn(async move { Answer { id, outcome: outcome(handler.await), permit } });
+                self.handlers.spawn(async move {
+                    let result = handler.await;
+                    // Not kept until the answer is taken: a stream whose peer does not read would hold what the others
+                    // need. It starts nothing new meanwhile, so its answers are no more than the limit either.
+                    drop(permit);
+                    Answer { id, outcome: outcome(result) }
+                });
                 None
             }
         }
@@ -194,14 +199,11 @@ impl<M: Mapper> MapStream<M> {
         None
     }
 
-    /// Turns an answer into its response; the permit goes back as the response is handed to HTTP/2.
+    /// Turns an answer into its response.
     fn finish(&mut self, answer: Answer) -> Option<pb::MapResponse> {
-        let Answer { id, outcome, permit } = answer;
+        let Answer { id, outcome } = answer;
         match outcome {
-            Ok(messages) => {
-                drop(permit);
-                Some(pb::MapResponse { results: messages.into_wire(), id, ..Default::default() })
-            }
+            Ok(messages) => Some(pb::MapResponse { results: messages.into_wire(), id, ..Default::default() }),
             Err(Failure::Error(error)) => {
                 tracing::error!(id, %error, "the handler failed");
                 self.fail(error::handler_failed(&self.context.container_type, &error));
@@ -213,7 +215,7 @@ impl<M: Mapper> MapStream<M> {
                 // Resolving a backtrace takes long, and other messages must not wait for it.
                 self.handlers.spawn_blocking(move || {
                     let status = error::handler_panicked(&context.container_type, &panic);
-                    Answer { id, outcome: Err(Failure::Status(status)), permit }
+                    Answer { id, outcome: Err(Failure::Status(status)) }
                 });
                 None
             }

@@ -1,6 +1,7 @@
 //! The server-info file: what the platform reads before it trusts a server.
 
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::kind::Kind;
@@ -12,6 +13,24 @@ pub(crate) const END_MARKER: &str = "U+005C__END__";
 /// SDK (`"language":"rust"`), and refuses, or in a MonoVertex silently bypasses, a server below its minimum. 0.6.0 passes
 /// every gate and is above 0.4.0, from which on `NackFn` is called.
 pub(crate) const SDK_VERSION: &str = "0.6.0";
+
+/// The permissions of the file: anyone may read it.
+const MODE: u32 = 0o644;
+
+/// Whether a file may be replaced by a server's: it has the name that these files have, or it is one, or it is empty.
+pub(crate) fn is_replaceable(path: &Path) -> io::Result<bool> {
+    if path.is_dir() {
+        return Ok(false);
+    }
+    if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("server-info")) {
+        return Ok(true);
+    }
+    match std::fs::read(path) {
+        Ok(content) => Ok(content.is_empty() || content.ends_with(END_MARKER.as_bytes())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
 
 /// The content of the file for a server of this kind.
 pub(crate) fn content(kind: Kind) -> String {
@@ -35,6 +54,8 @@ pub(crate) fn publish(path: &Path, kind: Kind) -> io::Result<()> {
     let write = || -> io::Result<()> {
         let mut file = std::fs::File::create(&temporary)?;
         file.write_all(content(kind).as_bytes())?;
+        // Whatever the umask: the platform may run under another uid.
+        file.set_permissions(std::fs::Permissions::from_mode(MODE))?;
         std::fs::rename(&temporary, path)
     };
     write().inspect_err(|_| {

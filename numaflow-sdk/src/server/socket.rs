@@ -74,6 +74,10 @@ pub(crate) fn bind(
     if socket.as_os_str().len() > PATH_LIMIT {
         return Err(ServeError::SocketPathTooLong { path: socket.to_owned(), limit: PATH_LIMIT });
     }
+    if socket == server_info {
+        let problem = format!("{} is the socket's path too: give them different ones", socket.display());
+        return Err(ServeError::Option { name: "server_info_path", problem });
+    }
     let mut directories = Vec::new();
     let result = make_directory(socket, &mut directories)
         .and_then(|()| make_directory(server_info, &mut directories))
@@ -89,8 +93,12 @@ pub(crate) fn bind(
 
 fn make_files(socket: &Path, server_info: &Path, mode: u32, kind: Kind) -> Result<(UnixListener, Files), ServeError> {
     refuse_what_is_not_stale(socket)?;
+    let info_error = |source| ServeError::PublishInfo { path: server_info.to_owned(), source };
+    if !info::is_replaceable(server_info).map_err(info_error)? {
+        return Err(ServeError::NotServerInfo { path: server_info.to_owned() });
+    }
     // A stale info file goes before its socket does, for the same reason that the new one comes after.
-    remove_stale(server_info).map_err(|source| ServeError::PublishInfo { path: server_info.to_owned(), source })?;
+    remove_stale(server_info).map_err(info_error)?;
     let bind_error = |source| ServeError::Bind { path: socket.to_owned(), source };
     remove_stale(socket).map_err(bind_error)?;
 
@@ -100,7 +108,6 @@ fn make_files(socket: &Path, server_info: &Path, mode: u32, kind: Kind) -> Resul
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(mode)).map_err(bind_error)?;
     listener.set_nonblocking(true).map_err(bind_error)?;
 
-    let info_error = |source| ServeError::PublishInfo { path: server_info.to_owned(), source };
     info::publish(server_info, kind).map_err(info_error)?;
     files.add(server_info).map_err(info_error)?;
     Ok((listener, files))
@@ -122,10 +129,12 @@ fn refuse_what_is_not_stale(socket: &Path) -> Result<(), ServeError> {
     if !metadata.file_type().is_socket() {
         return Err(ServeError::NotASocket { path: socket.to_owned() });
     }
-    if UnixStream::connect(socket).is_ok() {
-        return Err(ServeError::SocketInUse { path: socket.to_owned() });
+    match UnixStream::connect(socket) {
+        Ok(_) => Err(ServeError::SocketInUse { path: socket.to_owned() }),
+        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => Ok(()),
+        // Somebody's all the same: a socket that we may not connect to, for one.
+        Err(source) => Err(ServeError::Bind { path: socket.to_owned(), source }),
     }
-    Ok(())
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {

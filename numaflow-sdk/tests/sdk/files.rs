@@ -46,7 +46,7 @@ async fn missing_folders_are_made() {
 async fn what_a_dead_process_left_is_replaced() {
     let directory = TempDir::new().unwrap();
     drop(UnixListener::bind(directory.path().join("s")).unwrap());
-    std::fs::write(directory.path().join("i"), "stale").unwrap();
+    std::fs::write(directory.path().join("i"), "{}U+005C__END__").unwrap();
     let _bound = server(directory.path()).bind().unwrap();
     UnixStream::connect(directory.path().join("s")).unwrap();
     ServerInfo::read(directory.path().join("i")).unwrap();
@@ -60,6 +60,27 @@ async fn a_plain_file_at_the_socket_path_is_left_alone() {
     assert!(matches!(error, ServeError::NotASocket { .. }), "{error}");
     assert_eq!(std::fs::read(directory.path().join("s")).unwrap(), b"precious");
     assert_eq!(left_in(&directory), ["s"]);
+}
+
+#[tokio::test]
+async fn a_plain_file_at_the_info_files_path_is_left_alone() {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("i"), "precious").unwrap();
+    let error = server(directory.path()).bind().unwrap_err();
+    assert!(matches!(error, ServeError::NotServerInfo { .. }) && error.is_configuration(), "{error}");
+    assert_eq!(std::fs::read(directory.path().join("i")).unwrap(), b"precious");
+    assert_eq!(left_in(&directory), ["i"]);
+    // Under the name that these files have it is one, however broken: a volume outlives its containers.
+    std::fs::write(directory.path().join("mapper-server-info"), "{").unwrap();
+    drop(server(directory.path()).server_info_path(directory.path().join("mapper-server-info")).bind().unwrap());
+}
+
+#[tokio::test]
+async fn one_path_for_both_files_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let error = server(directory.path()).server_info_path(directory.path().join("s")).bind().unwrap_err();
+    assert!(matches!(error, ServeError::Option { name: "server_info_path", .. }), "{error}");
+    assert_eq!(left_in(&directory), [""; 0]);
 }
 
 #[tokio::test]
@@ -81,9 +102,9 @@ async fn a_failed_bind_leaves_nothing_behind() {
     assert!(matches!(error, ServeError::Directory { .. }), "{error}");
     assert!(error.is_configuration());
     assert_eq!(left_in(&directory), ["file"]);
-    // The info file's path is a folder: the socket, already made, goes again.
+    // The info file's path is a folder.
     let error = server(directory.path()).server_info_path(directory.path()).bind().unwrap_err();
-    assert!(matches!(error, ServeError::PublishInfo { .. }), "{error}");
+    assert!(matches!(error, ServeError::NotServerInfo { .. }), "{error}");
     assert_eq!(left_in(&directory), ["file"]);
 }
 

@@ -48,3 +48,27 @@ async fn an_unread_stream_with_its_window_full_blocks_nothing() {
         assert!(answered >= sent, "{answered} answers to {sent} messages");
     }
 }
+
+/// With the limit reached and every handler waiting, too: a stream that is not read keeps no permit from the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unread_stream_at_the_limit_keeps_nothing_from_the_others() {
+    for limit in [1, 10] {
+        let waits = map::from_fn(async |r: MapRequest| {
+            tokio::task::yield_now().await;
+            Ok(r.into_message())
+        });
+        let server = OnSocket::start(Server::new(map::service(waits)).max_in_flight(limit));
+        let client = server.map_client().await;
+        let (sender, _receiver) = client.open().await.unwrap().split();
+        let value = Bytes::from(vec![0; 4 << 10]);
+        let mut sent = 0_u32;
+        while timeout(AT_ONCE, sender.send(sent.to_string(), MapRequest::new(value.clone()))).await.is_ok() {
+            sent += 1;
+            assert!(sent < 100_000, "the stream takes everything");
+        }
+        let mut other = client.open().await.unwrap();
+        for _ in 0..20 {
+            assert_eq!(within(AT_ONCE, other.map(MapRequest::new("x"))).await.unwrap()[0].value(), "x");
+        }
+    }
+}

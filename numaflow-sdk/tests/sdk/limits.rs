@@ -103,6 +103,22 @@ async fn bytes_are_limited_and_a_message_above_the_limit_goes_alone() {
     assert_eq!(counted.most.load(Ordering::SeqCst), 1);
 }
 
+/// Headers and keys are memory too.
+#[tokio::test]
+async fn bytes_are_those_of_the_whole_message() {
+    let mut counted = counted(|server| server.max_in_flight_bytes(10_000)).await;
+    let mut stream = counted.client.open().await.unwrap();
+    for id in ["1", "2"] {
+        stream.send(id, MapRequest::new("x").with_header("h", "v".repeat(6000))).await.unwrap();
+    }
+    for id in ["1", "2"] {
+        counted.starts.recv().await.unwrap();
+        counted.go.add_permits(1);
+        assert_eq!(stream.recv().await.unwrap().unwrap().id, id);
+    }
+    assert_eq!(counted.most.load(Ordering::SeqCst), 1);
+}
+
 #[tokio::test]
 async fn permits_come_back_from_errors_and_from_peers_that_go() {
     let mut counted = counted(|server| server.max_in_flight(1)).await;
