@@ -39,6 +39,8 @@ pub use dial::ServerAt;
 pub use journal::{Counts, Notice, Watcher};
 pub use lines::Lines;
 pub use output::Destination;
+#[cfg(feature = "kafka")]
+pub(crate) use output::check;
 pub use progress::show;
 pub use report::{Latency, Report};
 
@@ -169,6 +171,11 @@ impl Drive {
     pub async fn run(self) -> Result<Report, DriveError> {
         let Self { settings, journal } = self;
         let mut until = settings.until.clone();
+        let lines = match &settings.input {
+            Input::Lines(lines) => Some(lines),
+            Input::Server(_) => None,
+        };
+        output::check(lines, settings.out.as_ref(), settings.dead_letters.as_deref())?;
         let output = Output::open(settings.out.as_ref(), settings.dead_letters.as_deref()).await?;
         let connected = tokio::select! {
             connected = connect(&settings, &journal) => Some(connected?),
@@ -222,6 +229,13 @@ pub enum DriveError {
         /// What the system says.
         source: io::Error,
     },
+    /// An output is the file that is read.
+    SameFile {
+        /// The input's name.
+        input: String,
+        /// The output's name.
+        output: String,
+    },
     /// The input can't be read.
     Input {
         /// Its name.
@@ -270,7 +284,7 @@ impl DriveError {
     /// Whether the mistake is in what was asked for.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Open { .. })
+        matches!(self, Self::Open { .. } | Self::SameFile { .. })
     }
 }
 
@@ -278,6 +292,9 @@ impl fmt::Display for DriveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open { name, .. } => write!(f, "{name} cannot be opened"),
+            Self::SameFile { input, output } => {
+                write!(f, "the output {output} is the same file as the input {input}: name another for the output")
+            }
             Self::Input { name, .. } => write!(f, "{name} cannot be read"),
             Self::Output { name, .. } => write!(f, "{name} cannot be written"),
             Self::Server { socket, .. } => write!(f, "the server on {} cannot be driven", socket.display()),
@@ -303,7 +320,7 @@ impl Error for DriveError {
             | Self::SetUp { source } => Some(source),
             Self::Server { error, .. } => Some(error),
             Self::Info(error) => Some(error),
-            Self::MapMode { .. } | Self::SourceTaskLost | Self::Unresolved { .. } => None,
+            Self::SameFile { .. } | Self::MapMode { .. } | Self::SourceTaskLost | Self::Unresolved { .. } => None,
         }
     }
 }

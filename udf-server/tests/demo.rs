@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Trial::test("a_line_too_long_for_kafka_is_a_dead_letter", too_long_a_line),
         Trial::test("wrong_input_is_one_sentence_and_leaves_nothing_behind", wrong_input),
         Trial::test("a_wrong_environment_is_told_by_the_server_that_reads_it", wrong_environment),
+        Trial::test("an_output_that_is_the_input_is_refused", output_over_input),
         Trial::test("brokers_that_do_not_answer_are_named", no_brokers),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -213,6 +214,28 @@ fn wrong_environment() -> Result<(), Failed> {
     assert_eq!(output.status.code(), Some(64), "{said}");
     assert!(said.contains("UDF_MAX_IN_FLIGHT is \"many\""), "{said}");
     only(&directory, &[]);
+    Ok(())
+}
+
+fn output_over_input() -> Result<(), Failed> {
+    let directory = TempDir::new().unwrap();
+    for name in ["lines", "lines.dead"] {
+        fs::write(directory.path().join(name), "precious\n").unwrap();
+    }
+    std::os::unix::fs::symlink("lines", directory.path().join("link")).unwrap();
+    for (input, output) in [("lines", "lines"), ("lines.dead", "lines.dead"), ("lines", "link")] {
+        let said = refused(&directory, &["--input", input, "--out", output.trim_end_matches(".dead")], 64);
+        let sentence = format!("error: the output {output} is the same file as the input {input}");
+        assert!(said.contains(&sentence), "{said}");
+    }
+    // Standard input may be a file too.
+    let lines = File::open(directory.path().join("lines")).unwrap();
+    let output = demo(&directory).args(["--input", "-", "--out", "lines"]).stdin(lines).output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    for name in ["lines", "lines.dead"] {
+        assert_eq!(fs::read(directory.path().join(name)).unwrap(), b"precious\n");
+    }
+    only(&directory, &["lines", "lines.dead", "link"]);
     Ok(())
 }
 

@@ -3,6 +3,8 @@
 //! The servers are real ones on real sockets; the clock is paused where time is part of the rule, so that nothing waits.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+#[path = "drive/command.rs"]
+mod command;
 #[path = "drive/map.rs"]
 mod map;
 #[path = "drive/script.rs"]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::drive::Lines;
 use crate::kafka::BrokerArgs;
 
 /// Runs the whole product on real data: a Kafka-compatible broker in this process, the Kafka source and a map in
@@ -55,6 +56,12 @@ impl DemoArgs {
             set("--config", config.into());
         }
         arguments
+    }
+
+    /// The input, unless it is the data that comes with the demo.
+    pub(super) fn lines(&self) -> Option<Lines> {
+        let path = self.input.as_ref()?;
+        Some(if path.as_os_str() == "-" { Lines::Stdin } else { Lines::File(path.clone()) })
     }
 
     /// Where dead letters go.

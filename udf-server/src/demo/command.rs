@@ -31,6 +31,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Runs the command.
 pub(crate) fn command(args: &DemoArgs, environment: &dyn Environment) -> Result<(), Failure> {
     let input = input::open(args.input.as_deref())?;
+    // Before anything is started, and before anything is overwritten.
+    drive::check(args.lines().as_ref(), Some(&Destination::File(args.out.clone())), Some(&args.dead()))?;
     let name = args.topic.clone().unwrap_or_else(a_name);
     let kafka = real_kafka(args, &name, environment)?;
     let failed = |what: &str, error: io::Error| Failure::Run(format!("{what}: {error}"));

@@ -1,8 +1,9 @@
 //! Lines of a file or of standard input in the place of a source.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -31,10 +32,18 @@ pub enum Lines {
 }
 
 impl Lines {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Stdin => "standard input".to_owned(),
+        }
+    }
+
+    /// What the system knows of them; standard input may well be a file.
+    pub(super) fn metadata(&self) -> io::Result<Metadata> {
+        match self {
+            Self::File(path) => path.metadata(),
+            Self::Stdin => File::from(io::stdin().as_fd().try_clone_to_owned()?).metadata(),
         }
     }
 }

@@ -1,15 +1,17 @@
 //! Where outputs go: one value a line.
 
 use std::fmt;
+use std::fs::{Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use numaflow_sdk::Message;
 use tokio::fs::File;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::DriveError;
+use super::{DriveError, Lines};
 
 /// Buffered beyond this, lines are written before the batch is complete.
 const BUFFERED: usize = 4 << 20;
@@ -40,11 +42,7 @@ impl Output {
             Some(Destination::Stdout) => Some(Writer::stdout()?),
             Some(Destination::File(path)) => Some(Writer::create(path).await?),
         };
-        let dead_letters = match (dead_letters, out) {
-            (Some(path), _) => Some(path.to_owned()),
-            (None, Some(Destination::File(out))) => Some(beside(out)),
-            (None, _) => None,
-        };
+        let dead_letters = dead_letters_path(out, dead_letters);
         if let Some(path) = &dead_letters
             && std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
         {
@@ -79,6 +77,60 @@ impl Output {
             writer.flush().await?;
         }
         Ok(())
+    }
+}
+
+/// Says, without changing anything, whether the outputs can be made: each in a folder that is there, and neither of them
+/// the file that is read.
+pub(crate) fn check(
+    input: Option<&Lines>,
+    out: Option<&Destination>,
+    dead_letters: Option<&Path>,
+) -> Result<(), DriveError> {
+    // An input that cannot be looked at fails when it is opened, before any output is.
+    let read = input.and_then(|lines| Some((lines.name(), lines.metadata().ok()?)));
+    let written = match out {
+        Some(Destination::File(path)) => Some(path.clone()),
+        Some(Destination::Stdout) | None => None,
+    };
+    for path in written.into_iter().chain(dead_letters_path(out, dead_letters)) {
+        let name = || path.display().to_string();
+        let there = writable(&path).map_err(|source| DriveError::Open { name: name(), source })?;
+        if let (Some((input, read)), Some(there)) = (&read, there)
+            && read.is_file()
+            && (read.dev(), read.ino()) == (there.dev(), there.ino())
+        {
+            return Err(DriveError::SameFile { input: input.clone(), output: name() });
+        }
+    }
+    Ok(())
+}
+
+/// What is known of a file that can be written; `None` where it can be made.
+fn writable(path: &Path) -> io::Result<Option<Metadata>> {
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(metadata) => {
+            // Others than plain files may wait for a reader when they are opened.
+            if metadata.is_file() {
+                OpenOptions::new().write(true).open(path)?;
+            }
+            Ok(Some(metadata))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if folder.metadata()?.is_dir() { Ok(None) } else { Err(io::ErrorKind::NotADirectory.into()) }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Where dead letters go: the path given, or one beside the output.
+fn dead_letters_path(out: Option<&Destination>, dead_letters: Option<&Path>) -> Option<PathBuf> {
+    match (dead_letters, out) {
+        (Some(path), _) => Some(path.to_owned()),
+        (None, Some(Destination::File(out))) => Some(beside(out)),
+        (None, _) => None,
     }
 }
 
