@@ -39,18 +39,12 @@ pub(crate) struct DemoArgs {
 }
 
 impl DemoArgs {
-    /// What was said of the brokers, said again to the source.
+    /// What was said of real brokers, said again to the source.
     pub(super) fn for_the_source(&self) -> Vec<OsString> {
         let mut arguments = Vec::new();
         let mut set = |flag: &str, value: OsString| arguments.extend([flag.into(), value]);
-        if let Some(brokers) = &self.brokers.brokers {
-            set("--brokers", brokers.into());
-        }
         for property in &self.brokers.properties {
             set("--property", property.into());
-        }
-        if let Some(timeout) = &self.brokers.connect_timeout {
-            set("--connect-timeout", timeout.into());
         }
         if let Some(config) = &self.config {
             set("--config", config.into());

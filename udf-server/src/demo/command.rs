@@ -76,9 +76,22 @@ fn a_name() -> String {
     format!("udf-server-demo-{}-{}", now.as_secs(), std::process::id())
 }
 
+/// The variables that a demo itself reads: the others are for servers, and not for those of a demo.
+struct BrokersOnly<'a>(&'a dyn Environment);
+
+impl Environment for BrokersOnly<'_> {
+    fn get(&self, name: &str) -> Result<Option<String>, String> {
+        match name {
+            "UDF_BROKERS" | "UDF_CONNECT_TIMEOUT" => self.0.get(name),
+            _ => Ok(None),
+        }
+    }
+}
+
 /// The Kafka that the user named, if any.
 fn real_kafka(args: &DemoArgs, name: &str, environment: &dyn Environment) -> Result<Option<KafkaConfig>, Failure> {
-    let mut layers = Layers::new(environment, args.config.as_deref())?;
+    let environment = BrokersOnly(environment);
+    let mut layers = Layers::new(&environment, args.config.as_deref())?;
     if layers.text("brokers", args.brokers.brokers.as_deref()).is_none() {
         if args.topic.is_some() || args.keep {
             layers.problem("--topic and --keep are for a Kafka named by --brokers");
@@ -255,8 +268,12 @@ impl Demo<'_> {
         let mut set = |flag: &str, value: &str| arguments.extend([flag.into(), value.into()]);
         set("--topics", self.topic.name());
         set("--group", self.topic.config().group());
+        // The producer may be ahead of the group, and a file may say otherwise.
+        set("--start", "earliest");
+        let brokers = self.topic.config().brokers();
+        set("--brokers", brokers.addresses());
+        set("--connect-timeout", &format!("{}ms", brokers.connect_timeout().as_millis()));
         if self.embedded {
-            set("--brokers", self.topic.config().brokers().addresses());
             // The embedded broker takes this long, less a second, to hand over what a dead source held.
             set("--property", "session.timeout.ms=6000");
         } else {

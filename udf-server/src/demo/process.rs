@@ -1,8 +1,9 @@
 //! The demo's servers: processes of their own, started again when they die, as the kubelet does.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -59,7 +60,11 @@ impl Gone {
 impl Spec {
     fn spawn(&self) -> io::Result<Child> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let child = Command::new(std::env::current_exe()?)
+        let mut command = Command::new(std::env::current_exe()?);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
+            command.env_remove(name);
+        }
+        let child = command
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -119,6 +124,12 @@ impl Spec {
     fn note(&self, what: &str) {
         eprintln!("{}: {what}", self.name);
     }
+}
+
+/// Whether a variable is meant for servers. Those of a demo are told all they need by arguments; what is set for others
+/// in the same shell is none of their business.
+fn is_setting(name: &OsStr) -> bool {
+    [&b"UDF_"[..], b"NUMAFLOW_"].iter().any(|prefix| name.as_bytes().starts_with(prefix))
 }
 
 /// A server that was told to stop while it was starting may not handle signals yet.

@@ -148,6 +148,12 @@ impl Brokers {
         &self.addresses
     }
 
+    /// How long they have for their first answer.
+    #[must_use]
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
     /// The properties that were set. They may be secrets.
     pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
         self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()))
