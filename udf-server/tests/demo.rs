@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Trial::test("wrong_input_is_one_sentence_and_leaves_nothing_behind", wrong_input),
         Trial::test("variables_meant_for_other_servers_change_nothing", foreign_environment),
         Trial::test("an_output_that_is_the_input_is_refused", output_over_input),
+        Trial::test("a_folder_too_long_for_sockets_is_told_before_anything_starts", long_folder),
         Trial::test("brokers_that_do_not_answer_are_named", no_brokers),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -236,6 +237,18 @@ fn output_over_input() -> Result<(), Failed> {
         assert_eq!(fs::read(directory.path().join(name)).unwrap(), b"precious\n");
     }
     only(&directory, &["lines", "lines.dead", "link"]);
+    Ok(())
+}
+
+fn long_folder() -> Result<(), Failed> {
+    let directory = TempDir::new().unwrap();
+    let long = directory.path().join("x".repeat(90));
+    fs::create_dir(&long).unwrap();
+    let output = demo(&directory).env("TMPDIR", &long).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(said.contains("set TMPDIR to a shorter one"), "{said}");
+    assert_eq!(fs::read_dir(&long).unwrap().count(), 0);
     Ok(())
 }
 

@@ -28,6 +28,11 @@ use crate::signals::signals;
 /// How often it is looked whether the servers are there.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// The longer of the sockets' names.
+const SOURCE_SOCKET: &str = "source.sock";
+/// The system takes no longer path of a socket.
+const SOCKET_PATH_LIMIT: usize = 107;
+
 /// Runs the command.
 pub(crate) fn command(args: &DemoArgs, environment: &dyn Environment) -> Result<(), Failure> {
     let input = input::open(args.input.as_deref())?;
@@ -40,26 +45,50 @@ pub(crate) fn command(args: &DemoArgs, environment: &dyn Environment) -> Result<
         .prefix("udf-demo-")
         .tempdir()
         .map_err(|error| failed("no folder can be made for the sockets", error))?;
+    fits(directory.path())?;
     let signals = signals().map_err(|error| failed("signals cannot be handled", error))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed("the runtime cannot be started", error))?;
     let topic = match &kafka {
         None => DemoTopic::embedded(&name, &name),
         Some(config) => DemoTopic::create(config.brokers().clone(), &name, &name),
     };
     let topic = Arc::new(topic.map_err(|error| Failure::run(&error))?);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| failed("the runtime cannot be started", error))?;
 
     let demo = Demo { args, directory, topic: topic.clone(), embedded: kafka.is_none() };
     let result = runtime.block_on(demo.run(input, signals));
     // A read of standard input may stand still for ever.
     runtime.shutdown_background();
-    let removed = remove(topic, args.keep);
-    let outcome = result.inspect_err(|_| remove_if_empty(&args.out))?;
+    let removed = if args.keep { Ok(()) } else { topic.remove().map_err(|error| Failure::run(&error)) };
+    let outcome = match result {
+        Ok(outcome) => outcome,
+        Err(failure) => {
+            remove_if_empty(&args.out);
+            if let Err(left) = removed {
+                // What is left has to be known too; the exit code is that of the run.
+                _ = left.report();
+            }
+            return Err(failure);
+        }
+    };
     removed?;
     print(&outcome, args.json).map_err(|error| failed("the outcome cannot be printed", error))?;
     if outcome.problems.is_empty() { Ok(()) } else { Err(Failure::Run(outcome.problems.join("; "))) }
+}
+
+/// Whether the servers' sockets can have their names in this folder.
+fn fits(directory: &Path) -> Result<(), Failure> {
+    let longest = directory.join(SOURCE_SOCKET).as_os_str().len();
+    if longest <= SOCKET_PATH_LIMIT {
+        return Ok(());
+    }
+    Err(Failure::configuration(format!(
+        "the folder for temporary files, {}, has too long a name for sockets below it ({longest} bytes, and \
+         {SOCKET_PATH_LIMIT} is the most): set TMPDIR to a shorter one",
+        std::env::temp_dir().display()
+    )))
 }
 
 /// A run that failed before anything came out leaves no output behind.
@@ -113,14 +142,6 @@ fn real_kafka(args: &DemoArgs, name: &str, environment: &dyn Environment) -> Res
     drop(crate::kafka_source::runtimes(&mut layers));
     layers.finish()?;
     Ok(config)
-}
-
-fn remove(topic: Arc<DemoTopic>, keep: bool) -> Result<(), Failure> {
-    match Arc::into_inner(topic) {
-        Some(topic) if !keep => topic.remove().map_err(|error| Failure::run(&error)),
-        // Kept, or still held by a producer that waits for standard input.
-        Some(_) | None => Ok(()),
-    }
 }
 
 #[expect(clippy::print_stdout, reason = "the outcome is what the command is for")]
@@ -255,7 +276,7 @@ impl Demo<'_> {
     }
 
     fn settings(&self, until: watch::Receiver<Until>) -> Settings {
-        let source = ServerAt { socket: self.path("source.sock"), info: Some(self.path("source-info")) };
+        let source = ServerAt { socket: self.path(SOURCE_SOCKET), info: Some(self.path("source-info")) };
         let mut settings = Settings::new(drive::Input::Server(source), until);
         settings.map = Some(ServerAt { socket: self.path("map.sock"), info: Some(self.path("map-info")) });
         settings.out = Some(Destination::File(self.args.out.clone()));

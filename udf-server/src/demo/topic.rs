@@ -27,7 +27,8 @@ pub struct DemoTopic {
 }
 
 enum Home {
-    Embedded(EmbeddedBroker),
+    /// Held for as long as the topic is needed.
+    Embedded(#[expect(dead_code, reason = "it goes when it is dropped")] EmbeddedBroker),
     Real,
 }
 
@@ -82,7 +83,11 @@ impl DemoTopic {
             match Group::connect(&config) {
                 Ok(group) => break group,
                 Err(StartError::NoTopic { .. }) if Instant::now() < deadline => thread::sleep(PAUSE),
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    // Nobody else knows that it is there.
+                    delete_topic(&config, topic)?;
+                    return Err(error.into());
+                }
             }
         };
         Ok(Self { config, topic: topic.to_owned(), group, home: Home::Real })
@@ -114,37 +119,45 @@ impl DemoTopic {
         self.group.committed()
     }
 
-    /// Removes topic and group. The group's members must have left.
+    /// Removes topic and group from real brokers; an embedded broker goes with this value. The group's members must have
+    /// left.
     ///
     /// # Errors
     ///
     /// The brokers do not do it; both names are in the text.
-    pub fn remove(self) -> Result<(), TopicError> {
+    pub fn remove(&self) -> Result<(), TopicError> {
         match self.home {
-            Home::Embedded(broker) => drop(broker),
+            Home::Embedded(_) => Ok(()),
             Home::Real => {
-                let (topic, group) = (self.topic.as_str(), self.config.group());
-                let failed = |what: &'static str, name: &str, problem: String| TopicError::Remove {
-                    what,
-                    name: name.to_owned(),
-                    problem,
-                };
-                let topics = admin(&self.config, async |admin, options| admin.delete_topics(&[topic], options).await);
-                for result in topics.map_err(|problem| failed("topic", topic, problem))? {
-                    result.map_err(|(name, code)| failed("topic", &name, code.to_string()))?;
-                }
-                // A member that was killed belongs to the group until its session is over.
-                let deadline = Instant::now() + TIMEOUT;
-                while let Err(code) = delete_group(&self.config).map_err(|problem| failed("group", group, problem))? {
-                    if code != RDKafkaErrorCode::NonEmptyGroup || Instant::now() >= deadline {
-                        return Err(failed("group", group, code.to_string()));
-                    }
-                    thread::sleep(PAUSE);
-                }
+                // The group goes also where the topic cannot be removed.
+                let topic = delete_topic(&self.config, &self.topic);
+                let group = delete_group_once_empty(&self.config);
+                topic.and(group)
             }
         }
-        Ok(())
     }
+}
+
+fn delete_topic(config: &KafkaConfig, topic: &str) -> Result<(), TopicError> {
+    let failed = |problem| TopicError::Remove { what: "topic", name: topic.to_owned(), problem };
+    let results = admin(config, async |admin, options| admin.delete_topics(&[topic], options).await);
+    for result in results.map_err(failed)? {
+        result.map_err(|(_, code)| failed(code.to_string()))?;
+    }
+    Ok(())
+}
+
+/// A member that was killed belongs to the group until its session is over.
+fn delete_group_once_empty(config: &KafkaConfig) -> Result<(), TopicError> {
+    let failed = |problem| TopicError::Remove { what: "group", name: config.group().to_owned(), problem };
+    let deadline = Instant::now() + TIMEOUT;
+    while let Err(code) = delete_group(config).map_err(failed)? {
+        if code != RDKafkaErrorCode::NonEmptyGroup || Instant::now() >= deadline {
+            return Err(failed(code.to_string()));
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 fn delete_group(config: &KafkaConfig) -> Result<Result<(), RDKafkaErrorCode>, String> {
