@@ -166,7 +166,8 @@ impl Drive {
     ///
     /// # Errors
     ///
-    /// An input that can't be read, an output that can't be written, a server that breaks the protocol, a server-info
+    /// An input that can't be read, an output that can't be written or is the input, servers that were not reached before
+    /// the run was told to stop, a server that breaks the protocol, a server-info
     /// file that is not valid, a map in a mode other than unary.
     pub async fn run(self) -> Result<Report, DriveError> {
         let Self { settings, journal } = self;
@@ -176,14 +177,13 @@ impl Drive {
             Input::Server(_) => None,
         };
         output::check(lines, settings.out.as_ref(), settings.dead_letters.as_deref())?;
-        let output = Output::open(settings.out.as_ref(), settings.dead_letters.as_deref()).await?;
         let connected = tokio::select! {
             connected = connect(&settings, &journal) => Some(connected?),
             () = stopped(&mut until) => None,
         };
-        let Some((source, map)) = connected else {
-            return Ok(Report::nothing(journal.counts()));
-        };
+        let (source, map) = connected.ok_or(DriveError::NotReached)?;
+        // Not before the servers are there: what an earlier run left is kept when nothing comes of this one.
+        let output = Output::open(settings.out.as_ref(), settings.dead_letters.as_deref()).await?;
         let mut pipeline = Pipeline::new(source, map, output, &settings, journal);
         tokio::select! {
             result = pipeline.run() => result?,
@@ -268,6 +268,15 @@ pub enum DriveError {
     },
     /// The task that owns the source's client is gone.
     SourceTaskLost,
+    /// The run was stopped before it reached its servers.
+    NotReached,
+    /// The input ended too early.
+    TooFew {
+        /// How many distinct messages were acked.
+        resolved: u64,
+        /// How many there should have been.
+        wanted: u64,
+    },
     /// The program can't be set up.
     SetUp {
         /// What the system says.
@@ -303,6 +312,10 @@ impl fmt::Display for DriveError {
                 write!(f, "the map on {} is served as {mode}, and drive speaks unary-map only", socket.display())
             }
             Self::SourceTaskLost => f.write_str("the task that talks to the source ended"),
+            Self::NotReached => f.write_str("stopped before the servers were reached: nothing was read or written"),
+            Self::TooFew { resolved, wanted } => {
+                write!(f, "the input ended after {resolved} messages, and --count asks for {wanted}")
+            }
             Self::SetUp { .. } => f.write_str("drive cannot be started"),
             Self::Unresolved { messages } => {
                 write!(f, "stopped with {messages} messages read and not acked; the source still has them")
@@ -320,7 +333,12 @@ impl Error for DriveError {
             | Self::SetUp { source } => Some(source),
             Self::Server { error, .. } => Some(error),
             Self::Info(error) => Some(error),
-            Self::SameFile { .. } | Self::MapMode { .. } | Self::SourceTaskLost | Self::Unresolved { .. } => None,
+            Self::SameFile { .. }
+            | Self::MapMode { .. }
+            | Self::SourceTaskLost
+            | Self::NotReached
+            | Self::TooFew { .. }
+            | Self::Unresolved { .. } => None,
         }
     }
 }

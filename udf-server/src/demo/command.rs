@@ -181,7 +181,7 @@ impl Demo<'_> {
             tokio::select! {
                 driven = &mut drive => break driven,
                 result = &mut producer, if produced.is_none() && cut_short.is_none() => match result {
-                    Ok(totals) if totals.records > 0 => {
+                    Ok(totals) if totals.records + totals.too_long > 0 => {
                         until.send_replace(Until::Resolved(totals.records));
                         produced = Some(totals);
                     }
@@ -214,12 +214,12 @@ impl Demo<'_> {
         if let Some(failure) = cut_short {
             return Err(failure);
         }
-        let report = driven.map_err(Failure::from)?;
-        stopped?;
         let totals = produced.unwrap_or_default();
-        if totals.records + totals.too_long == 0 {
+        if produced.is_some() && totals.records + totals.too_long == 0 {
             return Err(Failure::configuration("the input holds no line that is not empty"));
         }
+        let report = driven.map_err(Failure::from)?;
+        stopped?;
         self.outcome(totals, report, &too_long).await
     }
 

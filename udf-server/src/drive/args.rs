@@ -85,10 +85,14 @@ pub fn command(args: &DriveArgs) -> Result<(), Failure> {
     // Does not wait for a read of standard input or a write that stands still.
     runtime.shutdown_background();
     let report = result?;
+    let ended_by = *until.borrow();
     args.print(&report).map_err(|source| DriveError::Output { name: "the summary".to_owned(), source })?;
-    match report.unresolved {
-        0 => Ok(()),
-        messages => Err(DriveError::Unresolved { messages }.into()),
+    let resolved = report.counts.resolved();
+    match (report.unresolved, ended_by) {
+        // Nobody stopped it, so it ended with its input.
+        (0, Until::Resolved(wanted)) if resolved < wanted => Err(DriveError::TooFew { resolved, wanted }.into()),
+        (0, _) => Ok(()),
+        (messages, _) => Err(DriveError::Unresolved { messages }.into()),
     }
 }
 

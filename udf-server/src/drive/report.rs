@@ -59,13 +59,6 @@ impl Report {
     }
 }
 
-impl Report {
-    /// The report of a run that was stopped before it began.
-    pub(super) fn nothing(counts: Counts) -> Self {
-        Self::new(counts, Duration::ZERO, &histogram(), None, 0)
-    }
-}
-
 impl Latency {
     fn of(micros: &Histogram<u64>) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "below an hour")]

@@ -38,3 +38,21 @@ fn an_output_that_is_the_input_is_refused() {
         }
     }
 }
+
+#[test]
+fn an_output_that_cannot_be_made_is_refused_before_a_server_is_waited_for() {
+    for (out, problem) in [("f/out", "Not a directory"), ("none/out", "No such file"), (".", "is a directory")] {
+        let (_directory, output) = drive(&["f"], &["--source", "none.sock", "--out", out]);
+        let said = said(&output, 64);
+        assert!(said.contains(&format!("error: {out} cannot be opened: ")) && said.contains(problem), "{said}");
+    }
+}
+
+#[test]
+fn an_input_that_ends_before_the_count_is_a_failure() {
+    let (_directory, output) = drive(&["f"], &["--source", "f", "--count", "3"]);
+    let said = said(&output, 1);
+    assert!(said.contains("error: the input ended after 2 messages, and --count asks for 3"), "{said}");
+    let (_directory, output) = drive(&["f"], &["--source", "f", "--count", "2"]);
+    assert_eq!(output.status.code(), Some(0));
+}

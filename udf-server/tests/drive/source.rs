@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use numaflow_sdk::{MapRequest, Message, NackOptions, map, source};
 use tokio::sync::watch;
-use udf_server::drive::{Drive, Input, Settings, Until};
+use udf_server::drive::{Drive, DriveError, Input, Settings, Until};
 
 use crate::script::{Call, Read, Script, ack, read};
 use crate::stage::{Stage, lines_of, run, settings};
@@ -128,7 +128,10 @@ async fn it_ends_when_nothing_is_pending() {
 async fn it_waits_for_a_source_that_is_not_there_and_can_be_told_to_stop() {
     let stage = Stage::new();
     let (until, told) = watch::channel(Until::Told);
-    let settings = Settings::new(Input::Server(stage.at("source")), told);
+    let mut settings = Settings::new(Input::Server(stage.at("source")), told);
+    settings.out = stage.out();
+    std::fs::write(stage.path("out"), "of an earlier run\n").unwrap();
+    std::fs::write(stage.path("out.dead"), "of an earlier run\n").unwrap();
     let (drive, mut watcher) = Drive::new(settings);
     let stop = async {
         let notice = watcher.notices.recv().await.unwrap().to_string();
@@ -136,5 +139,7 @@ async fn it_waits_for_a_source_that_is_not_there_and_can_be_told_to_stop() {
         until.send_replace(Until::Now);
     };
     let (report, ()) = tokio::join!(drive.run(), stop);
-    assert_eq!(report.unwrap().counts.read, 0);
+    assert!(matches!(report.unwrap_err(), DriveError::NotReached));
+    assert_eq!(lines_of(&stage.path("out")), ["of an earlier run"]);
+    assert_eq!(lines_of(&stage.path("out.dead")), ["of an earlier run"]);
 }
