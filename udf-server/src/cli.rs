@@ -16,6 +16,8 @@ use crate::health::{self, HealthArgs};
 use crate::kafka_source::{self, KafkaSourceArgs};
 use crate::map::{self, MapCommand};
 #[cfg(feature = "kafka")]
+use crate::parent;
+#[cfg(feature = "kafka")]
 use crate::serve::ServerArgs;
 
 /// Numaflow sidecar: a Kafka source, maps without code, and a driver that plays the platform on a laptop.
@@ -24,6 +26,10 @@ use crate::serve::ServerArgs;
 #[derive(Debug, Parser)]
 #[command(name = "udf-server", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
+    /// The process with which this one is to end; the demo says so to its servers.
+    #[cfg(feature = "kafka")]
+    #[arg(long, value_name = "PID", global = true, hide = true)]
+    exit_with_parent: Option<i32>,
     #[command(subcommand)]
     command: Command,
 }
@@ -56,6 +62,10 @@ enum Command {
 /// What the command fails with; its [`Failure::report`] knows the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &dyn Environment) -> Result<(), Failure> {
     let cli = Cli::try_parse_from(arguments).map_err(Failure::Usage)?;
+    #[cfg(feature = "kafka")]
+    if let Some(parent) = cli.exit_with_parent {
+        parent::exit_with(parent)?;
+    }
     match cli.command {
         #[cfg(feature = "kafka")]
         Command::Demo(args) => demo::command(&args, environment),

@@ -18,6 +18,8 @@ pub mod kafka;
 mod kafka_source;
 mod logging;
 mod map;
+#[cfg(feature = "kafka")]
+mod parent;
 pub mod runtime;
 mod serve;
 pub mod signals;

@@ -9,6 +9,8 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
@@ -26,6 +28,9 @@ fn main() -> ExitCode {
         compared("its_output_is_what_an_independent_computation_says", bundled_data),
         compared("killing_the_map_loses_and_doubles_nothing", || killing("map")),
         compared("killing_the_source_loses_and_doubles_nothing", || killing("kafka-source")),
+        // Elsewhere the system does not tell a process that its parent has ended.
+        Trial::test("its_servers_end_with_it_when_it_is_killed", killed_itself)
+            .with_ignored_flag(!cfg!(target_os = "linux")),
         compared("it_takes_lines_from_standard_input", standard_input),
         Trial::test("a_line_too_long_for_kafka_is_a_dead_letter", too_long_a_line),
         Trial::test("wrong_input_is_one_sentence_and_leaves_nothing_behind", wrong_input),
@@ -146,6 +151,42 @@ fn killing(name: &str) -> Result<(), Failed> {
     assert!(said.contains("was ended by signal 9 and is started again"), "{said}");
     assert_eq!(number(&outcome, "produced"), 200_200);
     compare(&directory, &[input])
+}
+
+fn killed_itself() -> Result<(), Failed> {
+    let directory = TempDir::new().unwrap();
+    let mut running = demo(&directory)
+        .args(["--input", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let servers: Vec<String> = BufReader::new(running.stderr.take().unwrap())
+        .lines()
+        .filter_map(|line| Some(line.unwrap().split_once(": runs as process ")?.1.to_owned()))
+        .take(2)
+        .collect();
+    let folder = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !["source-info", "map-info"].iter().all(|info| folder.join(info).exists()) {
+        if Instant::now() > deadline {
+            return Err("the servers do not serve".into());
+        }
+        thread::yield_now();
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+    for server in servers {
+        // One that has ended and that nobody has waited for has no command line any more.
+        while fs::read(format!("/proc/{server}/cmdline")).is_ok_and(|line| !line.is_empty()) {
+            if Instant::now() > deadline {
+                return Err(format!("process {server} has outlived the demo").into());
+            }
+            thread::yield_now();
+        }
+    }
+    Ok(())
 }
 
 fn standard_input() -> Result<(), Failed> {

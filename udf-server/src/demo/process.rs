@@ -66,6 +66,9 @@ impl Spec {
         }
         let child = command
             .args(&self.arguments)
+            // Whatever ends the demo. The system counts the end of the thread that starts the server as the end of its
+            // parent: this runs on the runtime's own threads, which stay until the servers are gone.
+            .args(["--exit-with-parent", &std::process::id().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
