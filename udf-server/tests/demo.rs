@@ -169,14 +169,14 @@ fn killed_itself() -> Result<(), Failed> {
         .collect();
     let folder = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !["source-info", "map-info"].iter().all(|info| folder.join(info).exists()) {
-        if Instant::now() > deadline {
-            return Err("the servers do not serve".into());
-        }
+    let serve = || ["source-info", "map-info"].iter().all(|info| folder.join(info).exists());
+    while !serve() && Instant::now() < deadline {
         thread::yield_now();
     }
+    let served = serve();
     running.kill().unwrap();
     running.wait().unwrap();
+    assert!(served, "the servers were not there");
     for server in servers {
         // One that has ended and that nobody has waited for has no command line any more.
         while fs::read(format!("/proc/{server}/cmdline")).is_ok_and(|line| !line.is_empty()) {
