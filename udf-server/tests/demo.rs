@@ -26,8 +26,8 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         compared("its_output_is_what_an_independent_computation_says", bundled_data),
-        compared("killing_the_map_loses_and_doubles_nothing", || killing("map")),
-        compared("killing_the_source_loses_and_doubles_nothing", || killing("kafka-source")),
+        compared("killing_the_map_loses_and_doubles_nothing", || killing("map", "redriven")),
+        compared("killing_the_source_loses_and_doubles_nothing", || killing("kafka-source", "redelivered")),
         // Elsewhere the system does not tell a process that its parent has ended.
         Trial::test("its_servers_end_with_it_when_it_is_killed", killed_itself)
             .with_ignored_flag(!cfg!(target_os = "linux")),
@@ -107,8 +107,9 @@ fn bundled_data() -> Result<(), Failed> {
     compare(&directory, &[data("flights-20k.jsonl"), data("awkward.jsonl")])
 }
 
-/// Kills a server once records have come out, and again once it is back.
-fn killing(name: &str) -> Result<(), Failed> {
+/// Kills a server once records have come out, and again once it is back. What it held then comes again, which is counted
+/// as `again`.
+fn killing(name: &str, again: &str) -> Result<(), Failed> {
     let directory = TempDir::new().unwrap();
     let input = directory.path().join("input.jsonl");
     let flights = fs::read(data("flights-20k.jsonl")).unwrap();
@@ -148,6 +149,7 @@ fn killing(name: &str) -> Result<(), Failed> {
     let output = running.wait_with_output().unwrap();
     let outcome = outcome(&output).map_err(|_| format!("{}\n{said}", output.status))?;
     assert!(kills > 0, "the run was over before anything could be killed:\n{said}");
+    assert!(number(&outcome, again) > 0, "the server held nothing when it was killed:\n{said}");
     assert!(said.contains("was ended by signal 9 and is started again"), "{said}");
     assert_eq!(number(&outcome, "produced"), 200_200);
     compare(&directory, &[input])
