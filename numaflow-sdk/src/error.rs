@@ -208,6 +208,18 @@ impl Error for ServeError {
     }
 }
 
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
 /// The most bytes of a status message. Trailers above 16 KiB lose fields at the platform (protocol: size limits of error
 /// statuses), and the message is in them twice: percent-encoded, three bytes for one at worst, and inside the details,
 /// which are base64. Both caps together stay below that also for text that is not ASCII.
@@ -218,15 +230,7 @@ const DEBUG_INFO: &str = "type.googleapis.com/google.rpc.DebugInfo";
 
 /// The status of a handler that returned an error: INTERNAL, with the marker by which the platform finds the container.
 pub(crate) fn handler_failed(container: &str, error: &HandlerError) -> Status {
-    let mut chain = error.to_string();
-    let mut source = error.as_error().source();
-    while let Some(cause) = source {
-        chain.push_str(": ");
-        chain.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    let detail = format!("{error:?}");
-    execution_error(container, &chain, &detail)
+    execution_error(container, &chain(error.as_error()), &format!("{error:?}"))
 }
 
 /// The status of a handler that panicked, with its location and backtrace. Takes long: backtraces have to be resolved.

@@ -1,6 +1,5 @@
 //! What a program's `main` calls: the one place that reads the environment and handles signals.
 
-use std::error::Error;
 use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio_util::sync::CancellationToken;
 
+use crate::error::chain;
 use crate::server::{Description, Drained, Files, Server};
 use crate::service::Service;
 use crate::settings::{ProcessEnvironment, Settings};
@@ -199,16 +199,4 @@ fn announce(description: &str) {
 #[expect(clippy::print_stderr, reason = "the program ends with this error")]
 fn report(error: &ServeError) {
     eprintln!("error: {}", chain(error));
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
