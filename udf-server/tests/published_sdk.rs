@@ -2,18 +2,15 @@
 //! the process, and the messages of tests that fail with it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "drive/stage.rs"]
-mod stage;
-
+use std::path::Path;
 use std::pin::Pin;
 
 use numaflow::map::{MapRequest, Mapper, Message, Server};
 use numaflow::shared::ServerExtras;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
 use tokio::sync::oneshot;
-use udf_server::drive::Until;
-
-use crate::stage::{Stage, lines_of, run, settings};
 
 /// Turns `n` into `2n`, and drops every seventh.
 struct Double;
@@ -37,21 +34,36 @@ impl Mapper for Double {
 
 #[tokio::test]
 async fn a_map_of_the_published_sdk_maps_every_record() {
-    let mut stage = Stage::new();
-    let at = stage.at("map");
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
     let (stop, stopped) = oneshot::channel();
-    let server =
-        Server::new(Double).with_socket_file(at.socket.clone()).with_server_info_file(at.info.clone().unwrap());
-    stage.servers.spawn(async move { server.start_with_shutdown(stopped).await.unwrap() });
-    let numbers: Vec<String> = (1..=2100).map(|number| number.to_string()).collect();
-    let mut settings = settings(stage.lines(numbers.iter().map(String::as_str)), Until::Told);
-    settings.map = Some(at);
-    settings.out = stage.out();
-    let counts = run(settings).await.counts;
-    assert_eq!((counts.read, counts.mapped, counts.dropped, counts.acked), (2100, 1800, 300, 2100));
-    let expected: Vec<String> =
-        (1..=2100).filter(|number| number % 7 != 0).map(|number| (2 * number).to_string()).collect();
-    assert_eq!(lines_of(&stage.path("out")), expected);
-    stop.send(()).unwrap();
-    stage.servers.join_next().await.unwrap().unwrap();
+    let server = Server::new(Double).with_socket_file(path("s.sock")).with_server_info_file(path("info"));
+    let lines: String = (1..=2100).map(|number| format!("{number}\n")).collect();
+    std::fs::write(path("in"), lines).unwrap();
+
+    let serve = async { server.start_with_shutdown(stopped).await.unwrap() };
+    let drive = async {
+        let report = drive(directory.path()).await;
+        stop.send(()).unwrap();
+        report
+    };
+    let ((), report) = tokio::join!(serve, drive);
+
+    let counts = ["read", "mapped", "dropped", "acked"].map(|name| report[name].as_u64().unwrap());
+    assert_eq!(counts, [2100, 1800, 300, 2100]);
+    let expected: String =
+        (1..=2100).filter(|number| number % 7 != 0).map(|number| format!("{}\n", 2 * number)).collect();
+    assert_eq!(std::fs::read_to_string(path("out")).unwrap(), expected);
+}
+
+/// Runs the command, as a user would, and returns its summary.
+async fn drive(directory: &Path) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_udf-server"))
+        .current_dir(directory)
+        .args(["drive", "--source", "in", "--map", "s.sock", "--map-info", "info", "--out", "out", "--json"])
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
 }
