@@ -10,6 +10,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tonic::{Code, Status};
 
+use crate::frame::FrameError;
 use crate::panic::Panic;
 use crate::pb;
 
@@ -286,6 +287,44 @@ pub(crate) fn bad_frame(status: Status) -> Status {
         return Status::invalid_argument(format!("the message cannot be decoded: {}", status.message()));
     }
     status
+}
+
+/// The bytes that the peer sends are not gRPC's frames, or not such as we take.
+#[allow(dead_code, reason = "the map engine that says it comes next")]
+pub(crate) fn bad_prefix(error: FrameError) -> Status {
+    match error {
+        FrameError::TooLarge { length, limit } => Status::resource_exhausted(format!(
+            "a message of {length} bytes is announced, and the limit of this server is {limit}: send less at once, or \
+             raise its max_message_size"
+        )),
+        FrameError::Compressed => {
+            Status::unimplemented("a message is compressed, which this server does not take: send it as it is")
+        }
+        FrameError::BadFlag(flag) => Status::invalid_argument(format!(
+            "a message begins with {flag}, and only 0 (not compressed) and 1 (compressed) have a meaning"
+        )),
+    }
+}
+
+/// A frame that is whole holds something else than the message it should.
+#[allow(dead_code, reason = "the map engine that says it comes next")]
+pub(crate) fn bad_message(problem: &dyn fmt::Display) -> Status {
+    Status::invalid_argument(format!("the message cannot be decoded: {problem}"))
+}
+
+/// The peer closed its side in the middle of a message.
+#[allow(dead_code, reason = "the map engine that says it comes next")]
+pub(crate) fn cut_short() -> Status {
+    Status::invalid_argument("the stream was closed in the middle of a message")
+}
+
+/// An answer that the peer would not take.
+#[allow(dead_code, reason = "the map engine that says it comes next")]
+pub(crate) fn answer_too_large(id: &str, length: usize, limit: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "the answer to {id:?} has {length} bytes, and the limit of this server is {limit}: answer less at once, or raise \
+         its max_message_size"
+    ))
 }
 
 /// The server stops; the platform sends what was not answered to the next one.

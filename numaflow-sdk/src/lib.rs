@@ -29,6 +29,9 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod field;
+#[allow(dead_code, reason = "the map engine that frames with it comes next")]
+mod frame;
 mod kind;
 mod limit;
 pub mod map;
@@ -43,6 +46,7 @@ mod settings;
 pub mod source;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod text;
 mod time;
 
 pub use error::{HandlerError, ServeError};

@@ -22,6 +22,8 @@ mod engine;
 mod service;
 #[cfg(feature = "serde")]
 mod typed;
+#[allow(dead_code, unused_imports, reason = "the engine that reads and writes with it comes next")]
+mod wire;
 
 pub use service::{MapService, service};
 #[cfg(feature = "serde")]

@@ -26,11 +26,12 @@ const NACK: &str = "U+005C__NACK__";
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    keys: Vec<String>,
-    value: Bytes,
-    tags: Vec<String>,
-    user_metadata: UserMetadata,
-    nack_options: Option<NackOptions>,
+    pub(crate) keys: Vec<String>,
+    pub(crate) value: Bytes,
+    pub(crate) tags: Vec<String>,
+    pub(crate) user_metadata: UserMetadata,
+    /// Boxed, so that the messages that have none are not larger for it.
+    pub(crate) nack_options: Option<Box<NackOptions>>,
 }
 
 impl Message {
@@ -51,7 +52,7 @@ impl Message {
     /// Needs platform 1.8.2 or later; an older one passes an empty message tagged `U+005C__NACK__` on.
     #[must_use]
     pub fn to_nack(options: NackOptions) -> Self {
-        Self { tags: vec![NACK.to_owned()], nack_options: Some(options), ..Self::default() }
+        Self { tags: vec![NACK.to_owned()], nack_options: Some(Box::new(options)), ..Self::default() }
     }
 
     /// Sets the keys. They replace the input's: none set means the output has none.
@@ -102,7 +103,7 @@ impl Message {
     /// How the input is to be redelivered, where this message is a nack.
     #[must_use]
     pub fn nack_options(&self) -> Option<&NackOptions> {
-        self.nack_options.as_ref()
+        self.nack_options.as_deref()
     }
 
     /// Whether this is what [`Message::to_drop`] makes.
@@ -128,7 +129,7 @@ impl Message {
             value: self.value,
             tags: self.tags,
             metadata: self.user_metadata.into_wire(),
-            nack_options: self.nack_options.map(NackOptions::into_wire),
+            nack_options: self.nack_options.map(|options| options.into_wire()),
         }
     }
 
@@ -139,7 +140,7 @@ impl Message {
             value: wire.value,
             tags: wire.tags,
             user_metadata: wire.metadata.map(|m| crate::metadata::Metadata::from(m).user).unwrap_or_default(),
-            nack_options: wire.nack_options.map(NackOptions::from_wire),
+            nack_options: wire.nack_options.map(NackOptions::from_wire).map(Box::new),
         }
     }
 }
@@ -186,11 +187,16 @@ impl NackOptions {
         self
     }
 
+    /// The delay as the wire has it.
+    pub(crate) fn delay_millis(&self) -> Option<u64> {
+        self.delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
+    }
+
     pub(crate) fn into_wire(self) -> pb::nack_options::NackOptions {
         pb::nack_options::NackOptions {
+            delay: self.delay_millis(),
             reason: self.reason,
             max_deliveries: self.max_deliveries,
-            delay: self.delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
             nack_map: self.hints,
         }
     }
@@ -226,6 +232,15 @@ impl Messages {
     #[must_use]
     pub const fn none() -> Self {
         Self { repr: Repr::None }
+    }
+
+    /// The outputs, in their order.
+    pub(crate) fn as_slice(&self) -> &[Message] {
+        match &self.repr {
+            Repr::None => &[],
+            Repr::One(message) => std::slice::from_ref(message),
+            Repr::Many(messages) => messages,
+        }
     }
 
     pub(crate) fn into_wire(self) -> Vec<pb::map::v1::map_response::Result> {

@@ -5,8 +5,19 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use crate::pb;
+use crate::text::Text;
 
-type Groups = HashMap<String, HashMap<String, Bytes>>;
+/// Groups by name, each with its values by key. `None` where there is no group at all, which is most often the case and
+/// then costs nothing to make, to move and to drop.
+type Groups = Option<Box<HashMap<String, HashMap<String, Bytes>>>>;
+
+fn get<'a>(groups: &'a Groups, group: &str, key: &str) -> Option<&'a Bytes> {
+    groups.as_ref()?.get(group)?.get(key)
+}
+
+fn names(groups: &Groups) -> impl Iterator<Item = &str> {
+    groups.iter().flat_map(|groups| groups.keys()).map(String::as_str)
+}
 
 /// Metadata that user code owns: values by key, keys by group.
 ///
@@ -29,20 +40,20 @@ pub struct UserMetadata {
 impl UserMetadata {
     /// Creates metadata without any group.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self { groups: None }
     }
 
     /// Whether there is no group at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        self.groups.is_none()
     }
 
     /// The value of `key` in `group`; `None` where either does not exist, which an empty value is not.
     #[must_use]
     pub fn get(&self, group: &str, key: &str) -> Option<&Bytes> {
-        self.groups.get(group)?.get(key)
+        get(&self.groups, group, key)
     }
 
     /// Sets the value of `key` in `group`, making the group where there is none, and returns the value it replaced.
@@ -52,27 +63,35 @@ impl UserMetadata {
         key: impl Into<String>,
         value: impl Into<Bytes>,
     ) -> Option<Bytes> {
-        self.groups.entry(group.into()).or_default().insert(key.into(), value.into())
+        self.groups.get_or_insert_default().entry(group.into()).or_default().insert(key.into(), value.into())
     }
 
     /// Removes `key` from `group` and returns its value. A group that becomes empty goes with it.
     pub fn remove(&mut self, group: &str, key: &str) -> Option<Bytes> {
-        let values = self.groups.get_mut(group)?;
+        let groups = self.groups.as_mut()?;
+        let values = groups.get_mut(group)?;
         let value = values.remove(key);
         if values.is_empty() {
-            self.groups.remove(group);
+            groups.remove(group);
+        }
+        if groups.is_empty() {
+            self.groups = None;
         }
         value
     }
 
     /// The names of the groups, in no particular order.
     pub fn groups(&self) -> impl Iterator<Item = &str> {
-        self.groups.keys().map(String::as_str)
+        names(&self.groups)
     }
 
     /// The keys and values of `group`, in no particular order; none where there is no such group.
     pub fn entries(&self, group: &str) -> impl Iterator<Item = (&str, &Bytes)> {
-        self.groups.get(group).into_iter().flatten().map(|(key, value)| (key.as_str(), value))
+        self.groups
+            .iter()
+            .filter_map(move |groups| groups.get(group))
+            .flatten()
+            .map(|(key, value)| (key.as_str(), value))
     }
 }
 
@@ -86,27 +105,79 @@ impl SystemMetadata {
     /// The value of `key` in `group`; `None` where either does not exist, which an empty value is not.
     #[must_use]
     pub fn get(&self, group: &str, key: &str) -> Option<&Bytes> {
-        self.groups.get(group)?.get(key)
+        get(&self.groups, group, key)
     }
 
     /// The names of the groups, in no particular order.
     pub fn groups(&self) -> impl Iterator<Item = &str> {
-        self.groups.keys().map(String::as_str)
+        names(&self.groups)
+    }
+}
+
+impl UserMetadata {
+    /// Puts a whole group in, in place of the one of that name if there is one.
+    pub(crate) fn put_group(&mut self, name: String, values: HashMap<String, Bytes>) {
+        self.groups.get_or_insert_default().insert(name, values);
+    }
+
+    /// All groups with their values, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &HashMap<String, Bytes>)> {
+        self.groups.iter().flat_map(|groups| groups.iter()).map(|(name, values)| (name.as_str(), values))
+    }
+
+    /// Copies what are slices of a receive buffer into memory of their own.
+    pub(crate) fn detach(&mut self) {
+        detach(&mut self.groups);
+    }
+
+    /// The wire form of a result's metadata: the platform ignores all but the user's part (protocol: map results).
+    pub(crate) fn into_wire(self) -> Option<pb::metadata::Metadata> {
+        let user_metadata = to_wire(self);
+        if user_metadata.is_empty() {
+            return None;
+        }
+        Some(pb::metadata::Metadata { user_metadata, ..Default::default() })
+    }
+}
+
+impl SystemMetadata {
+    pub(crate) const fn new() -> Self {
+        Self { groups: None }
+    }
+
+    /// Puts a whole group in, in place of the one of that name if there is one.
+    pub(crate) fn put_group(&mut self, name: String, values: HashMap<String, Bytes>) {
+        self.groups.get_or_insert_default().insert(name, values);
+    }
+
+    /// Copies what are slices of a receive buffer into memory of their own.
+    pub(crate) fn detach(&mut self) {
+        detach(&mut self.groups);
+    }
+}
+
+fn detach(groups: &mut Groups) {
+    for value in groups.iter_mut().flat_map(|groups| groups.values_mut()).flat_map(HashMap::values_mut) {
+        *value = Bytes::copy_from_slice(value);
     }
 }
 
 fn from_wire(groups: HashMap<String, pb::metadata::KeyValueGroup>) -> Groups {
-    groups.into_iter().map(|(name, group)| (name, group.key_value)).collect()
+    if groups.is_empty() {
+        return None;
+    }
+    Some(Box::new(groups.into_iter().map(|(name, group)| (name, group.key_value)).collect()))
 }
 
-pub(crate) fn to_wire(groups: UserMetadata) -> HashMap<String, pb::metadata::KeyValueGroup> {
-    groups.groups.into_iter().map(|(name, key_value)| (name, pb::metadata::KeyValueGroup { key_value })).collect()
+fn to_wire(metadata: UserMetadata) -> HashMap<String, pb::metadata::KeyValueGroup> {
+    let groups = metadata.groups.into_iter().flat_map(|groups| *groups);
+    groups.map(|(name, key_value)| (name, pb::metadata::KeyValueGroup { key_value })).collect()
 }
 
 /// Everything `metadata.Metadata` holds, taken apart.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metadata {
-    pub(crate) previous_vertex: String,
+    pub(crate) previous_vertex: Text,
     pub(crate) system: SystemMetadata,
     pub(crate) user: UserMetadata,
 }
@@ -114,19 +185,9 @@ pub(crate) struct Metadata {
 impl From<pb::metadata::Metadata> for Metadata {
     fn from(wire: pb::metadata::Metadata) -> Self {
         Self {
-            previous_vertex: wire.previous_vertex,
+            previous_vertex: wire.previous_vertex.into(),
             system: SystemMetadata { groups: from_wire(wire.sys_metadata) },
             user: UserMetadata { groups: from_wire(wire.user_metadata) },
         }
-    }
-}
-
-impl UserMetadata {
-    /// The wire form of a result's metadata: the platform ignores all but the user's part (protocol: map results).
-    pub(crate) fn into_wire(self) -> Option<pb::metadata::Metadata> {
-        if self.is_empty() {
-            return None;
-        }
-        Some(pb::metadata::Metadata { user_metadata: to_wire(self), ..Default::default() })
     }
 }

@@ -1,25 +1,38 @@
 //! What a map is given.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use crate::metadata::{Metadata, SystemMetadata, UserMetadata};
+use crate::text::Text;
 use crate::{Message, pb, time};
+
+static NO_HEADERS: LazyLock<HashMap<String, String>> = LazyLock::new(HashMap::new);
+static NO_SYSTEM_METADATA: SystemMetadata = SystemMetadata::new();
+static NO_USER_METADATA: UserMetadata = UserMetadata::new();
 
 /// One message, as a map receives it (`map.v1.MapRequest` in the protocol).
 ///
 /// Made by the server from what the platform sends; [`MapRequest::new`] and the `with_` methods make one for a test.
 #[derive(Debug, Clone, Default)]
 pub struct MapRequest {
-    id: String,
-    keys: Vec<String>,
-    value: Bytes,
-    event_time: Option<SystemTime>,
-    watermark: Option<SystemTime>,
-    headers: HashMap<String, String>,
-    metadata: Metadata,
+    pub(crate) id: Text,
+    pub(crate) keys: Vec<String>,
+    pub(crate) value: Bytes,
+    pub(crate) event_time: Option<SystemTime>,
+    pub(crate) watermark: Option<SystemTime>,
+    /// Only where there is any of it: most messages have none, and then it costs nothing to make, to move and to drop.
+    attached: Option<Box<Attached>>,
+}
+
+/// What earlier vertices attached to a message.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Attached {
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) metadata: Metadata,
 }
 
 impl MapRequest {
@@ -53,14 +66,14 @@ impl MapRequest {
     /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.insert(name.into(), value.into());
+        self.attached_mut().headers.insert(name.into(), value.into());
         self
     }
 
     /// Sets the user metadata.
     #[must_use]
     pub fn with_user_metadata(mut self, metadata: UserMetadata) -> Self {
-        self.metadata.user = metadata;
+        self.attached_mut().metadata.user = metadata;
         self
     }
 
@@ -68,7 +81,7 @@ impl MapRequest {
     /// Good for a log line; not to be parsed, and not to be used for removing duplicates over time.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.id
+        self.id.as_str()
     }
 
     /// The keys, as the source or the vertex before set them; often empty.
@@ -104,25 +117,25 @@ impl MapRequest {
     /// The headers, set by the source and the same all the way through the pipeline.
     #[must_use]
     pub fn headers(&self) -> &HashMap<String, String> {
-        &self.headers
+        self.attached.as_ref().map_or(&*NO_HEADERS, |attached| &attached.headers)
     }
 
     /// Metadata that earlier user code attached.
     #[must_use]
     pub fn user_metadata(&self) -> &UserMetadata {
-        &self.metadata.user
+        self.attached.as_ref().map_or(&NO_USER_METADATA, |attached| &attached.metadata.user)
     }
 
     /// Metadata that the platform attached.
     #[must_use]
     pub fn system_metadata(&self) -> &SystemMetadata {
-        &self.metadata.system
+        self.attached.as_ref().map_or(&NO_SYSTEM_METADATA, |attached| &attached.metadata.system)
     }
 
     /// The vertex that produced this message; empty inside one vertex.
     #[must_use]
     pub fn previous_vertex(&self) -> &str {
-        &self.metadata.previous_vertex
+        self.attached.as_ref().map_or("", |attached| attached.metadata.previous_vertex.as_str())
     }
 
     /// The message that passes this request on as it is: value, keys and user metadata. An output carries only what it is
@@ -136,30 +149,56 @@ impl MapRequest {
     /// ```
     #[must_use]
     pub fn into_message(self) -> Message {
-        Message::new(self.value).with_keys(self.keys).with_user_metadata(self.metadata.user)
+        let user_metadata = self.attached.map(|attached| attached.metadata.user).unwrap_or_default();
+        Message { keys: self.keys, value: self.value, user_metadata, ..Message::default() }
+    }
+
+    /// What earlier vertices attached, to be added to.
+    pub(crate) fn attached_mut(&mut self) -> &mut Attached {
+        self.attached.get_or_insert_default()
+    }
+
+    /// Copies what are slices of the receive buffer into memory of their own, so that this request, however small, does
+    /// not keep that buffer alive.
+    #[allow(dead_code, reason = "the map engine that keeps requests comes next")]
+    pub(crate) fn detach(&mut self) {
+        self.id.detach();
+        self.value = Bytes::copy_from_slice(&self.value);
+        if let Some(attached) = &mut self.attached {
+            attached.metadata.previous_vertex.detach();
+            attached.metadata.system.detach();
+            attached.metadata.user.detach();
+        }
     }
 
     pub(crate) fn from_wire(id: String, wire: pb::map::v1::map_request::Request) -> Self {
-        Self {
-            id,
+        let mut request = Self {
+            id: id.into(),
             keys: wire.keys,
             value: wire.value,
             event_time: wire.event_time.and_then(time::from_wire),
             watermark: wire.watermark.and_then(time::from_wire),
-            headers: wire.headers,
-            metadata: wire.metadata.map(Metadata::from).unwrap_or_default(),
+            attached: None,
+        };
+        if !wire.headers.is_empty() {
+            request.attached_mut().headers = wire.headers;
         }
+        if let Some(metadata) = wire.metadata {
+            request.attached_mut().metadata = metadata.into();
+        }
+        request
     }
 
     #[cfg(feature = "testing")]
     pub(crate) fn into_wire(self) -> pb::map::v1::map_request::Request {
+        let Attached { headers, metadata } = self.attached.map(|attached| *attached).unwrap_or_default();
         pb::map::v1::map_request::Request {
             keys: self.keys,
             value: self.value,
             event_time: self.event_time.map(time::to_wire),
             watermark: self.watermark.map(time::to_wire),
-            headers: self.headers,
-            metadata: self.metadata.user.into_wire(),
+            headers,
+            metadata: metadata.user.into_wire(),
         }
     }
 }

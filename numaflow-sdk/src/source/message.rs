@@ -2,10 +2,12 @@
 
 use std::time::SystemTime;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use bytes::{Bytes, BytesMut};
 
 use super::Offset;
+use crate::field::{
+    bytes_len, entry_len, field_len, put_bytes, put_entry, put_field, put_head, put_varint, varint_len,
+};
 use crate::metadata::UserMetadata;
 use crate::time;
 
@@ -195,36 +197,33 @@ impl<'a> MessageRef<'a> {
     #[must_use]
     pub fn encode(&self, buffer: &mut BytesMut) -> EncodedMessage {
         let result = self.result_len();
-        buffer.reserve(field_len(1, result));
-        put_len_field(buffer, 1, result);
+        buffer.reserve(field_len(result));
+        put_head(buffer, 1, result);
         let end = buffer.len() + result;
 
         put_bytes(buffer, 1, self.value);
-        put_len_field(buffer, 2, self.offset_len());
+        put_head(buffer, 2, self.offset_len());
         put_bytes(buffer, 1, self.offset);
-        put_varint(buffer, 2, self.partition_varint());
+        if self.partition_id != 0 {
+            put_varint(buffer, 2, self.partition_varint());
+        }
         let event_time = time::to_wire(self.event_time);
         prost::encoding::message::encode(3, &event_time, buffer);
         for key in self.keys {
-            put_len_field(buffer, 4, key.len());
-            buffer.put_slice(key.as_bytes());
+            put_field(buffer, 4, key.as_bytes());
         }
         for (name, value) in self.headers {
-            put_len_field(buffer, 5, entry_len(name, value.as_bytes()));
-            put_bytes(buffer, 1, name.as_bytes());
-            put_bytes(buffer, 2, value.as_bytes());
+            put_entry(buffer, 5, name, value.as_bytes());
         }
         if !self.user_metadata.is_empty() {
-            put_len_field(buffer, 6, self.metadata_len());
+            put_head(buffer, 6, self.metadata_len());
             for (group, entries) in self.user_metadata {
                 let values = values_len(entries);
-                put_len_field(buffer, 3, bytes_len(1, group.len()) + field_len(2, values));
+                put_head(buffer, 3, bytes_len(group.len()) + field_len(values));
                 put_bytes(buffer, 1, group.as_bytes());
-                put_len_field(buffer, 2, values);
+                put_head(buffer, 2, values);
                 for (key, value) in *entries {
-                    put_len_field(buffer, 1, entry_len(key, value));
-                    put_bytes(buffer, 1, key.as_bytes());
-                    put_bytes(buffer, 2, value);
+                    put_entry(buffer, 1, key, value);
                 }
             }
         }
@@ -234,12 +233,12 @@ impl<'a> MessageRef<'a> {
 
     fn result_len(&self) -> usize {
         let event_time = time::to_wire(self.event_time);
-        let keys: usize = self.keys.iter().map(|key| field_len(4, key.len())).sum();
+        let keys: usize = self.keys.iter().map(|key| field_len(key.len())).sum();
         let headers: usize =
-            self.headers.iter().map(|(name, value)| field_len(5, entry_len(name, value.as_bytes()))).sum();
-        let metadata = if self.user_metadata.is_empty() { 0 } else { field_len(6, self.metadata_len()) };
-        bytes_len(1, self.value.len())
-            + field_len(2, self.offset_len())
+            self.headers.iter().map(|(name, value)| field_len(entry_len(name, value.as_bytes()))).sum();
+        let metadata = if self.user_metadata.is_empty() { 0 } else { field_len(self.metadata_len()) };
+        bytes_len(self.value.len())
+            + field_len(self.offset_len())
             + prost::encoding::message::encoded_len(3, &event_time)
             + keys
             + headers
@@ -247,13 +246,14 @@ impl<'a> MessageRef<'a> {
     }
 
     fn offset_len(&self) -> usize {
-        bytes_len(1, self.offset.len()) + varint_len(2, self.partition_varint())
+        let partition = if self.partition_id == 0 { 0 } else { varint_len(self.partition_varint()) };
+        bytes_len(self.offset.len()) + partition
     }
 
     fn metadata_len(&self) -> usize {
         self.user_metadata
             .iter()
-            .map(|(group, entries)| field_len(3, bytes_len(1, group.len()) + field_len(2, values_len(entries))))
+            .map(|(group, entries)| field_len(bytes_len(group.len()) + field_len(values_len(entries))))
             .sum()
     }
 
@@ -288,44 +288,8 @@ impl From<Message> for EncodedMessage {
     }
 }
 
-fn field_len(tag: u32, len: usize) -> usize {
-    prost::encoding::key_len(tag) + encoded_len_varint(len as u64) + len
-}
-
-/// A bytes or string field, which is left out when empty.
-fn bytes_len(tag: u32, len: usize) -> usize {
-    if len == 0 { 0 } else { field_len(tag, len) }
-}
-
-fn varint_len(tag: u32, value: u64) -> usize {
-    if value == 0 { 0 } else { prost::encoding::key_len(tag) + encoded_len_varint(value) }
-}
-
-fn entry_len(key: &str, value: &[u8]) -> usize {
-    bytes_len(1, key.len()) + bytes_len(2, value.len())
-}
-
 fn values_len(entries: &[(&str, &[u8])]) -> usize {
-    entries.iter().map(|(key, value)| field_len(1, entry_len(key, value))).sum()
-}
-
-fn put_len_field(buffer: &mut BytesMut, tag: u32, len: usize) {
-    encode_key(tag, WireType::LengthDelimited, buffer);
-    encode_varint(len as u64, buffer);
-}
-
-fn put_bytes(buffer: &mut BytesMut, tag: u32, bytes: &[u8]) {
-    if !bytes.is_empty() {
-        put_len_field(buffer, tag, bytes.len());
-        buffer.put_slice(bytes);
-    }
-}
-
-fn put_varint(buffer: &mut BytesMut, tag: u32, value: u64) {
-    if value != 0 {
-        encode_key(tag, WireType::Varint, buffer);
-        encode_varint(value, buffer);
-    }
+    entries.iter().map(|(key, value)| field_len(entry_len(key, value))).sum()
 }
 
 #[cfg(test)]

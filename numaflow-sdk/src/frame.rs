@@ -1,0 +1,202 @@
+//! The length-prefixed messages of gRPC, without input or output: chunks of bytes in, messages out, and back.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// A message's head: whether it is compressed (one byte), and its length (four, big-endian).
+const PREFIX: usize = 5;
+
+/// The most memory that a message takes before more than this of it has arrived. Messages of up to this size, which are
+/// most, never move while they are put together.
+const FIRST_ROOM: usize = 128 << 10;
+
+/// Why bytes are not the frames they should be. What follows them can't be read either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FrameError {
+    /// A message is announced that is longer than the limit.
+    TooLarge {
+        /// The announced length in bytes.
+        length: usize,
+        /// The most bytes that a message may have.
+        limit: usize,
+    },
+    /// A message is compressed, which nobody asked for.
+    Compressed,
+    /// A message's first byte is neither 0 nor 1.
+    BadFlag(u8),
+}
+
+/// One message, without its prefix.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// The message.
+    pub(crate) bytes: Bytes,
+    /// The bytes that stay in memory as long as any slice of the message does: the chunk that it lies in, or itself where
+    /// it was put together from several.
+    pub(crate) pinned: usize,
+}
+
+/// Cuts a stream of bytes into messages.
+#[derive(Debug)]
+pub(crate) struct Deframer {
+    max_message_size: usize,
+    /// What is left of the chunk being read.
+    chunk: Bytes,
+    /// How long that chunk was when it came.
+    chunk_size: usize,
+    /// The chunks behind it. The caller bounds them: it pushes more only when it has taken out what there is.
+    later: VecDeque<Bytes>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Reading a prefix, of which `have` bytes are there.
+    Prefix { bytes: [u8; PREFIX], have: usize },
+    /// Reading a message of this length. What is there of it is gathered unless all of it lies in one chunk.
+    Body { length: usize, gathered: Vec<u8> },
+    /// Nothing can be read any more.
+    Failed(FrameError),
+}
+
+impl State {
+    const BETWEEN: Self = Self::Prefix { bytes: [0; PREFIX], have: 0 };
+}
+
+impl Deframer {
+    /// Creates one that takes messages of up to `max_message_size` bytes.
+    pub(crate) fn new(max_message_size: usize) -> Self {
+        Self { max_message_size, chunk: Bytes::new(), chunk_size: 0, later: VecDeque::new(), state: State::BETWEEN }
+    }
+
+    /// Adds bytes as they were received, cut anywhere.
+    pub(crate) fn push(&mut self, chunk: Bytes) {
+        if self.chunk.is_empty() {
+            self.chunk_size = chunk.len();
+            self.chunk = chunk;
+        } else {
+            self.later.push_back(chunk);
+        }
+    }
+
+    /// The next message; `None` when more bytes are needed for it.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not what gRPC sends. The error stays: without a length there is no next message.
+    pub(crate) fn next(&mut self) -> Result<Option<Message>, FrameError> {
+        loop {
+            match &mut self.state {
+                State::Prefix { bytes, have } => {
+                    // Mostly the whole prefix lies in the chunk; else it is gathered.
+                    let prefix = match self.chunk.first_chunk() {
+                        Some(prefix) if *have == 0 => {
+                            let prefix = *prefix;
+                            self.chunk.advance(PREFIX);
+                            prefix
+                        }
+                        _ => {
+                            let part = self.chunk.split_to(self.chunk.len().min(PREFIX - *have));
+                            bytes[*have..*have + part.len()].copy_from_slice(&part);
+                            *have += part.len();
+                            if *have < PREFIX {
+                                if !self.turn_to_next_chunk() {
+                                    return Ok(None);
+                                }
+                                continue;
+                            }
+                            *bytes
+                        }
+                    };
+                    match self.check(prefix) {
+                        Ok(length) => self.state = State::Body { length, gathered: Vec::new() },
+                        Err(error) => self.state = State::Failed(error),
+                    }
+                }
+                State::Body { length: 0, .. } => {
+                    self.state = State::BETWEEN;
+                    return Ok(Some(Message::default()));
+                }
+                State::Body { length, gathered } => {
+                    if gathered.is_empty() && self.chunk.len() >= *length {
+                        let bytes = self.chunk.split_to(*length);
+                        self.state = State::BETWEEN;
+                        return Ok(Some(Message { bytes, pinned: self.chunk_size }));
+                    }
+                    gather(gathered, *length, &mut self.chunk);
+                    if gathered.len() == *length {
+                        let bytes = Bytes::from(std::mem::take(gathered));
+                        self.state = State::BETWEEN;
+                        return Ok(Some(Message { pinned: bytes.len(), bytes }));
+                    }
+                    if !self.turn_to_next_chunk() {
+                        return Ok(None);
+                    }
+                }
+                State::Failed(error) => return Err(*error),
+            }
+        }
+    }
+
+    /// The length of the message that [`Deframer::next`] could not return because not all of it is there: what it will
+    /// take once it is.
+    pub(crate) fn announced(&self) -> Option<usize> {
+        match self.state {
+            State::Body { length, .. } => Some(length),
+            State::Prefix { .. } | State::Failed(_) => None,
+        }
+    }
+
+    /// Whether all that was pushed has come out as messages: where a stream may end. Anywhere else the peer has stopped
+    /// in the middle of a message.
+    pub(crate) fn is_between_messages(&self) -> bool {
+        matches!(self.state, State::Prefix { have: 0, .. }) && self.chunk.is_empty() && self.later.is_empty()
+    }
+
+    /// The length that a prefix announces, if it may be read.
+    fn check(&self, [flag, length @ ..]: [u8; PREFIX]) -> Result<usize, FrameError> {
+        let length = u32::from_be_bytes(length) as usize;
+        match flag {
+            0 if length <= self.max_message_size => Ok(length),
+            0 => Err(FrameError::TooLarge { length, limit: self.max_message_size }),
+            1 => Err(FrameError::Compressed),
+            flag => Err(FrameError::BadFlag(flag)),
+        }
+    }
+
+    /// Whether there was another chunk, once this one is used up.
+    fn turn_to_next_chunk(&mut self) -> bool {
+        match self.later.pop_front() {
+            Some(chunk) => {
+                self.chunk_size = chunk.len();
+                self.chunk = chunk;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Moves what `chunk` has of a message of `length` bytes to what is there of it. Room is made for what has arrived and as
+/// much again: an announced length alone costs nothing, and no byte is moved more than twice on average.
+fn gather(gathered: &mut Vec<u8>, length: usize, chunk: &mut Bytes) {
+    let part = chunk.split_to(chunk.len().min(length - gathered.len()));
+    let have = gathered.len() + part.len();
+    if have > gathered.capacity() {
+        let room = length.min(FIRST_ROOM.max(2 * have));
+        gathered.reserve_exact(room - gathered.len());
+    }
+    gathered.extend_from_slice(&part);
+}
+
+/// Appends one message with its prefix to `out`. `write` appends the message itself, exactly `length` bytes of it; the
+/// caller has made sure that the peer takes as many, which is never more than 4 GiB.
+pub(crate) fn put_frame(out: &mut BytesMut, length: usize, write: impl FnOnce(&mut BytesMut)) {
+    let prefix = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    out.reserve(PREFIX + length);
+    out.extend_from_slice(&[0, prefix[0], prefix[1], prefix[2], prefix[3]]);
+    let start = out.len();
+    write(out);
+    debug_assert_eq!(out.len() - start, length, "the length was computed for what was written");
+}

@@ -1,0 +1,134 @@
+//! Text as it was received, without a `String` for each.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use bytes::Bytes;
+
+/// The longest text that is held in place. Ids of the platform (vertex, offset in base64, partition, index) mostly fit.
+/// Copying so few bytes costs less than counting one more reference to the receive buffer, and keeps no buffer alive.
+const INLINE: usize = 38;
+
+/// UTF-8 text that is never changed: in place where it is short, else a slice of the buffer it was received in. Cloning
+/// it never allocates.
+#[derive(Clone)]
+pub(crate) struct Text {
+    repr: Repr,
+}
+
+#[derive(Clone)]
+enum Repr {
+    /// The first `length` bytes, which are UTF-8.
+    Inline { length: u8, bytes: [u8; INLINE] },
+    /// All of it is UTF-8.
+    Slice(Bytes),
+}
+
+impl Text {
+    /// The text that lies within `buffer` at `text`.
+    pub(crate) fn slice_of(buffer: &Bytes, text: &str) -> Self {
+        Self::inline(text).unwrap_or_else(|| Self { repr: Repr::Slice(buffer.slice_ref(text.as_bytes())) })
+    }
+
+    fn inline(text: &str) -> Option<Self> {
+        let mut bytes = [0; INLINE];
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        let length = u8::try_from(text.len()).ok()?;
+        Some(Self { repr: Repr::Inline { length, bytes } })
+    }
+
+    /// The text. Its bytes are looked at once more, which is cheap beside the unsafe code it saves.
+    pub(crate) fn as_str(&self) -> &str {
+        #[expect(clippy::expect_used, reason = "a text is made from a str, and never changed")]
+        str::from_utf8(self.as_bytes()).expect("a text is UTF-8")
+    }
+
+    /// The bytes of the text.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match &self.repr {
+            Repr::Inline { length, bytes } => &bytes[..usize::from(*length)],
+            Repr::Slice(bytes) => bytes,
+        }
+    }
+
+    /// Copies what is a slice of a receive buffer into memory of its own.
+    pub(crate) fn detach(&mut self) {
+        if let Repr::Slice(bytes) = &mut self.repr {
+            *bytes = Bytes::copy_from_slice(bytes);
+        }
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self { repr: Repr::Inline { length: 0, bytes: [0; INLINE] } }
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self::inline(&text).unwrap_or_else(|| Self { repr: Repr::Slice(text.into()) })
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.as_str(), f)
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Text {}
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// On both sides of the length where the representation changes.
+    #[test]
+    fn a_text_is_the_same_however_it_is_held() {
+        for length in [0, 1, INLINE - 1, INLINE, INLINE + 1, 10 << 10] {
+            let text = "i".repeat(length);
+            let buffer = Bytes::from(format!("<{text}>"));
+            let slice = Text::slice_of(&buffer, str::from_utf8(&buffer[1..=length]).unwrap());
+            let mut detached = slice.clone();
+            detached.detach();
+            for held in [&slice, &detached, &Text::from(text.clone())] {
+                assert_eq!((held.as_str(), held.as_bytes()), (&*text, text.as_bytes()));
+                assert_eq!(format!("{held} {held:?}"), format!("{text} {text:?}"));
+                assert_eq!(held, &slice);
+                assert!(HashSet::from([slice.clone()]).contains(held));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_detached_or_short_keeps_no_buffer_alive() {
+        for (length, keeps) in [(INLINE, false), (INLINE + 1, true)] {
+            let buffer = Bytes::from(vec![b'x'; 1000]);
+            let mut text = Text::slice_of(&buffer, str::from_utf8(&buffer[..length]).unwrap());
+            assert_eq!(buffer.is_unique(), !keeps);
+            text.detach();
+            assert!(buffer.is_unique());
+        }
+    }
+}
