@@ -19,12 +19,18 @@ use std::sync::Arc;
 use crate::{HandlerError, IntoMessages, MapRequest, Messages};
 
 mod engine;
+#[cfg_attr(not(test), expect(dead_code, reason = "what the engine does not call yet"))]
+mod policy;
+#[cfg_attr(not(test), expect(dead_code, reason = "what the engine does not call yet"))]
+mod retry;
 mod service;
 #[cfg(feature = "serde")]
 mod typed;
 #[allow(dead_code, unused_imports, reason = "the engine that reads and writes with it comes next")]
 mod wire;
 
+pub use policy::FailurePolicy;
+pub use retry::Retry;
 pub use service::{MapService, service};
 #[cfg(feature = "serde")]
 pub use typed::{DecodeFailure, Typed, typed};

@@ -12,6 +12,9 @@ use crate::pb;
 const DROP: &str = "U+005C__DROP__";
 /// The tag that negatively acknowledges the input (protocol: reserved tags; platform 1.8.2 and later).
 const NACK: &str = "U+005C__NACK__";
+/// The tag that throws the whole answer away and has the platform send the input again (protocol: reserved tags; platforms
+/// later than 1.8.3).
+const FAIL: &str = "U+005C__FAIL__";
 
 /// One output of a map (`map.v1.MapResponse.Result` in the protocol).
 ///
@@ -53,6 +56,15 @@ impl Message {
     #[must_use]
     pub fn to_nack(options: NackOptions) -> Self {
         Self { tags: vec![NACK.to_owned()], nack_options: Some(Box::new(options)), ..Self::default() }
+    }
+
+    /// Has the platform throw the whole answer away and send the input again, by the `retryStrategy` of the vertex, or at
+    /// once and for ever where there is none. In stream mode, outputs that already left are not taken back.
+    ///
+    /// Needs a platform later than 1.8.3; an older one passes an empty message tagged `U+005C__FAIL__` on.
+    #[must_use]
+    pub fn to_fail() -> Self {
+        Self { tags: vec![FAIL.to_owned()], ..Self::default() }
     }
 
     /// Sets the keys. They replace the input's: none set means the output has none.
@@ -116,6 +128,12 @@ impl Message {
     #[must_use]
     pub fn is_nack(&self) -> bool {
         self.tags.iter().any(|tag| tag == NACK)
+    }
+
+    /// Whether this is what [`Message::to_fail`] makes.
+    #[must_use]
+    pub fn is_fail(&self) -> bool {
+        self.tags.iter().any(|tag| tag == FAIL)
     }
 
     /// Replaces the value and keeps the rest.

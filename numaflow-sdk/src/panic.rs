@@ -40,6 +40,16 @@ impl Panic {
         Self { message, capture }
     }
 
+    /// What was said, without where.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// File, line and column; `None` where the panic hook is not ours.
+    pub(crate) fn location(&self) -> Option<&str> {
+        self.capture.as_ref().map(|capture| capture.location.as_str())
+    }
+
     /// The backtrace as text. Resolving its symbols takes long (tenths of a second in a large program): call it where
     /// nothing waits.
     pub(crate) fn backtrace(&self) -> String {
