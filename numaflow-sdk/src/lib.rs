@@ -32,6 +32,7 @@ mod error;
 mod field;
 #[allow(dead_code, reason = "the map engine that frames with it comes next")]
 mod frame;
+mod in_flight;
 mod kind;
 mod limit;
 pub mod map;

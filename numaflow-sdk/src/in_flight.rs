@@ -1,0 +1,416 @@
+//! What is in flight: every message between its reading and its answer, for whoever looks from outside.
+//!
+//! The registry only observes: the bound is [`limit`](crate::limit)'s. Messages are told apart by a number of ours, because
+//! a peer may send one id twice at once. Reading it works while handlers block every thread of the runtime, so it needs
+//! neither the runtime nor the streams: only locks that are held for the copying of a few words.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub(crate) mod watchdog;
+
+/// The most bytes of an id that are kept: enough to find the message, while a peer may send ids of any length.
+const MAX_ID_BYTES: usize = 128;
+/// What stands at the end of an id that was cut.
+const CUT_MARK: &str = "…";
+/// Streams run on different threads and meet at these locks only where their numbers happen to.
+const SHARDS: usize = 16;
+/// How many numbers a stream takes at once, so that the hot path has no counter to share.
+const NUMBERS_AT_ONCE: u64 = 1024;
+
+/// Where a message is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Read, and waiting for room within the limits or for its batch.
+    Queued,
+    /// Its handler has begun: it runs, or waits for something of its own.
+    Handler,
+    /// Its handler has failed and will be called again.
+    Retrying,
+    /// Its handler is done, and the peer has not taken the answer.
+    Answered,
+}
+
+impl Stage {
+    pub(crate) const ALL: [Self; 4] = [Self::Queued, Self::Handler, Self::Retrying, Self::Answered];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Handler => "handler",
+            Self::Retrying => "retrying",
+            Self::Answered => "answered",
+        }
+    }
+
+    /// What a message at this stage waits for.
+    pub(crate) const fn waits_for(self) -> &'static str {
+        match self {
+            Self::Queued => "room within the limits, or the rest of its batch",
+            Self::Handler => "its handler",
+            Self::Retrying => "the next attempt of its handler",
+            Self::Answered => "the peer, which has not taken the answer",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Message {
+    sequence: u64,
+    id: String,
+    bytes: usize,
+    stage: Stage,
+    since: Instant,
+}
+
+impl Message {
+    /// Overwrites what was here and keeps the buffer of its id.
+    fn set(&mut self, sequence: u64, id: &str, bytes: usize, stage: Stage, since: Instant) {
+        self.id.clear();
+        if id.len() <= MAX_ID_BYTES {
+            self.id.push_str(id);
+        } else {
+            self.id.push_str(&id[..id.floor_char_boundary(MAX_ID_BYTES)]);
+            self.id.push_str(CUT_MARK);
+        }
+        (self.sequence, self.bytes, self.stage, self.since) = (sequence, bytes, stage, since);
+    }
+
+    fn empty(since: Instant) -> Self {
+        Self { sequence: 0, id: String::new(), bytes: 0, stage: Stage::Handler, since }
+    }
+}
+
+/// A place for one message; kept when the message goes, so that the next one needs no allocation.
+#[derive(Debug)]
+struct Slot {
+    message: Message,
+    taken: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+}
+
+impl Shard {
+    /// A slot that is marked as taken, for the caller to fill.
+    fn take(&mut self, since: Instant) -> (usize, &mut Message) {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { message: Message::empty(since), taken: false });
+            self.slots.len() - 1
+        });
+        let slot = &mut self.slots[index];
+        slot.taken = true;
+        (index, &mut slot.message)
+    }
+
+    fn give_back(&mut self, index: usize) {
+        self.slots[index].taken = false;
+        self.free.push(index);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    next_sequence: AtomicU64,
+    shards: [Mutex<Shard>; SHARDS],
+    /// The messages that streams have in hand at this moment.
+    currents: Mutex<Vec<Arc<Mutex<Running>>>>,
+}
+
+/// The messages in flight of one server, over all its connections and streams. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InFlight {
+    registry: Arc<Registry>,
+}
+
+/// A message as [`InFlight::list`] found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// Tells messages with the same id apart. Ascending within a stream, not over all of them.
+    pub(crate) sequence: u64,
+    /// The id that the peer gave it, cut to 128 bytes.
+    pub(crate) id: String,
+    pub(crate) stage: Stage,
+    /// The time since it was read.
+    pub(crate) age: Duration,
+    pub(crate) bytes: usize,
+}
+
+/// What is in flight, in figures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// How many messages are at each stage, in the order of [`Stage::ALL`].
+    pub(crate) by_stage: [usize; Stage::ALL.len()],
+    pub(crate) bytes: usize,
+    /// The age of the oldest message; zero when there is none.
+    pub(crate) oldest_age: Duration,
+}
+
+impl Summary {
+    pub(crate) fn messages(&self) -> usize {
+        self.by_stage.iter().sum()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl InFlight {
+    /// Lists a message until the entry is dropped. `since` is when it was read.
+    pub(crate) fn enter(&self, id: &str, bytes: usize, stage: Stage, since: Instant) -> Entry {
+        let sequence = self.registry.next_sequence.fetch_add(1, Ordering::Relaxed);
+        self.enter_as(sequence, id, bytes, stage, since)
+    }
+
+    fn enter_as(&self, sequence: u64, id: &str, bytes: usize, stage: Stage, since: Instant) -> Entry {
+        #[expect(clippy::cast_possible_truncation, reason = "below the number of shards")]
+        let shard = (sequence % SHARDS as u64) as usize;
+        let mut slots = lock(&self.registry.shards[shard]);
+        let (slot, message) = slots.take(since);
+        message.set(sequence, id, bytes, stage, since);
+        drop(slots);
+        Entry { in_flight: self.clone(), shard, slot }
+    }
+
+    /// The place where one stream shows the message it has in hand; one for its whole life.
+    pub(crate) fn current(&self, now: Instant) -> Current {
+        let running = Running { message: Message::empty(now), begun: false, numbers: 0..0 };
+        let running = Arc::new(Mutex::new(running));
+        lock(&self.registry.currents).push(running.clone());
+        Current { in_flight: self.clone(), running }
+    }
+
+    /// Calls `visit` with every message. No two locks are held at once but that of the list of streams, which only
+    /// streams that open or close wait for.
+    fn each(&self, mut visit: impl FnMut(&Message)) {
+        for shard in &self.registry.shards {
+            lock(shard).slots.iter().filter(|slot| slot.taken).for_each(|slot| visit(&slot.message));
+        }
+        for running in lock(&self.registry.currents).iter() {
+            let running = lock(running);
+            if running.begun {
+                visit(&running.message);
+            }
+        }
+    }
+
+    /// Every message in flight, the oldest first. Messages that move on meanwhile may be missing.
+    pub(crate) fn list(&self, now: Instant) -> Vec<Listed> {
+        let mut messages = Vec::new();
+        self.each(|message| messages.push(message.clone()));
+        messages.sort_by_key(|message| (message.since, message.sequence));
+        let listed = |Message { sequence, id, bytes, stage, since }| {
+            let age = now.saturating_duration_since(since);
+            Listed { sequence, id, stage, age, bytes }
+        };
+        messages.into_iter().map(listed).collect()
+    }
+
+    /// The figures of what is in flight, which are cheaper to have than the list.
+    pub(crate) fn summary(&self, now: Instant) -> Summary {
+        let mut summary = Summary::default();
+        self.each(|message| {
+            summary.by_stage[message.stage as usize] += 1;
+            summary.bytes += message.bytes;
+            summary.oldest_age = summary.oldest_age.max(now.saturating_duration_since(message.since));
+        });
+        summary
+    }
+}
+
+/// Keeps a message listed until it is dropped, whatever becomes of its handler.
+#[derive(Debug)]
+#[must_use = "the message is listed only as long as this is kept"]
+pub(crate) struct Entry {
+    in_flight: InFlight,
+    shard: usize,
+    slot: usize,
+}
+
+impl Entry {
+    fn lock(&self) -> MutexGuard<'_, Shard> {
+        lock(&self.in_flight.registry.shards[self.shard])
+    }
+
+    /// The message has come to this stage.
+    pub(crate) fn stage(&self, stage: Stage) {
+        self.lock().slots[self.slot].message.stage = stage;
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.lock().give_back(self.slot);
+    }
+}
+
+#[derive(Debug)]
+struct Running {
+    message: Message,
+    begun: bool,
+    /// The numbers that this stream may still give out.
+    numbers: std::ops::Range<u64>,
+}
+
+/// Shows the message that a stream polls in place, so that a handler that blocks its thread is seen by another one. Most
+/// handlers are ready at once and never need an [`Entry`]: for them a lock that nobody else wants and the copy of an id
+/// are all that tracking costs.
+#[derive(Debug)]
+pub(crate) struct Current {
+    in_flight: InFlight,
+    running: Arc<Mutex<Running>>,
+}
+
+impl Current {
+    /// The handler of this message begins. Takes the place of the message before it, so [`Current::end`] is needed only
+    /// where no other follows at once. `since` is when it was read.
+    pub(crate) fn begin(&self, id: &str, bytes: usize, since: Instant) {
+        let mut running = lock(&self.running);
+        let sequence = running.numbers.next().unwrap_or_else(|| {
+            let first = self.in_flight.registry.next_sequence.fetch_add(NUMBERS_AT_ONCE, Ordering::Relaxed);
+            running.numbers = first + 1..first + NUMBERS_AT_ONCE;
+            first
+        });
+        running.message.set(sequence, id, bytes, Stage::Handler, since);
+        running.begun = true;
+    }
+
+    /// The stream has no message in hand.
+    pub(crate) fn end(&self) {
+        lock(&self.running).begun = false;
+    }
+
+    /// The message that was begun last moves to an entry of its own, because its handler waits: same number, same age.
+    pub(crate) fn enter(&self, stage: Stage) -> Entry {
+        let mut running = lock(&self.running);
+        running.begun = false;
+        let Message { sequence, id, bytes, since, .. } = &running.message;
+        self.in_flight.enter_as(*sequence, id, *bytes, stage, *since)
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        lock(&self.in_flight.registry.currents).retain(|running| !Arc::ptr_eq(running, &self.running));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn ids(in_flight: &InFlight, now: Instant) -> Vec<String> {
+        in_flight.list(now).into_iter().map(|listed| listed.id).collect()
+    }
+
+    #[test]
+    fn the_oldest_comes_first() {
+        let (in_flight, start) = (InFlight::default(), Instant::now());
+        let _second = in_flight.enter("second", 10, Stage::Queued, start + SECOND);
+        let _first = in_flight.enter("first", 20, Stage::Handler, start);
+        let current = in_flight.current(start);
+        current.begin("third", 30, start + 2 * SECOND);
+        assert_eq!(ids(&in_flight, start), ["first", "second", "third"]);
+        let ages: Vec<_> = in_flight.list(start + 5 * SECOND).into_iter().map(|listed| listed.age).collect();
+        assert_eq!(ages, [5 * SECOND, 4 * SECOND, 3 * SECOND]);
+        let summary = in_flight.summary(start + 5 * SECOND);
+        assert_eq!(summary, Summary { by_stage: [1, 2, 0, 0], bytes: 60, oldest_age: 5 * SECOND });
+    }
+
+    #[test]
+    fn the_same_id_twice_is_two_messages() {
+        let (in_flight, now) = (InFlight::default(), Instant::now());
+        let one = in_flight.enter("x", 1, Stage::Handler, now);
+        let _other = in_flight.enter("x", 1, Stage::Handler, now);
+        let listed = in_flight.list(now);
+        assert_eq!((listed.len(), listed[0].id == listed[1].id), (2, true));
+        assert_ne!(listed[0].sequence, listed[1].sequence);
+        drop(one);
+        assert_eq!(in_flight.list(now), listed[1..]);
+    }
+
+    #[test]
+    fn an_entry_leaves_also_when_its_task_panics() {
+        let (in_flight, now) = (InFlight::default(), Instant::now());
+        let entry = in_flight.enter("x", 1, Stage::Handler, now);
+        let task = move || {
+            let _entry = entry;
+            panic!("as planned");
+        };
+        std::thread::spawn(task).join().unwrap_err();
+        assert_eq!(in_flight.summary(now), Summary::default());
+    }
+
+    #[test]
+    fn places_are_used_again() {
+        let (in_flight, now) = (InFlight::default(), Instant::now());
+        for _ in 0..10 * SHARDS {
+            let entry = in_flight.enter("x", 1, Stage::Queued, now);
+            entry.stage(Stage::Answered);
+            assert_eq!(in_flight.summary(now).by_stage, [0, 0, 0, 1]);
+        }
+        let places = in_flight.registry.shards.iter().map(|shard| lock(shard).slots.len());
+        assert!(places.max() <= Some(1));
+        assert_eq!(in_flight.summary(now), Summary::default());
+    }
+
+    #[test]
+    fn a_long_id_is_cut_between_characters() {
+        let (in_flight, now) = (InFlight::default(), Instant::now());
+        let _entry = in_flight.enter(&"ü".repeat(5000), 1, Stage::Handler, now);
+        let _odd = in_flight.enter(&format!("x{}", "ü".repeat(5000)), 1, Stage::Handler, now);
+        let _whole = in_flight.enter(&"x".repeat(MAX_ID_BYTES), 1, Stage::Handler, now);
+        let expected = [format!("{}…", "ü".repeat(64)), format!("x{}…", "ü".repeat(63)), "x".repeat(MAX_ID_BYTES)];
+        assert_eq!(ids(&in_flight, now), expected);
+    }
+
+    #[test]
+    fn a_stream_shows_the_message_in_hand() {
+        let (in_flight, start) = (InFlight::default(), Instant::now());
+        let current = in_flight.current(start);
+        assert_eq!(ids(&in_flight, start), [""; 0]);
+        current.begin("a", 1, start);
+        current.begin("b", 1, start);
+        assert_eq!(ids(&in_flight, start), ["b"]);
+        current.end();
+        assert_eq!(ids(&in_flight, start), [""; 0]);
+        current.begin("c", 1, start);
+        let before = in_flight.list(start);
+        let entry = current.enter(Stage::Handler);
+        assert_eq!(in_flight.list(start), before, "it keeps its number");
+        current.begin("d", 1, start + SECOND);
+        assert_eq!(ids(&in_flight, start), ["c", "d"]);
+        drop(current);
+        assert_eq!(ids(&in_flight, start), ["c"]);
+        drop(entry);
+        assert_eq!(ids(&in_flight, start), [""; 0]);
+    }
+
+    #[test]
+    fn streams_never_share_a_number() {
+        let (in_flight, now) = (InFlight::default(), Instant::now());
+        let currents = [in_flight.current(now), in_flight.current(now)];
+        let mut entries = Vec::new();
+        for _ in 0..2 * NUMBERS_AT_ONCE {
+            for current in &currents {
+                current.begin("x", 1, now);
+                entries.push(current.enter(Stage::Handler));
+            }
+            entries.push(in_flight.enter("x", 1, Stage::Handler, now));
+        }
+        let mut numbers: Vec<_> = in_flight.list(now).into_iter().map(|listed| listed.sequence).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), entries.len());
+    }
+}
