@@ -38,6 +38,7 @@ mod limit;
 pub mod map;
 mod message;
 mod metadata;
+mod metrics;
 mod panic;
 mod request;
 mod run;
