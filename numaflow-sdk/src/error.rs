@@ -7,11 +7,12 @@ use std::io;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 use prost::Message as _;
 use tonic::{Code, Status};
 
 use crate::frame::FrameError;
-use crate::map::FailurePolicy;
+use crate::map::{FailurePolicy, MapFault};
 use crate::panic::Panic;
 use crate::{MapRequest, NackOptions, pb};
 
@@ -424,13 +425,39 @@ pub(crate) fn cut_short() -> Status {
     Status::invalid_argument("the stream was closed in the middle of a message")
 }
 
-/// An answer that the peer would not take.
-#[allow(dead_code, reason = "the map engine that says it comes next")]
-pub(crate) fn answer_too_large(id: &str, length: usize, limit: usize) -> Status {
+/// What the peer of a `MapFn` stream did wrong.
+pub(crate) fn map_fault(fault: MapFault) -> Status {
+    match fault {
+        MapFault::NoHandshake => no_handshake(),
+        MapFault::ClosedBeforeHandshake => closed_before_handshake(),
+        MapFault::NothingInIt => missing_part("a request", ""),
+    }
+}
+
+/// A batch that is larger than what is collected for a handler that takes whole batches.
+pub(crate) fn batch_too_large(messages: usize, bytes: usize, limit: usize) -> Status {
     Status::resource_exhausted(format!(
-        "the answer to {id:?} has {length} bytes, and the limit of this server is {limit}: answer less at once, or raise \
-         its max_message_size"
+        "the first {messages} messages of a batch have {bytes} bytes, and the limit of this server is {limit}: make the \
+         platform's batches smaller (readBatchSize), or raise --max-batch-bytes"
     ))
+}
+
+/// The connection or the call was broken off; nobody will see this status.
+pub(crate) fn peer_gone() -> Status {
+    Status::cancelled("the peer is gone")
+}
+
+/// What ends a call: the trailers for a status, or for OK where there is none.
+pub(crate) fn trailers(status: Option<&Status>) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    let status = status.cloned().unwrap_or_else(|| Status::new(Code::Ok, ""));
+    if let Err(problem) = status.add_header(&mut trailers) {
+        // The code counts; what cannot be a header is left out.
+        trailers.clear();
+        tracing::warn!(%problem, "a status cannot be sent as it is");
+        trailers.insert("grpc-status", HeaderValue::from(i32::from(status.code())));
+    }
+    trailers
 }
 
 /// The server stops; the platform sends what was not answered to the next one.

@@ -30,7 +30,6 @@
 
 mod error;
 mod field;
-#[allow(dead_code, reason = "the map engine that frames with it comes next")]
 mod frame;
 mod in_flight;
 mod kind;
@@ -52,7 +51,7 @@ mod text;
 mod time;
 
 pub use error::{HandlerError, ServeError};
-pub use kind::Kind;
+pub use kind::{Kind, MapMode};
 pub use message::{IntoMessages, Message, Messages, NackOptions};
 pub use metadata::{SystemMetadata, UserMetadata};
 pub use request::MapRequest;

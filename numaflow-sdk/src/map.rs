@@ -18,22 +18,39 @@ use std::sync::Arc;
 
 use crate::{HandlerError, IntoMessages, MapRequest, Messages};
 
+mod attempt;
+mod batch;
+mod core;
 mod engine;
-#[cfg_attr(not(test), expect(dead_code, reason = "what the engine does not call yet"))]
+mod execution;
+mod handler;
+mod options;
+mod order;
+mod outputs;
 mod policy;
-#[cfg_attr(not(test), expect(dead_code, reason = "what the engine does not call yet"))]
+mod requests;
 mod retry;
 mod service;
+mod stream;
+mod tower;
 #[cfg(feature = "serde")]
 mod typed;
-#[allow(dead_code, unused_imports, reason = "the engine that reads and writes with it comes next")]
+mod unary;
 mod wire;
+mod work;
+mod writer;
 
+pub use batch::{BatchAnswers, BatchFromFn, BatchMapper, batch_from_fn};
+pub use execution::Execution;
+pub use outputs::{Outputs, SendError};
 pub use policy::FailurePolicy;
 pub use retry::Retry;
-pub use service::{MapService, service};
+pub use service::{MapService, batch_service, service, stream_service, tower_service};
+pub use stream::{StreamFromFn, StreamMapper, stream_from_fn};
 #[cfg(feature = "serde")]
 pub use typed::{DecodeFailure, Typed, typed};
+
+pub(crate) use self::core::Fault as MapFault;
 
 /// Turns one message into zero or more.
 ///

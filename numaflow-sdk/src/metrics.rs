@@ -82,6 +82,16 @@ impl Failure {
     }
 }
 
+impl From<Failure> for Outcome {
+    /// What a failure is that ends the stream.
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Error => Self::FailedError,
+            Failure::Panic => Self::FailedPanic,
+        }
+    }
+}
+
 /// The upper bounds of the histogram of handler times: from what a handler without any waiting takes to what a service
 /// that hangs does, each two to two and a half times the one before. Beyond the last one nobody needs to know closer.
 pub(crate) const BOUNDS: [Duration; 19] = [

@@ -95,6 +95,14 @@ fn capture(info: &PanicHookInfo<'_>) {
     CAPTURED.set(Some(Capture { location, backtrace }));
 }
 
+/// Runs user code, whose panic becomes an error.
+pub(crate) fn catching<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
+    let before = CATCHING.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(run));
+    CATCHING.set(before);
+    result.map_err(|payload| Panic::new(&*payload, CAPTURED.take()))
+}
+
 /// A future whose panics become errors.
 pub(crate) struct CatchPanic<F> {
     future: Pin<Box<F>>,
@@ -109,13 +117,9 @@ impl<F: Future> Future for CatchPanic<F> {
     type Output = Result<F::Output, Panic>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let before = CATCHING.replace(true);
-        let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx)));
-        CATCHING.set(before);
-        match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-            Err(payload) => Poll::Ready(Err(Panic::new(&*payload, CAPTURED.take()))),
+        match catching(|| self.future.as_mut().poll(cx)) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
         }
     }
 }

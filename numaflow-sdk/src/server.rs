@@ -6,13 +6,16 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use crate::in_flight::InFlight;
 use crate::kind::Kind;
 use crate::limit::{Limits, default_max_bytes};
+use crate::metrics::Metrics;
 use crate::panic;
 use crate::service::{Context, Service};
 use crate::{ServeError, Settings};
@@ -68,14 +71,15 @@ type OnShutdown = Box<dyn FnOnce() + Send + Sync>;
 
 #[derive(Debug, Clone)]
 struct Options {
-    socket_path: PathBuf,
-    server_info_path: PathBuf,
+    /// Where none is set it is the one of the service's kind, which is known when all is set.
+    socket_path: Option<PathBuf>,
+    server_info_path: Option<PathBuf>,
     socket_mode: u32,
     max_in_flight: Chosen<usize>,
     max_in_flight_bytes: Chosen<usize>,
     max_message_size: usize,
     drain_timeout: Chosen<Duration>,
-    container_type: String,
+    container_type: Option<String>,
     replica: u16,
 }
 
@@ -100,21 +104,20 @@ impl<S: Service> Server<S> {
     /// Creates a server with the defaults that the platform expects of this kind of service.
     #[must_use]
     pub fn new(service: S) -> Self {
-        let runtime = Path::new(RUNTIME_DIRECTORY);
         let (max_bytes, origin) = default_max_bytes();
         Self {
             service,
             drain: Drain::new(),
             on_shutdown: Vec::new(),
             options: Options {
-                socket_path: runtime.join(S::KIND.socket_name()),
-                server_info_path: runtime.join(S::KIND.server_info_name()),
+                socket_path: None,
+                server_info_path: None,
                 socket_mode: DEFAULT_SOCKET_MODE,
                 max_in_flight: Chosen::default(DEFAULT_MAX_IN_FLIGHT),
                 max_in_flight_bytes: Chosen { value: max_bytes, origin: origin.into() },
                 max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
                 drain_timeout: Chosen::default(DEFAULT_DRAIN_TIMEOUT),
-                container_type: S::KIND.container_type().to_owned(),
+                container_type: None,
                 replica: 0,
             },
         }
@@ -126,14 +129,14 @@ impl<S: Service> Server<S> {
     /// anything that is not a socket, makes `bind` fail.
     #[must_use]
     pub fn socket_path(mut self, path: impl Into<PathBuf>) -> Self {
-        self.options.socket_path = path.into();
+        self.options.socket_path = Some(path.into());
         self
     }
 
     /// Where to write the server-info file. By default the name that the platform reads, in `/var/run/numaflow`.
     #[must_use]
     pub fn server_info_path(mut self, path: impl Into<PathBuf>) -> Self {
-        self.options.server_info_path = path.into();
+        self.options.server_info_path = Some(path.into());
         self
     }
 
@@ -181,7 +184,7 @@ impl<S: Service> Server<S> {
     /// default that of this kind of service.
     #[must_use]
     pub fn container_type(mut self, name: impl Into<String>) -> Self {
-        self.options.container_type = name.into();
+        self.options.container_type = Some(name.into());
         self
     }
 
@@ -195,6 +198,7 @@ impl<S: Service> Server<S> {
     /// Takes over what was set from outside the program; what was not stays as it is.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
+        self.service.configure(&settings);
         let Settings {
             socket_path,
             server_info_path,
@@ -204,6 +208,7 @@ impl<S: Service> Server<S> {
             drain_timeout,
             container_type,
             replica,
+            ..
         } = settings;
         let options = &mut self.options;
         fn replace<T>(place: &mut T, value: Option<T>) {
@@ -211,13 +216,13 @@ impl<S: Service> Server<S> {
                 *place = value;
             }
         }
-        replace(&mut options.socket_path, socket_path);
-        replace(&mut options.server_info_path, server_info_path);
+        replace(&mut options.socket_path, socket_path.map(Some));
+        replace(&mut options.server_info_path, server_info_path.map(Some));
         replace(&mut options.socket_mode, socket_mode);
         replace(&mut options.max_in_flight, max_in_flight.map(Chosen::set));
         replace(&mut options.max_in_flight_bytes, max_in_flight_bytes.map(Chosen::set));
         replace(&mut options.drain_timeout, drain_timeout.map(Chosen::set));
-        replace(&mut options.container_type, container_type);
+        replace(&mut options.container_type, container_type.map(Some));
         replace(&mut options.replica, replica);
         self
     }
@@ -246,22 +251,32 @@ impl<S: Service> Server<S> {
     ///
     /// Outside a tokio runtime.
     pub fn bind(self) -> Result<Bound<S>, ServeError> {
-        let Options { socket_path, server_info_path, socket_mode, .. } = &self.options;
         self.options.check()?;
-        let (listener, files) = socket::bind(socket_path, server_info_path, *socket_mode, S::KIND)?;
+        self.service.check()?;
+        let kind = self.service.kind();
+        let Options { socket_path, server_info_path, socket_mode, .. } = &self.options;
+        let socket_path = in_runtime_directory(socket_path.as_ref(), kind.socket_name());
+        let server_info_path = in_runtime_directory(server_info_path.as_ref(), kind.server_info_name());
+        let (listener, files) = socket::bind(&socket_path, &server_info_path, *socket_mode, kind)?;
         let bind_error = |source| ServeError::Bind { path: socket_path.clone(), source };
         let listener = UnixListener::from_std(listener).map_err(bind_error)?;
-        Ok(Bound { listener, files: Arc::new(files), serving: self.into_serving() })
+        Ok(Bound { listener, files: Arc::new(files), socket_path, server_info_path, serving: self.into_serving() })
     }
 
     fn into_serving(self) -> Serving<S> {
         panic::install_hook();
         let Self { service, drain, options, on_shutdown } = self;
         let context = Context {
-            container_type: options.container_type.clone(),
+            container_type: options
+                .container_type
+                .clone()
+                .unwrap_or_else(|| service.kind().container_type().to_owned()),
             replica: options.replica,
             max_message_size: options.max_message_size,
             limits: Limits::new(options.max_in_flight.value, options.max_in_flight_bytes.value),
+            in_flight: InFlight::default(),
+            metrics: Arc::new(Metrics::default()),
+            limit_told: AtomicBool::new(false),
             drain: drain.clone(),
         };
         Serving { service: Arc::new(service), context: Arc::new(context), drain, options, on_shutdown }
@@ -278,6 +293,7 @@ impl<S: Service> Server<S> {
         I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         self.options.check()?;
+        self.service.check()?;
         let serving = self.into_serving();
         connection::serve(io, serving.service, serving.context).await;
         Ok(())
@@ -298,6 +314,10 @@ impl Options {
     }
 }
 
+fn in_runtime_directory(path: Option<&PathBuf>, name: &str) -> PathBuf {
+    path.cloned().unwrap_or_else(|| Path::new(RUNTIME_DIRECTORY).join(name))
+}
+
 struct Serving<S> {
     service: Arc<S>,
     context: Arc<Context>,
@@ -310,6 +330,8 @@ struct Serving<S> {
 pub struct Bound<S> {
     listener: UnixListener,
     files: Arc<Files>,
+    socket_path: PathBuf,
+    server_info_path: PathBuf,
     serving: Serving<S>,
 }
 
@@ -341,7 +363,7 @@ impl<S: Service> Bound<S> {
     ///
     /// Dropping the future stops accepting and removes the files, but leaves connections to themselves.
     pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Result<Drained, ServeError> {
-        let Self { listener, files, mut serving } = self;
+        let Self { listener, files, mut serving, .. } = self;
         let on_shutdown = std::mem::take(&mut serving.on_shutdown);
         let drain = serving.drain.clone();
         tokio::pin!(shutdown);
@@ -386,9 +408,9 @@ impl<S: Service> Bound<S> {
     pub fn describe(&self) -> Description {
         let options = &self.serving.options;
         Description {
-            kind: S::KIND,
-            socket_path: options.socket_path.clone(),
-            server_info_path: options.server_info_path.clone(),
+            kind: self.serving.service.kind(),
+            socket_path: self.socket_path.clone(),
+            server_info_path: self.server_info_path.clone(),
             max_in_flight: options.max_in_flight.value,
             max_in_flight_bytes: options.max_in_flight_bytes.value,
             drain_timeout: options.drain_timeout.value,
@@ -397,6 +419,7 @@ impl<S: Service> Bound<S> {
                 options.max_in_flight_bytes.origin.clone(),
                 options.drain_timeout.origin.clone(),
             ],
+            service: self.serving.service.describe(),
         }
     }
 
@@ -436,6 +459,8 @@ pub struct Description {
     pub drain_timeout: Duration,
     /// Where the three limits come from, in the order of their fields.
     origins: [Cow<'static, str>; 3],
+    /// What the service has to say of itself.
+    service: Vec<(&'static str, String)>,
 }
 
 impl Description {
@@ -449,11 +474,11 @@ impl Description {
 
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::UnaryMap => "map (unary-map)",
-            Kind::Source => "source",
-        };
-        writeln!(f, "{kind} on {}", self.socket_path.display())?;
+        match self.kind {
+            Kind::Map(mode) => write!(f, "map ({mode})")?,
+            Kind::Source => f.write_str("source")?,
+        }
+        writeln!(f, " on {}", self.socket_path.display())?;
         writeln!(
             f,
             "  server info  {} (numaflow-sdk {}, known to the platform as rust {})",
@@ -468,7 +493,8 @@ impl fmt::Display for Description {
             self.max_in_flight,
             self.max_in_flight_bytes >> 10
         )?;
-        write!(f, "  drain        at most {:?} ({drain})", self.drain_timeout)
+        write!(f, "  drain        at most {:?} ({drain})", self.drain_timeout)?;
+        self.service.iter().try_for_each(|(name, text)| write!(f, "\n  {name:<13}{text}"))
     }
 }
 

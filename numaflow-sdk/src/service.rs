@@ -2,17 +2,22 @@
 
 use std::future::{Future, Ready, ready};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::body::Incoming;
 use prost::Message;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::body::Body;
 use tonic::server::{Grpc, StreamingService, UnaryService};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use crate::in_flight::InFlight;
 use crate::kind::Kind;
-use crate::limit::Limits;
+use crate::limit::{Limits, Usage};
+use crate::metrics::{Metrics, add};
 use crate::server::drain::Drain;
+use crate::{ServeError, Settings};
 
 /// What a [`Server`](crate::Server) can serve: made by [`map::service`](crate::map::service) or
 /// [`source::service`](crate::source::service), and by nothing outside this crate.
@@ -21,7 +26,24 @@ pub trait Service: Serve {}
 /// The side of [`Service`] that nobody outside needs to see.
 pub trait Serve: Send + Sync + 'static {
     /// What it is to the platform.
-    const KIND: Kind;
+    fn kind(&self) -> Kind;
+
+    /// Takes over those settings that are this service's own.
+    fn configure(&mut self, _settings: &Settings) {}
+
+    /// Whether its options make sense.
+    ///
+    /// # Errors
+    ///
+    /// The first one that does not.
+    fn check(&self) -> Result<(), ServeError> {
+        Ok(())
+    }
+
+    /// Lines for the block at the start: a name and a text each.
+    fn describe(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 
     /// Answers one HTTP request, which is one gRPC call.
     fn call(
@@ -40,6 +62,10 @@ pub struct Context {
     pub(crate) replica: u16,
     pub(crate) max_message_size: usize,
     pub(crate) limits: Limits,
+    pub(crate) in_flight: InFlight,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Whether it was said that a limit was reached.
+    pub(crate) limit_told: AtomicBool,
     pub(crate) drain: Drain,
 }
 
@@ -98,6 +124,27 @@ where
 }
 
 impl Context {
+    /// Counts a stream as opened, and as open until the token is dropped.
+    pub(crate) fn open_stream(&self) -> TaskTrackerToken {
+        add(&self.metrics.streams_opened, 1);
+        self.drain.open_stream()
+    }
+
+    /// A limit keeps a message waiting that the peer has sent.
+    pub(crate) fn limit_reached(&self) {
+        add(&self.metrics.limit_reached, 1);
+        if !self.limit_told.swap(true, Ordering::Relaxed) {
+            let Usage { messages, max_messages, bytes, max_bytes } = self.limits.usage();
+            tracing::warn!(
+                messages,
+                max_messages,
+                bytes,
+                max_bytes,
+                "a limit on what is in flight was reached while the peer had more to send: it waits (told once)"
+            );
+        }
+    }
+
     /// Tonic's codec-agnostic server with the limits of this one.
     pub(crate) fn grpc<C: tonic::codec::Codec>(&self, codec: C) -> Grpc<C> {
         Grpc::new(codec)

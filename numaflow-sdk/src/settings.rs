@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::ServeError;
+use crate::map::{Execution, FailurePolicy};
+use crate::{MapMode, ServeError};
 
 /// Where values of environment variables come from: the process, or a test.
 pub trait Environment {
@@ -49,6 +50,17 @@ pub struct Settings {
     pub max_in_flight_bytes: Option<usize>,
     /// `drain-timeout`, with a unit (`25s`): see [`Server::drain_timeout`](crate::Server::drain_timeout).
     pub drain_timeout: Option<Duration>,
+    /// `map-mode` (`unary`, `batch` or `stream`): see [`MapService::mode`](crate::map::MapService::mode).
+    pub map_mode: Option<MapMode>,
+    /// `on-failure`: see [`MapService::on_failure`](crate::map::MapService::on_failure).
+    pub on_failure: Option<FailurePolicy>,
+    /// `attempts`: see [`MapService::retry`](crate::map::MapService::retry).
+    pub attempts: Option<u32>,
+    /// `execution`: see [`MapService::execution`](crate::map::MapService::execution).
+    pub execution: Option<Execution>,
+    /// `max-batch-bytes`, with an optional suffix: see
+    /// [`MapService::max_batch_bytes`](crate::map::MapService::max_batch_bytes).
+    pub max_batch_bytes: Option<usize>,
     /// `NUMAFLOW_UD_CONTAINER_TYPE`: see [`Server::container_type`](crate::Server::container_type).
     pub container_type: Option<String>,
     /// `NUMAFLOW_REPLICA`: see [`Server::replica`](crate::Server::replica).
@@ -56,9 +68,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The names of all options, as flags and files spell them.
+    /// The names of the options that all servers have, as flags and files spell them.
     pub const NAMES: [&'static str; 6] =
         ["socket", "server-info", "socket-mode", "max-in-flight", "max-in-flight-bytes", "drain-timeout"];
+
+    /// The names of the options that only maps have.
+    pub const MAP_NAMES: [&'static str; 5] = ["map-mode", "on-failure", "attempts", "execution", "max-batch-bytes"];
 
     /// The environment variable of an option: `UDF_` and its name in capitals.
     #[must_use]
@@ -79,7 +94,15 @@ impl Settings {
             "max-in-flight" => self.max_in_flight = Some(parse_count(text)?),
             "max-in-flight-bytes" => self.max_in_flight_bytes = Some(parse_size(text)?),
             "drain-timeout" => self.drain_timeout = Some(parse_duration(text)?),
-            _ => return Err(format!("is not an option; there are {}", Self::NAMES.join(", "))),
+            "map-mode" => self.map_mode = Some(text.parse()?),
+            "on-failure" => self.on_failure = Some(text.parse()?),
+            "attempts" => self.attempts = Some(parse_attempts(text)?),
+            "execution" => self.execution = Some(text.parse()?),
+            "max-batch-bytes" => self.max_batch_bytes = Some(parse_size(text)?),
+            _ => {
+                let names: Vec<_> = Self::NAMES.into_iter().chain(Self::MAP_NAMES).collect();
+                return Err(format!("is not an option; there are {}", names.join(", ")));
+            }
         }
         Ok(())
     }
@@ -110,7 +133,7 @@ impl Settings {
     pub fn from_environment(environment: &(impl Environment + ?Sized)) -> Result<Self, ServeError> {
         let mut settings = Self::from_platform(environment)?;
         let mut problems = Vec::new();
-        for name in Self::NAMES {
+        for name in Self::NAMES.into_iter().chain(Self::MAP_NAMES) {
             let variable = Self::variable(name);
             let result = match environment.get(&variable) {
                 Ok(Some(text)) => settings.set(name, &text),
@@ -134,6 +157,11 @@ impl Settings {
             max_in_flight: self.max_in_flight.or(lower.max_in_flight),
             max_in_flight_bytes: self.max_in_flight_bytes.or(lower.max_in_flight_bytes),
             drain_timeout: self.drain_timeout.or(lower.drain_timeout),
+            map_mode: self.map_mode.or(lower.map_mode),
+            on_failure: self.on_failure.or(lower.on_failure),
+            attempts: self.attempts.or(lower.attempts),
+            execution: self.execution.or(lower.execution),
+            max_batch_bytes: self.max_batch_bytes.or(lower.max_batch_bytes),
             container_type: self.container_type.or(lower.container_type),
             replica: self.replica.or(lower.replica),
         }
@@ -148,6 +176,13 @@ fn parse_mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o777 => Ok(mode),
         _ => Err(format!("is {text:?}; give the permissions in octal, such as 0666")),
+    }
+}
+
+fn parse_attempts(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(attempts) if attempts > 0 => Ok(attempts),
+        _ => Err(format!("is {text:?}; give the tries in all, 1 for no other than the first")),
     }
 }
 
@@ -222,13 +257,17 @@ mod tests {
     #[test]
     fn every_name_can_be_set() {
         let texts = ["/tmp/s", "/tmp/i", "0600", "64", "1MiB", "1500ms"];
+        let map_texts = ["batch", "nack:5s", "3", "blocking:8", "2MiB"];
         let mut settings = Settings::default();
-        for (name, text) in Settings::NAMES.into_iter().zip(texts) {
+        let names = Settings::NAMES.into_iter().chain(Settings::MAP_NAMES);
+        for (name, text) in names.zip(texts.into_iter().chain(map_texts)) {
             settings.set(name, text).unwrap();
         }
         assert_eq!(settings.socket_mode, Some(0o600));
         assert_eq!(settings.max_in_flight_bytes, Some(1 << 20));
         assert_eq!(settings.drain_timeout, Some(Duration::from_millis(1500)));
+        assert_eq!((settings.map_mode, settings.attempts), (Some(MapMode::Batch), Some(3)));
+        assert_eq!(settings.max_batch_bytes, Some(2 << 20));
         assert_eq!(settings.clone().or(Settings::default()), settings);
         assert_eq!(Settings::default().or(settings.clone()), settings);
     }

@@ -32,9 +32,10 @@ use crate::map::Mapper;
 use crate::source::Sourcer;
 use crate::{Server, Service};
 
+pub use crate::MapMode;
 pub use connection::Connection;
 pub use error::{ClientError, InfoError, ServerStatus};
-pub use info::{MapMode, ServerInfo};
+pub use info::ServerInfo;
 pub use map::{MapAnswer, MapClient, MapPermit, MapReceiver, MapSender, MapStream};
 pub use source::{AckStream, ReadEvent, ReadStream, SourceClient};
 

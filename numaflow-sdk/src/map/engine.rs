@@ -1,57 +1,105 @@
-//! One `MapFn` stream: the response stream pulls requests, runs handlers and yields their answers, all in one place.
+//! One `MapFn` stream: the response body pulls requests, runs handlers and yields their answers, all in one place.
 //!
-//! A handler is polled once where its request was read. If it is ready, as most are, its answer leaves without a task, a
-//! channel or a wake-up in between. If it waits, it moves to a task of its own, because hyper does not poll a response
+//! A handler is polled once where its request was read. If it is ready, as most are, its answer is written without a task,
+//! a channel or a wake-up in between. If it waits, it moves to a task of its own, because hyper does not poll a response
 //! body while a chunk of it waits for the peer to make room: left here it would stand still whenever the peer reads slowly.
 
-use std::future::Future;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
-use futures_core::Stream;
-use prost::Message as _;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::Sleep;
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{ReusableBoxFuture, WaitForCancellationFutureOwned};
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
-use super::Mapper;
-use crate::limit::Permit;
-use crate::panic::{Panic, catch};
-use crate::pb::map::v1 as pb;
+use super::attempt::{Done, Failed, attempt};
+use super::core::{Core, Meaning, Parts};
+use super::execution::{Call, Execution, OnTask, poll_call};
+use super::handler::{Handler, Request as _};
+use super::options::Options;
+use super::order::{Keys, Order, Turn};
+use super::outputs::{Outlet, Output, Sink};
+use super::policy::{Failure, Resolution, needs_input, resolve};
+use super::requests::{Received, Requests};
+use super::wire;
+use super::work::{Few, Held, Work};
+use super::writer::Writer;
+use crate::in_flight::{Current, Entry, Stage};
+use crate::limit::{Hold, Permit, Share};
+use crate::metrics::{Outcome, Tally};
 use crate::service::Context;
-use crate::{HandlerError, MapRequest, Messages, error};
+use crate::text::Text;
+use crate::{MapMode, MapRequest, error};
 
 /// How long a stream goes on reading and answering after a handler has failed. The status ends the stream for all its
 /// messages, so those that can be answered get the chance: else a redrive that sends the poison first would never let
 /// the others through.
 const FAILURE_GRACE: Duration = Duration::from_secs(1);
+/// How much is written before it is handed to HTTP/2: enough for one write to carry many answers, and little beside the
+/// window of a peer.
+const CHUNK: usize = 32 << 10;
+/// After a handler that waited, so many messages are copied out of the buffer they were received in, where they are the
+/// smaller part of it: those that wait too would each keep all of it.
+const COPIED_AFTER_WAIT: u32 = 1024;
+/// The boxes of calls that have ended which a stream keeps for the next ones.
+const BOXES_KEPT: usize = 64;
 
-/// What became of one message.
-struct Answer {
-    id: String,
-    outcome: Result<Messages, Failure>,
+/// The response body of one `MapFn` call.
+pub(super) struct MapBody<H: Handler> {
+    context: Arc<Context>,
+    options: Arc<Options>,
+    /// Whether a call gets copies of its messages along, for another attempt or a dead letter.
+    keeps_inputs: bool,
+    requests: Requests,
+    core: Core,
+    /// In a box, so that a stream can be moved whatever the handler is.
+    handler: Box<H>,
+    /// Tells when a handler that was not ready is: until then nothing is read.
+    not_ready: Option<oneshot::Receiver<()>>,
+    /// A message that was read and waits for room.
+    waiting: Option<Waiting>,
+    /// A batch that is being collected.
+    batch: Option<Work<H::Request>>,
+    order: Option<Order<H::Request>>,
+    /// Calls whose turn has come, with their keys.
+    next: VecDeque<(Work<H::Request>, Keys)>,
+    boxes: Vec<Call>,
+    tasks: JoinSet<Ended>,
+    /// Stream mode: the outputs of all handlers, in the order in which they were made.
+    outputs: Option<(Sink, mpsc::Receiver<Output>)>,
+    writer: Writer,
+    share: Share,
+    /// Leave for the next message, from the one before it in the same poll.
+    permit: Option<Permit>,
+    hold: Option<Hold>,
+    current: Current,
+    /// Whether handlers went on tasks when they were last looked at.
+    heavy: bool,
+    copies_left: u32,
+    now: Instant,
+    ending: Option<Ending>,
+    closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    finished: bool,
+    _open: TaskTrackerToken,
 }
 
-enum Failure {
-    Error(HandlerError),
-    Panic(Panic),
-    /// A failure whose status, backtrace included, has been made.
-    Status(Status),
-}
-
-/// Where the stream is in reading requests.
-enum Input {
-    /// Nothing but the handshake may come.
-    Handshake,
-    Open,
-    /// A request was read that waits for room within the byte limit.
-    Parked(Box<pb::MapRequest>, Permit),
-    /// The peer has closed its side, or the server reads no more.
-    Ended,
+/// A message that was read and waits for room within the limits.
+struct Waiting {
+    id: Text,
+    request: MapRequest,
+    size: usize,
+    hold: Option<Hold>,
+    entry: Option<Entry>,
 }
 
 /// Why the stream will end with a status, and when at the latest.
@@ -60,170 +108,484 @@ struct Ending {
     deadline: Pin<Box<Sleep>>,
 }
 
-/// The response stream of one `MapFn` call.
-pub(super) struct MapStream<M> {
-    mapper: Arc<M>,
-    context: Arc<Context>,
-    requests: Streaming<pb::MapRequest>,
-    input: Input,
-    handlers: JoinSet<Answer>,
-    ending: Option<Ending>,
-    closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    finished: bool,
-    _open: TaskTrackerToken,
+/// What a task of the stream came to.
+enum Ended {
+    /// A handler's call.
+    Call(EndedCall),
+    /// A failure whose status, backtrace included, has been made.
+    Status(Status),
 }
 
-impl<M: Mapper> MapStream<M> {
-    pub(super) fn new(mapper: Arc<M>, context: Arc<Context>, requests: Streaming<pb::MapRequest>) -> Self {
+/// A handler's call that a task has brought to its end.
+struct EndedCall {
+    ids: Few<Text>,
+    done: Done,
+    call: Call,
+    held: Few<Held>,
+    outlet: Option<Outlet>,
+    keys: Option<Keys>,
+    took: Duration,
+}
+
+impl<H: Handler> MapBody<H> {
+    pub(super) fn new(handler: H, context: Arc<Context>, options: Arc<Options>, body: Incoming) -> Self {
+        let now = Instant::now();
         Self {
-            mapper,
-            requests,
-            input: Input::Handshake,
-            handlers: JoinSet::new(),
+            keeps_inputs: needs_input(&options.on_failure, &options.retry),
+            requests: Requests::new(body, context.max_message_size),
+            core: Core::new(options.mode),
+            handler: Box::new(handler),
+            not_ready: None,
+            waiting: None,
+            batch: None,
+            order: options.key_ordered.then(Order::default),
+            next: VecDeque::new(),
+            boxes: Vec::new(),
+            tasks: JoinSet::new(),
+            outputs: (options.mode == MapMode::Stream).then(|| Sink::new(context.max_message_size)),
+            writer: Writer::new(options.mode, context.max_message_size, Tally::new(context.metrics.clone())),
+            share: context.limits.share(),
+            permit: None,
+            hold: None,
+            current: context.in_flight.current(now),
+            heavy: false,
+            copies_left: 0,
+            now,
             ending: None,
             closing: Some(Box::pin(context.drain.closing())),
             finished: false,
-            _open: context.drain.open_stream(),
+            _open: context.open_stream(),
             context,
+            options,
         }
     }
 
-    /// Reads requests and starts their handlers until one has its answer at once or nothing more can be read.
-    fn poll_input(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<pb::MapResponse, Status>> {
+    /// Writes all that can be written, up to a chunk.
+    fn poll_work(&mut self, cx: &mut TaskContext<'_>) {
         loop {
-            match std::mem::replace(&mut self.input, Input::Open) {
-                Input::Ended => {
-                    self.input = Input::Ended;
-                    return Poll::Pending;
-                }
-                Input::Handshake => {
-                    self.input = Input::Handshake;
-                    let first = ready!(Pin::new(&mut self.requests).poll_next(cx));
-                    return Poll::Ready(self.shake_hands(first));
-                }
-                Input::Open => {
-                    let permit = ready!(self.context.limits.poll_message(cx));
-                    // The permit goes back here when no message is there yet.
-                    match ready!(Pin::new(&mut self.requests).poll_next(cx)) {
-                        Some(Ok(request)) => {
-                            if let Some(response) = ready!(self.poll_start(request, permit, cx)) {
-                                return Poll::Ready(Ok(response));
-                            }
+            // Answers of handlers that waited go before new input, so that a flood of it does not hold them back, and are
+            // looked for once more after it, so that those it started are waited for.
+            self.take_ended(cx);
+            if self.poll_input(cx).is_pending() {
+                self.take_ended(cx);
+            }
+            if !self.core.take_end_of_batch() {
+                return;
+            }
+            self.writer.end_of_batch();
+        }
+    }
+
+    /// Reads requests and starts their handlers; pending when nothing more can be read for now.
+    fn poll_input(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        while self.writer.len() < CHUNK {
+            if let Some(not_ready) = &mut self.not_ready {
+                // What its handler came to is told elsewhere.
+                drop(ready!(Pin::new(not_ready).poll(cx)));
+                self.not_ready = None;
+            }
+            if let Some(waiting) = self.waiting.take() {
+                ready!(self.poll_admit(waiting, cx));
+                continue;
+            }
+            self.run_next(cx);
+            if !self.core.reads() {
+                return Poll::Pending;
+            }
+            // A message is not read before it may be handled, but for those of a batch that was begun: two batches that
+            // were read in part would wait for each other.
+            if self.permit.is_none() && self.batch.is_none() && !self.core.awaits_handshake() {
+                match self.share.poll_permit(cx) {
+                    Poll::Ready(permit) => self.permit = Some(permit),
+                    Poll::Pending => {
+                        if self.requests.has_more() {
+                            self.context.limit_reached();
                         }
-                        Some(Err(status)) => {
-                            self.input = Input::Ended;
-                            self.fail(error::bad_frame(status));
-                        }
-                        None => self.input = Input::Ended,
+                        return Poll::Pending;
                     }
                 }
-                Input::Parked(request, permit) => {
-                    if let Some(response) = ready!(self.poll_start(*request, permit, cx)) {
-                        return Poll::Ready(Ok(response));
+            }
+            match ready!(self.requests.poll_next(&self.share, self.batch.is_some(), cx)) {
+                Some(Ok(received)) => ready!(self.poll_received(received, cx)),
+                Some(Err(status)) => self.stop(status),
+                None => {
+                    if let Err(fault) = self.core.half_closed() {
+                        self.fail(error::map_fault(fault));
                     }
+                    self.forget_batch();
                 }
             }
         }
+        Poll::Ready(())
     }
 
-    /// Starts the handler of a request once there is room for its bytes; `Some` when its answer is there at once.
-    fn poll_start(
-        &mut self,
-        request: pb::MapRequest,
-        mut permit: Permit,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Option<pb::MapResponse>> {
-        if request.request.is_none() {
-            // A second handshake and an end of transmission mean nothing in unary mode.
-            if request.handshake.is_none() && request.status.is_none() {
-                self.input = Input::Ended;
-                self.fail(error::missing_part("a request", &request.id));
+    /// Decodes what was received and does what it means.
+    fn poll_received(&mut self, received: Received, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let Received { bytes, pinned, hold } = received;
+        let size = bytes.len();
+        let request = match wire::decode(&self.own(bytes, pinned)) {
+            Ok(request) => request,
+            Err(problem) => {
+                self.writer.tally.read(size);
+                self.writer.tally.finished(Outcome::BadFrame, 1);
+                self.stop(error::bad_message(&problem));
+                return Poll::Ready(());
             }
-            return Poll::Ready(None);
+        };
+        let wire::Request { id, request, handshake, status } = request;
+        match self.core.read(Parts { message: request.is_some(), handshake, status }) {
+            Ok(Meaning::Handshake) => self.writer.handshake(),
+            Ok(Meaning::EndOfBatch) => {
+                if let Some(work) = self.batch.take() {
+                    self.begin(work, cx);
+                }
+            }
+            Ok(Meaning::Nothing) => {}
+            Ok(Meaning::Message) => {
+                self.writer.tally.read(size);
+                // The rules say so only where there is one.
+                let request = request.unwrap_or_default();
+                return self.poll_admit(Waiting { id, request, size, hold, entry: None }, cx);
+            }
+            Err(fault) => {
+                self.writer.tally.read(size);
+                self.writer.tally.finished(Outcome::BadFrame, 1);
+                self.fail(error::map_fault(fault));
+            }
         }
-        match permit.poll_bytes(request.encoded_len(), cx) {
-            Poll::Ready(()) => Poll::Ready(self.start(request, permit, cx)),
-            Poll::Pending => {
-                self.input = Input::Parked(Box::new(request), permit);
-                Poll::Pending
-            }
+        Poll::Ready(())
+    }
+
+    /// The bytes of a message, copied where the buffer that they lie in is not to be kept for them.
+    fn own(&mut self, bytes: Bytes, pinned: usize) -> Bytes {
+        let outlives = match self.options.execution {
+            Execution::Automatic => H::WHOLE_BATCH || self.heavy || self.order.is_some() || self.copies_left > 0,
+            Execution::Tasks | Execution::Blocking { .. } => true,
+        };
+        self.copies_left = self.copies_left.saturating_sub(1);
+        if outlives && 2 * bytes.len() < pinned { Bytes::copy_from_slice(&bytes) } else { bytes }
+    }
+
+    /// Gives a message to its handler once there is room for it.
+    fn poll_admit(&mut self, mut waiting: Waiting, cx: &mut TaskContext<'_>) -> Poll<()> {
+        if H::WHOLE_BATCH && self.batch.is_some() {
+            self.collect(waiting);
+            return Poll::Ready(());
+        }
+        let size = waiting.size;
+        let hold = match waiting.hold.take().or_else(|| self.hold.take().filter(|hold| hold.covers(size))) {
+            Some(hold) => hold,
+            None => match self.share.poll_hold(size, cx) {
+                Poll::Ready(hold) => hold,
+                Poll::Pending => return self.wait(waiting),
+            },
+        };
+        let permit = match self.permit.take() {
+            Some(permit) => permit,
+            None => match self.share.poll_permit(cx) {
+                Poll::Ready(permit) => permit,
+                Poll::Pending => {
+                    waiting.hold = Some(hold);
+                    return self.wait(waiting);
+                }
+            },
+        };
+        let Waiting { id, request, entry, .. } = waiting;
+        let entry = entry.or_else(|| {
+            // What is collected is listed from here on; what is handled at once, by its stream.
+            H::WHOLE_BATCH.then(|| self.context.in_flight.enter(id.as_str(), size, Stage::Queued, self.now))
+        });
+        let held = Held::new(permit, hold, entry);
+        let work = Work { ids: Few::One(id), request: H::Request::one(request), held: Few::One(held), size };
+        if H::WHOLE_BATCH {
+            self.batch = Some(work);
+        } else {
+            self.begin(work, cx);
+        }
+        Poll::Ready(())
+    }
+
+    /// Keeps a message that there is no room for. Nothing else is read meanwhile.
+    fn wait(&mut self, mut waiting: Waiting) -> Poll<()> {
+        self.context.limit_reached();
+        let Waiting { id, size, entry, .. } = &mut waiting;
+        entry.get_or_insert_with(|| self.context.in_flight.enter(id.as_str(), *size, Stage::Queued, self.now));
+        self.waiting = Some(waiting);
+        Poll::Pending
+    }
+
+    /// Adds a message to the batch that is being collected, whatever the limits say: a batch is read to its end.
+    fn collect(&mut self, waiting: Waiting) {
+        let Waiting { id, request, size, hold, entry } = waiting;
+        let Some(batch) = &mut self.batch else { return };
+        let limit = self.options.max_batch_bytes;
+        batch.size = batch.size.saturating_add(size);
+        if batch.size > limit {
+            let status = error::batch_too_large(batch.ids.as_slice().len() + 1, batch.size, limit);
+            self.core.forgot(1);
+            self.writer.tally.finished(Outcome::Cancelled, 1);
+            self.stop(status);
+            return;
+        }
+        let hold = hold.unwrap_or_else(|| self.share.hold_beyond(size));
+        let entry = entry.unwrap_or_else(|| self.context.in_flight.enter(id.as_str(), size, Stage::Queued, self.now));
+        batch.ids.push(id);
+        batch.request.add(request);
+        batch.held.push(Held::new(self.share.permit_beyond(), hold, Some(entry)));
+    }
+
+    /// Forgets a batch that will not be complete: no answer is made up for what was not asked in full.
+    fn forget_batch(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            let messages = batch.ids.as_slice().len();
+            self.core.forgot(messages);
+            self.writer.tally.finished(Outcome::Cancelled, messages);
         }
     }
 
-    fn shake_hands(&mut self, first: Option<Result<pb::MapRequest, Status>>) -> Result<pb::MapResponse, Status> {
-        self.input = Input::Ended;
-        let request = first.ok_or_else(error::closed_before_handshake)?.map_err(error::bad_frame)?;
-        if !request.handshake.is_some_and(|handshake| handshake.sot) {
-            return Err(error::no_handshake());
+    /// Starts a call, unless it has to wait for one with the same keys.
+    fn begin(&mut self, work: Work<H::Request>, cx: &mut TaskContext<'_>) {
+        let Some(order) = &mut self.order else {
+            return self.run(work, None, cx);
+        };
+        match order.admit(work) {
+            Turn::Now(work, keys) => self.run(work, keys, cx),
+            Turn::Later => {}
+            Turn::Never => self.lose(Outcome::Cancelled, 1),
         }
-        self.input = Input::Open;
-        Ok(pb::MapResponse { handshake: Some(pb::Handshake { sot: true }), ..Default::default() })
     }
 
-    /// Starts the handler of one message; `Some` when its answer is there at once.
-    fn start(&mut self, request: pb::MapRequest, permit: Permit, cx: &mut TaskContext<'_>) -> Option<pb::MapResponse> {
-        let id = request.id;
-        let request = MapRequest::from_wire(id.clone(), request.request.unwrap_or_default());
-        let mapper = self.mapper.clone();
-        let mut handler = catch(async move { mapper.map(request).await });
-        match Pin::new(&mut handler).poll(cx) {
-            Poll::Ready(result) => {
-                drop(permit);
-                self.finish(Answer { id, outcome: outcome(result) })
+    /// Starts the calls whose turn has come.
+    fn run_next(&mut self, cx: &mut TaskContext<'_>) {
+        while let Some((work, keys)) = self.next.pop_front() {
+            self.run(work, Some(keys), cx);
+        }
+    }
+
+    /// Puts a call in its box, once its handler is ready for it.
+    fn call(&mut self, request: H::Request, outlet: Option<&Outlet>, cx: &mut TaskContext<'_>) -> Call {
+        let mut call = self.boxes.pop().unwrap_or_else(|| ReusableBoxFuture::new(pending()));
+        let ready = self.handler.poll_ready(cx);
+        match ready {
+            Poll::Ready(Ok(())) if !self.keeps_inputs => {
+                let called = self.handler.call(request, outlet);
+                call.set(async move { called.await.map_err(Into::into) });
             }
-            Poll::Pending => {
-                self.handlers.spawn(async move {
-                    let result = handler.await;
-                    // Not kept until the answer is taken: a stream whose peer does not read would hold what the others
-                    // need. It starts nothing new meanwhile, so its answers are no more than the limit either.
-                    drop(permit);
-                    Answer { id, outcome: outcome(result) }
+            Poll::Ready(Err(error)) => call.set(async move { Err(error.into()) }),
+            Poll::Ready(Ok(())) | Poll::Pending => {
+                // The handler goes along, with its place in whatever it waits for, and a new one serves the next message.
+                let next = Box::new((*self.handler).clone());
+                let handler = std::mem::replace(&mut self.handler, next);
+                let ready = ready.is_pending().then(|| {
+                    let (ready, not_ready) = oneshot::channel();
+                    self.not_ready = Some(not_ready);
+                    ready
                 });
-                None
-            }
-        }
-    }
-
-    /// The response of the next handler that has finished on its task.
-    fn poll_handlers(&mut self, cx: &mut TaskContext<'_>) -> Option<pb::MapResponse> {
-        while let Poll::Ready(Some(joined)) = self.handlers.poll_join_next(cx) {
-            match joined {
-                Ok(answer) => {
-                    if let Some(response) = self.finish(answer) {
-                        return Some(response);
-                    }
+                let outlet = outlet.cloned();
+                if self.keeps_inputs {
+                    let (options, metrics) = (self.options.clone(), self.context.metrics.clone());
+                    call.set(attempt(handler, ready, request, outlet, options, metrics));
+                } else {
+                    call.set(once_ready(handler, ready, request, outlet));
                 }
-                Err(error) => self.fail(error::handler_lost(&self.context.container_type, &error)),
             }
         }
-        None
+        call
     }
 
-    /// Turns an answer into its response.
-    fn finish(&mut self, answer: Answer) -> Option<pb::MapResponse> {
-        let Answer { id, outcome } = answer;
-        match outcome {
-            Ok(messages) => Some(pb::MapResponse { results: messages.into_wire(), id, ..Default::default() }),
-            Err(Failure::Error(error)) => {
-                tracing::error!(id, %error, "the handler failed");
-                self.fail(error::handler_failed(&self.context.container_type, &error));
-                None
+    /// Runs a call: in place as far as it goes, on a task from there on.
+    fn run(&mut self, work: Work<H::Request>, keys: Option<Keys>, cx: &mut TaskContext<'_>) {
+        let Work { ids, request, mut held, size } = work;
+        let outlet = match (&self.outputs, ids.as_slice()) {
+            (Some((sink, _)), [id]) => Some(sink.outlet(id.clone())),
+            _ => None,
+        };
+        let mut call = self.call(request, outlet.as_ref(), cx);
+        if self.runs_in_place() {
+            if let [id] = ids.as_slice() {
+                self.current.begin(id.as_str(), size, self.now);
             }
-            Err(Failure::Panic(panic)) => {
-                tracing::error!(id, %panic, "the handler panicked");
+            let polled = poll_call(&mut call, cx);
+            let now = Instant::now();
+            let took = now - self.now;
+            self.now = now;
+            self.options.pace.observe(took);
+            if let Poll::Ready(done) = polled {
+                self.keep(call);
+                self.writer.tally.took(took);
+                self.finish(ids, done, outlet.as_ref(), keys, cx);
+                if let Few::One(held) = held {
+                    let (permit, hold) = held.into_parts();
+                    (self.permit, self.hold) = (permit, Some(hold));
+                }
+                return;
+            }
+            self.copies_left = COPIED_AFTER_WAIT;
+            if let Few::One(held) = &mut held {
+                held.in_handler(|| self.current.enter(Stage::Handler));
+            }
+        }
+        for (id, held) in ids.as_slice().iter().zip(held.as_mut_slice()) {
+            held.in_handler(|| self.context.in_flight.enter(id.as_str(), size, Stage::Handler, self.now));
+        }
+        self.spawn(ids, call, held, outlet, keys);
+    }
+
+    fn runs_in_place(&mut self) -> bool {
+        self.heavy = self.options.pace.is_heavy(self.heavy);
+        match self.options.execution {
+            Execution::Automatic => !self.heavy,
+            Execution::Tasks | Execution::Blocking { .. } => false,
+        }
+    }
+
+    fn spawn(&mut self, ids: Few<Text>, call: Call, mut held: Few<Held>, outlet: Option<Outlet>, keys: Option<Keys>) {
+        let begun = self.now;
+        let mut call = OnTask::new(call, self.options.pace.clone());
+        let run = async move {
+            let done = (&mut call).await;
+            let took = begun.elapsed();
+            let mut size = done.as_ref().map_or(0, |answers| answers.size(ids.as_slice()));
+            for held in held.as_mut_slice() {
+                held.answered(std::mem::take(&mut size));
+            }
+            Ended::Call(EndedCall { ids, done, call: call.into_call(), held, outlet, keys, took })
+        };
+        match self.options.execution {
+            Execution::Automatic | Execution::Tasks => drop(self.tasks.spawn(run)),
+            Execution::Blocking { .. } => {
+                let threads = self.options.threads.clone();
+                let container = self.context.container_type.clone();
+                self.tasks.spawn(async move {
+                    let thread = threads.acquire_owned().await;
+                    let runtime = Handle::current();
+                    let blocking = tokio::task::spawn_blocking(move || {
+                        // Held to the end, also where nobody waits for it any more: the thread is taken that long.
+                        let _thread = thread;
+                        runtime.block_on(run)
+                    });
+                    blocking.await.unwrap_or_else(|error| Ended::Status(error::handler_lost(&container, &error)))
+                });
+            }
+        }
+    }
+
+    /// Keeps the box of a call that has ended for the next one.
+    fn keep(&mut self, call: Call) {
+        if self.boxes.len() < BOXES_KEPT {
+            self.boxes.push(call);
+        }
+    }
+
+    /// Takes what tasks have come to.
+    fn take_ended(&mut self, cx: &mut TaskContext<'_>) {
+        while self.writer.len() < CHUNK {
+            self.take_outputs(cx);
+            match self.tasks.poll_join_next(cx) {
+                Poll::Ready(Some(Ok(Ended::Call(ended)))) => {
+                    let EndedCall { ids, done, call, held, outlet, keys, took } = ended;
+                    self.keep(call);
+                    self.writer.tally.took(took);
+                    self.finish(ids, done, outlet.as_ref(), keys, cx);
+                    // What it kept goes with the chunk that its answer is in now.
+                    drop(held);
+                    self.run_next(cx);
+                }
+                Poll::Ready(Some(Ok(Ended::Status(status)))) => self.fail(status),
+                Poll::Ready(Some(Err(error))) => self.fail(error::handler_lost(&self.context.container_type, &error)),
+                Poll::Ready(None) | Poll::Pending => return,
+            }
+        }
+    }
+
+    /// Stream mode: writes the outputs that have been made so far.
+    fn take_outputs(&mut self, cx: &mut TaskContext<'_>) {
+        if let Some((_, outputs)) = &mut self.outputs {
+            while let Poll::Ready(Some(output)) = outputs.poll_recv(cx) {
+                self.writer.output(&output.id, &output.message);
+            }
+        }
+    }
+
+    /// Writes the answers of a call, or does what its failure asks for.
+    fn finish(
+        &mut self,
+        ids: Few<Text>,
+        done: Done,
+        outlet: Option<&Outlet>,
+        keys: Option<Keys>,
+        cx: &mut TaskContext<'_>,
+    ) {
+        // What it sent goes before the end of it.
+        self.take_outputs(cx);
+        let ids = ids.as_slice();
+        let written = done.and_then(|answers| self.writer.answers(ids, &answers));
+        let lost = match written {
+            Ok(()) => {
+                self.core.answered(ids.len());
+                0
+            }
+            Err(failed) => self.failed(ids, *failed, outlet.is_some_and(Outlet::was_used)),
+        };
+        if let (Some(order), Some(keys)) = (&mut self.order, keys) {
+            if lost > 0 {
+                let behind = order.broken(&keys);
+                self.lose(Outcome::Cancelled, behind);
+            } else {
+                self.next.extend(order.finished(keys));
+            }
+        }
+    }
+
+    /// Does what the policy, or the error itself, says about a failure: how many messages are lost to the stream.
+    fn failed(&mut self, ids: &[Text], failed: Failed, output_left: bool) -> usize {
+        let Failed { failure, inputs } = failed;
+        let kind = failure.kind();
+        self.context.metrics.handler_failed(kind);
+        let id = ids.first().map(Text::as_str).unwrap_or_default();
+        tracing::error!(id, messages = ids.len(), failure = failure.text(), "the handler failed");
+        let mut inputs = inputs.into_iter();
+        for (index, id) in ids.iter().enumerate() {
+            let answered = match resolve(&self.options.on_failure, &failure, inputs.next(), output_left) {
+                // A dead letter that is larger than the peer takes has no way out but the status.
+                Resolution::Answer(messages) => self.writer.instead(id, &messages).is_ok(),
+                Resolution::EndStream => false,
+            };
+            if !answered {
+                let lost = ids.len() - index;
+                self.lose(Outcome::from(kind), lost);
+                self.end_for(failure);
+                return lost;
+            }
+            self.core.answered(1);
+        }
+        0
+    }
+
+    /// These messages will not be answered: the stream ends before.
+    fn lose(&mut self, outcome: Outcome, messages: usize) {
+        self.core.lost(messages);
+        self.writer.tally.finished(outcome, messages);
+    }
+
+    /// The stream ends with the status of this failure.
+    fn end_for(&mut self, failure: Failure) {
+        match failure {
+            Failure::Error(error) => self.fail(error::handler_failed(&self.context.container_type, &error)),
+            Failure::Panic(panic) => {
                 let context = self.context.clone();
                 // Resolving a backtrace takes long, and other messages must not wait for it.
-                self.handlers.spawn_blocking(move || {
-                    let status = error::handler_panicked(&context.container_type, &panic);
-                    Answer { id, outcome: Err(Failure::Status(status)) }
-                });
-                None
-            }
-            Err(Failure::Status(status)) => {
-                self.fail(status);
-                None
+                self.tasks
+                    .spawn_blocking(move || Ended::Status(error::handler_panicked(&context.container_type, &panic)));
             }
         }
+    }
+
+    /// Nothing more can be read, and the stream will end with this status.
+    fn stop(&mut self, status: Status) {
+        self.core.stop_reading();
+        self.forget_batch();
+        self.fail(status);
     }
 
     /// The stream will end with this status, or with the one that came first.
@@ -237,61 +599,71 @@ impl<M: Mapper> MapStream<M> {
             && closing.as_mut().poll(cx).is_ready()
         {
             self.closing = None;
-            self.input = Input::Ended;
+            self.core.stop_reading();
+            self.forget_batch();
         }
     }
 
-    fn end(&mut self, status: Option<Status>) -> Poll<Option<Result<pb::MapResponse, Status>>> {
-        self.finished = true;
-        self.handlers.abort_all();
-        Poll::Ready(status.map(Err))
-    }
-}
-
-impl<M: Mapper> Stream for MapStream<M> {
-    type Item = Result<pb::MapResponse, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        if this.finished {
-            return Poll::Ready(None);
-        }
-        this.poll_closing(cx);
-        // Answers of handlers that waited go before new input, so that a flood of it does not hold them back, and are
-        // looked for once more after it, so that those it started are waited for.
-        if let Some(response) = this.poll_handlers(cx) {
-            return Poll::Ready(Some(Ok(response)));
-        }
-        match this.poll_input(cx) {
-            Poll::Ready(Ok(response)) => return Poll::Ready(Some(Ok(response))),
-            Poll::Ready(Err(status)) => return this.end(Some(status)),
-            Poll::Pending => {}
-        }
-        if let Some(response) = this.poll_handlers(cx) {
-            return Poll::Ready(Some(Ok(response)));
-        }
-        let idle = matches!(this.input, Input::Ended) && this.handlers.is_empty();
-        match &mut this.ending {
+    /// The status that the stream ends with, once it is time.
+    fn poll_end(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Status>> {
+        let over = self.core.is_over() && self.tasks.is_empty() && self.waiting.is_none();
+        match &mut self.ending {
             Some(ending) => {
-                if ending.deadline.as_mut().poll(cx).is_pending() && !idle {
+                if ending.deadline.as_mut().poll(cx).is_pending() && !over {
                     return Poll::Pending;
                 }
-                let status = ending.status.clone();
-                this.end(Some(status))
+                Poll::Ready(Some(ending.status.clone()))
             }
-            None if idle => {
-                let draining = this.closing.is_none().then(error::draining);
-                this.end(draining)
-            }
+            None if over => Poll::Ready(self.closing.is_none().then(error::draining)),
             None => Poll::Pending,
         }
     }
 }
 
-fn outcome(result: Result<Result<Messages, HandlerError>, Panic>) -> Result<Messages, Failure> {
-    match result {
-        Ok(Ok(messages)) => Ok(messages),
-        Ok(Err(error)) => Err(Failure::Error(error)),
-        Err(panic) => Err(Failure::Panic(panic)),
+/// Calls a handler when it is ready, and tells the stream that it is.
+async fn once_ready<H: Handler>(
+    mut handler: Box<H>,
+    ready: Option<oneshot::Sender<()>>,
+    request: H::Request,
+    outlet: Option<Outlet>,
+) -> Done {
+    poll_fn(|cx| handler.poll_ready(cx)).await?;
+    // The stream reads on, if it is still there.
+    drop(ready);
+    Ok(handler.call(request, outlet.as_ref()).await?)
+}
+
+impl<H: Handler> Body for MapBody<H> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        if this.finished {
+            return Poll::Ready(None);
+        }
+        this.now = Instant::now();
+        this.poll_closing(cx);
+        this.poll_work(cx);
+        // An idle stream holds nothing, and what was handled in place is handed over below.
+        (this.permit, this.hold) = (None, None);
+        this.current.end();
+        this.writer.tally.flush();
+        if let Some(chunk) = this.writer.take() {
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+        let status = ready!(this.poll_end(cx));
+        this.finished = true;
+        this.tasks.abort_all();
+        Poll::Ready(Some(Ok(Frame::trailers(error::trailers(status.as_ref())))))
+    }
+}
+
+impl<H: Handler> Drop for MapBody<H> {
+    fn drop(&mut self) {
+        self.writer.tally.finished(Outcome::Cancelled, self.core.unanswered());
     }
 }

@@ -23,7 +23,7 @@ use std::str::FromStr;
 use super::Retry;
 use crate::error::{chain, one_line};
 use crate::panic::Panic;
-use crate::{HandlerError, MapRequest, Message, Messages, NackOptions, parse_duration};
+use crate::{HandlerError, MapRequest, Message, Messages, NackOptions, metrics, parse_duration};
 
 /// The most bytes of an error's text that travel with a message, as a nack's reason or in a dead letter: enough for an
 /// error and its causes, and little beside what the platform stores with every message.
@@ -172,6 +172,13 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    pub(super) fn kind(&self) -> metrics::Failure {
+        match self {
+            Self::Error(_) => metrics::Failure::Error,
+            Self::Panic(_) => metrics::Failure::Panic,
+        }
+    }
+
     /// The error and its causes, or the panic's message, in one line of bounded length.
     pub(crate) fn text(&self) -> String {
         match self {

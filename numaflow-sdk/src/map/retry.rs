@@ -1,5 +1,6 @@
 //! How often and how soon a failed message is tried again before it becomes somebody else's.
 
+use std::fmt;
 use std::time::Duration;
 
 /// How a message whose handler failed is tried again in this process, before the [`FailurePolicy`](super::FailurePolicy)
@@ -50,6 +51,12 @@ impl Retry {
             max_delay: Duration::from_secs(10),
             deadline: None,
         }
+    }
+
+    /// The same, but for the number of attempts.
+    pub(crate) const fn with_attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
     }
 
     /// The longest wait before the second try. 100 ms by default, which is past most hiccups of a peer in the cluster.
@@ -120,6 +127,17 @@ impl Retry {
         match self.deadline {
             Some(deadline) if elapsed.saturating_add(delay) > deadline => None,
             _ => Some(delay),
+        }
+    }
+}
+
+impl fmt::Display for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { attempts, initial_delay, factor, max_delay, deadline } = self;
+        write!(f, "{attempts} attempts, up to {initial_delay:?} apart, times {factor} up to {max_delay:?}")?;
+        match deadline {
+            Some(deadline) => write!(f, ", within {deadline:?}"),
+            None => Ok(()),
         }
     }
 }

@@ -1,42 +1,199 @@
 //! `map.v1.Map` over gRPC.
 
+use std::fmt;
 use std::sync::Arc;
 
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use hyper::body::Incoming;
 use tonic::body::Body;
-use tonic_prost::ProstCodec;
+use tower_service::Service as TowerService;
 
-use super::Mapper;
-use super::engine::MapStream;
-use crate::error;
-use crate::kind::Kind;
+use super::batch::{BatchMapper, Batches};
+use super::engine::MapBody;
+use super::handler::Handler;
+use super::options::Options;
+use super::stream::{StreamMapper, Streams};
+use super::tower::Tower;
+use super::unary::Unary;
+use super::{Execution, FailurePolicy, Mapper, Retry};
+use crate::kind::{Kind, MapMode};
 use crate::pb::map::v1 as pb;
-use crate::service::{Context, Open, Serve, Service};
+use crate::service::{Context, Serve, Service};
+use crate::settings::Settings;
+use crate::{IntoMessages, MapRequest, ServeError, error};
 
-/// A [`Mapper`] as a server can serve it.
-#[derive(Debug)]
-pub struct MapService<M> {
-    mapper: Arc<M>,
+/// A map as a [`Server`](crate::Server) can serve it, and how.
+///
+/// Made by [`service`], [`tower_service`], [`batch_service`] or [`stream_service`].
+///
+/// ```
+/// use numaflow_sdk::{MapMode, MapRequest, map::{self, FailurePolicy, Retry}};
+///
+/// let cat = map::from_fn(async |request: MapRequest| Ok(request.into_message()));
+/// let service = map::service(cat)
+///     .mode(MapMode::Batch)
+///     .retry(Retry::attempts(3))
+///     .on_failure(FailurePolicy::DeadLetter { tag: "bad".to_owned() });
+/// # drop(service);
+/// ```
+pub struct MapService {
+    handler: Box<dyn Open>,
+    options: Options,
 }
 
-/// Makes a mapper something a [`Server`](crate::Server) can serve.
-pub fn service<M: Mapper>(mapper: M) -> MapService<M> {
-    MapService { mapper: Arc::new(mapper) }
+/// Makes a mapper something a [`Server`](crate::Server) can serve, in unary mode unless told otherwise.
+pub fn service<M: Mapper>(mapper: M) -> MapService {
+    MapService::new(Unary { mapper: Arc::new(mapper) }, None)
 }
 
-impl<M: Mapper> Service for MapService<M> {}
+/// Makes a tower service something a [`Server`](crate::Server) can serve, with the layers that it has: timeouts, rate
+/// limits, concurrency limits and retries of tower's work as they do elsewhere.
+///
+/// Each stream calls a clone of its own. A stream whose service is not ready reads no further until it is.
+///
+/// ```
+/// use numaflow_sdk::{MapRequest, Message, map};
+/// use std::time::Duration;
+///
+/// let lookup = tower::service_fn(async |request: MapRequest| {
+///     Ok::<_, std::io::Error>(request.into_message())
+/// });
+/// let service = tower::ServiceBuilder::new().timeout(Duration::from_secs(5)).service(lookup);
+/// # drop(map::tower_service(service));
+/// ```
+pub fn tower_service<S>(service: S) -> MapService
+where
+    S: TowerService<MapRequest> + Clone + Send + Sync + 'static,
+    S::Response: IntoMessages,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Future: Send + 'static,
+{
+    MapService::new(Tower { service }, None)
+}
 
-impl<M: Mapper> Serve for MapService<M> {
-    const KIND: Kind = Kind::UnaryMap;
+/// Makes a batch mapper something a [`Server`](crate::Server) can serve, in batch mode.
+pub fn batch_service<M: BatchMapper>(mapper: M) -> MapService {
+    MapService::new(Batches { mapper: Arc::new(mapper) }, Some((MapMode::Batch, "a batch mapper")))
+}
+
+/// Makes a stream mapper something a [`Server`](crate::Server) can serve, in stream mode.
+pub fn stream_service<M: StreamMapper>(mapper: M) -> MapService {
+    MapService::new(Streams { mapper: Arc::new(mapper) }, Some((MapMode::Stream, "a stream mapper")))
+}
+
+impl MapService {
+    fn new(handler: impl Handler + Sync, only: Option<(MapMode, &'static str)>) -> Self {
+        Self { handler: Box::new(handler), options: Options::new(only) }
+    }
+
+    /// How the map is served; unary by default. Set from outside by `--map-mode` and `UDF_MAP_MODE`.
+    ///
+    /// Every [`Mapper`] can be served in every mode. [`MapMode`] says what each is good for.
+    #[must_use]
+    pub fn mode(mut self, mode: MapMode) -> Self {
+        self.options.mode = mode;
+        self
+    }
+
+    /// What becomes of a message whose handler fails; [`FailurePolicy::Fail`] by default, which loses nothing. Set from
+    /// outside by `--on-failure` and `UDF_ON_FAILURE`.
+    #[must_use]
+    pub fn on_failure(mut self, policy: FailurePolicy) -> Self {
+        self.options.on_failure = policy;
+        self
+    }
+
+    /// How a message whose handler fails is tried again here before that; not at all by default. The attempts are set from
+    /// outside by `--attempts` and `UDF_ATTEMPTS`.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.options.retry = retry;
+        self
+    }
+
+    /// How handlers are run; [`Execution::Automatic`] by default. Set from outside by `--execution` and `UDF_EXECUTION`.
+    #[must_use]
+    pub fn execution(mut self, execution: Execution) -> Self {
+        self.options.set_execution(execution);
+        self
+    }
+
+    /// Whether messages with the same keys are handled strictly in sequence, each when the one before it is answered, while
+    /// others run beside them. Off by default: it costs throughput where many messages share their keys. Messages without
+    /// keys have no order. Within one stream, which is what the platform keeps an order in.
+    #[must_use]
+    pub fn key_ordered(mut self, key_ordered: bool) -> Self {
+        self.options.key_ordered = key_ordered;
+        self
+    }
+
+    /// The most bytes of one batch that is collected for a [`BatchMapper`]. A batch is always read to its end, whatever the
+    /// limits of the server are, because two batches that were read in part would wait for each other; so it has a limit of
+    /// its own, and ends its stream with RESOURCE_EXHAUSTED. By default half of the container's memory limit, at least
+    /// 128 MiB and at most 512 MiB, which is also what it is without a memory limit. Set from outside by
+    /// `--max-batch-bytes` and `UDF_MAX_BATCH_BYTES`.
+    #[must_use]
+    pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
+        self.options.max_batch_bytes = bytes;
+        self
+    }
+}
+
+impl fmt::Debug for MapService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MapService").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Opens streams for a handler of whatever type.
+trait Open: Send + Sync {
+    fn open(&self, context: &Arc<Context>, options: &Options, requests: Incoming) -> Body;
+}
+
+impl<H: Handler + Sync> Open for H {
+    fn open(&self, context: &Arc<Context>, options: &Options, requests: Incoming) -> Body {
+        Body::new(MapBody::new(self.clone(), context.clone(), Arc::new(options.clone()), requests))
+    }
+}
+
+impl Service for MapService {}
+
+impl Serve for MapService {
+    fn kind(&self) -> Kind {
+        Kind::Map(self.options.mode)
+    }
+
+    fn configure(&mut self, settings: &Settings) {
+        let options = &mut self.options;
+        options.mode = settings.map_mode.unwrap_or(options.mode);
+        if let Some(policy) = &settings.on_failure {
+            options.on_failure = policy.clone();
+        }
+        if let Some(attempts) = settings.attempts {
+            options.retry = options.retry.clone().with_attempts(attempts);
+        }
+        if let Some(execution) = settings.execution {
+            options.set_execution(execution);
+        }
+        options.max_batch_bytes = settings.max_batch_bytes.unwrap_or(options.max_batch_bytes);
+    }
+
+    fn check(&self) -> Result<(), ServeError> {
+        self.options.check()
+    }
+
+    fn describe(&self) -> Vec<(&'static str, String)> {
+        self.options.describe()
+    }
 
     async fn call(&self, context: &Arc<Context>, request: http::Request<Incoming>) -> http::Response<Body> {
         match request.uri().path() {
             "/map.v1.Map/MapFn" => {
-                let open = |requests| MapStream::new(self.mapper.clone(), context.clone(), requests);
-                context
-                    .grpc(ProstCodec::<pb::MapResponse, pb::MapRequest>::default())
-                    .streaming(Open { open }, request)
-                    .await
+                // The head of the response leaves at once; what comes before the handshake is the stream's to say.
+                let mut response = http::Response::new(self.handler.open(context, &self.options, request.into_body()));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                response
             }
             "/map.v1.Map/IsReady" => {
                 context.unary(request, |(): ()| async { Ok(pb::ReadyResponse { ready: true }) }).await

@@ -8,5 +8,5 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub(super) use decode::{DecodeError, Request, decode};
+pub(super) use decode::{Request, decode};
 pub(super) use encode::{encode_answer, encode_end, encode_handshake, encoded_len};

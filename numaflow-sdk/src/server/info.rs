@@ -35,7 +35,7 @@ pub(crate) fn is_replaceable(path: &Path) -> io::Result<bool> {
 /// The content of the file for a server of this kind.
 pub(crate) fn content(kind: Kind) -> String {
     let metadata = match kind.map_mode() {
-        Some(mode) => serde_json::json!({ "MAP_MODE": mode }),
+        Some(mode) => serde_json::json!({ "MAP_MODE": mode.to_string() }),
         None => serde_json::json!({}),
     };
     let info = serde_json::json!({
@@ -73,11 +73,12 @@ fn temporary_name(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MapMode;
 
     #[test]
     fn the_file_is_what_the_platform_parses() {
         assert_eq!(
-            content(Kind::UnaryMap),
+            content(Kind::Map(MapMode::Unary)),
             concat!(
                 r#"{"language":"rust","metadata":{"MAP_MODE":"unary-map"},"minimum_numaflow_version":"1.4.0-z","#,
                 r#""protocol":"uds","version":"0.6.0"}U+005C__END__"#

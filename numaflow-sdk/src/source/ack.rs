@@ -42,7 +42,7 @@ impl<S: Sourcer> AckStream<S> {
             requests,
             state: State::Handshake,
             closing: Some(Box::pin(context.drain.closing())),
-            _open: context.drain.open_stream(),
+            _open: context.open_stream(),
             context,
         }
     }

@@ -68,7 +68,7 @@ impl<S: Sourcer> ReadStream<S> {
             taken: VecDeque::new(),
             read: JoinSet::new(),
             closing: Some(Box::pin(context.drain.closing())),
-            _open: context.drain.open_stream(),
+            _open: context.open_stream(),
             context,
         }
     }

@@ -32,7 +32,9 @@ pub fn service<S: Sourcer>(sourcer: S) -> SourceService<S> {
 impl<S: Sourcer> Service for SourceService<S> {}
 
 impl<S: Sourcer> Serve for SourceService<S> {
-    const KIND: Kind = Kind::Source;
+    fn kind(&self) -> Kind {
+        Kind::Source
+    }
 
     async fn call(&self, context: &Arc<Context>, request: http::Request<Incoming>) -> http::Response<Body> {
         let sourcer = self.sourcer.clone();

@@ -1,7 +1,6 @@
 //! The server-info file, as the platform reads it.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::InfoError;
+use crate::MapMode;
 use crate::server::info::END_MARKER;
 
 /// The platform looks for a missing file this often, without limit.
@@ -31,27 +31,6 @@ pub struct ServerInfo {
     pub version: String,
     /// What else it says, such as `MAP_MODE`.
     pub metadata: HashMap<String, String>,
-}
-
-/// How a map is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MapMode {
-    /// One answer for each message.
-    Unary,
-    /// Messages in batches that end with an EOT.
-    Batch,
-    /// Many answers for each message, the last an EOT.
-    Stream,
-}
-
-impl fmt::Display for MapMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unary => "unary-map",
-            Self::Batch => "batch-map",
-            Self::Stream => "stream-map",
-        })
-    }
 }
 
 impl ServerInfo {

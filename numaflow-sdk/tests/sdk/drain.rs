@@ -9,7 +9,7 @@ use crate::support::{OnSocket, left_in, status, within};
 
 const LONG: Duration = Duration::from_secs(60);
 
-fn cat() -> Server<map::MapService<impl map::Mapper>> {
+fn cat() -> Server<map::MapService> {
     Server::new(map::service(map::from_fn(async |r: MapRequest| Ok(r.into_message())))).drain_timeout(LONG)
 }
 

@@ -4,13 +4,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use numaflow_sdk::testing::{MapMode, ServerInfo};
-use numaflow_sdk::{Kind, MapRequest, ServeError, Server, map};
+use numaflow_sdk::testing::ServerInfo;
+use numaflow_sdk::{Kind, MapMode, MapRequest, ServeError, Server, map};
 use tempfile::TempDir;
 
 use crate::support::left_in;
 
-fn server(directory: &Path) -> Server<map::MapService<impl map::Mapper>> {
+fn server(directory: &Path) -> Server<map::MapService> {
     Server::new(map::service(map::from_fn(async |r: MapRequest| Ok(r.into_message()))))
         .socket_path(directory.join("s"))
         .server_info_path(directory.join("i"))
@@ -22,7 +22,7 @@ async fn bound_means_listening_and_published() {
     let bound = server(directory.path()).max_in_flight(64).bind().unwrap();
     UnixStream::connect(directory.path().join("s")).unwrap();
     assert_eq!(ServerInfo::read(directory.path().join("i")).unwrap().map_mode(), MapMode::Unary);
-    assert_eq!(bound.describe().kind, Kind::UnaryMap);
+    assert_eq!(bound.describe().kind, Kind::Map(MapMode::Unary));
     let block = bound.describe().to_string();
     assert!(block.starts_with("map (unary-map) on "), "{block}");
     assert!(block.contains("at most 64 messages (set)"), "{block}");

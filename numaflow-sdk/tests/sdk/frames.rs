@@ -12,7 +12,7 @@ const MAP_FN: &str = "/map.v1.Map/MapFn";
 /// `MapRequest { handshake: Handshake { sot: true } }`.
 const HANDSHAKE: &[u8] = &[0x1a, 0x02, 0x08, 0x01];
 
-fn cat() -> Server<map::MapService<impl map::Mapper>> {
+fn cat() -> Server<map::MapService> {
     Server::new(map::service(map::from_fn(async |r: MapRequest| Ok(r.into_message()))))
 }
 

@@ -40,7 +40,7 @@ struct Counted {
     most: Arc<AtomicUsize>,
 }
 
-async fn counted(set: impl FnOnce(Server<map::MapService<Counting>>) -> Server<map::MapService<Counting>>) -> Counted {
+async fn counted(set: impl FnOnce(Server<map::MapService>) -> Server<map::MapService>) -> Counted {
     let (started, starts) = mpsc::channel(10_000);
     let (go, most) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let mapper = Counting { running: AtomicUsize::new(0), most: most.clone(), started, go: go.clone() };

@@ -8,7 +8,7 @@ use crate::field::{
     bytes_len, entry_len, field_len, put_bytes, put_entry, put_field, put_head, put_varint, varint_len,
 };
 use crate::frame::put_frame;
-use crate::{Message, Messages, NackOptions, UserMetadata};
+use crate::{Message, NackOptions, UserMetadata};
 
 /// `handshake` of a `MapResponse`, with `sot = true`.
 const SOT: [u8; 4] = [3 << 3 | 2, 2, 1 << 3, 1];
@@ -17,9 +17,9 @@ const EOT: [u8; 4] = [4 << 3 | 2, 2, 1 << 3, 1];
 
 /// Appends the frame of the answer to the message with this id. The caller has made sure that [`encoded_len`] is within
 /// the limit.
-pub(in crate::map) fn encode_answer(out: &mut BytesMut, id: &[u8], messages: &Messages) {
+pub(in crate::map) fn encode_answer(out: &mut BytesMut, id: &[u8], messages: &[Message]) {
     put_frame(out, encoded_len(id, messages), |out| {
-        for message in messages.as_slice() {
+        for message in messages {
             put_head(out, 1, result_len(message));
             put_result(out, message);
         }
@@ -41,8 +41,8 @@ pub(in crate::map) fn encode_handshake(out: &mut BytesMut) {
 }
 
 /// The bytes of the answer that [`encode_answer`] appends, without the prefix of its frame.
-pub(in crate::map) fn encoded_len(id: &[u8], messages: &Messages) -> usize {
-    let results: usize = messages.as_slice().iter().map(|message| field_len(result_len(message))).sum();
+pub(in crate::map) fn encoded_len(id: &[u8], messages: &[Message]) -> usize {
+    let results: usize = messages.iter().map(|message| field_len(result_len(message))).sum();
     results + bytes_len(id.len())
 }
 

@@ -68,9 +68,9 @@ fn a_request() {
 #[test]
 fn an_answer() {
     let mut out = BytesMut::new();
-    let messages = [crate::Message::new("v").with_keys(["k"]), crate::Message::to_drop()].into_iter().collect();
-    encode_answer(&mut out, b"id", &messages);
-    assert_eq!(out.len(), 5 + encoded_len(b"id", &messages));
+    let messages: crate::Messages = [crate::Message::new("v").with_keys(["k"]), crate::Message::to_drop()].into_iter().collect();
+    encode_answer(&mut out, b"id", messages.as_slice());
+    assert_eq!(out.len(), 5 + encoded_len(b"id", messages.as_slice()));
     let read = pb::MapResponse::decode(&out[5..]).unwrap();
     assert_eq!(read, pb::MapResponse { id: "id".to_owned(), results: messages.into_wire(), ..Default::default() });
     out.clear();

@@ -1,0 +1,81 @@
+//! One call of a handler: what it comes to, and the attempts that it may take.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+
+use super::handler::{Answers, Handler, Request as _};
+use super::options::Options;
+use super::outputs::Outlet;
+use super::policy::Failure;
+use crate::metrics::{Metrics, add};
+use crate::panic::catch;
+use crate::{HandlerError, MapRequest};
+
+/// What a call came to.
+pub(super) type Done = Result<Answers, Box<Failed>>;
+
+/// A call that failed, for good as far as attempts go.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) failure: Failure,
+    /// The messages of the call, where the policy needs them.
+    pub(super) inputs: Vec<MapRequest>,
+}
+
+impl From<Failure> for Box<Failed> {
+    fn from(failure: Failure) -> Self {
+        Self::new(Failed { failure, inputs: Vec::new() })
+    }
+}
+
+impl From<HandlerError> for Box<Failed> {
+    fn from(error: HandlerError) -> Self {
+        Failure::Error(error).into()
+    }
+}
+
+/// Calls a handler until it succeeds or is not to be called again. Keeps a copy of the request, so it is only for policies
+/// that need one. `ready` is dropped when the handler is ready for the first time.
+pub(super) async fn attempt<H: Handler>(
+    handler: Box<H>,
+    ready: Option<oneshot::Sender<()>>,
+    request: H::Request,
+    outlet: Option<Outlet>,
+    options: Arc<Options>,
+    metrics: Arc<Metrics>,
+) -> Done {
+    let begun = Instant::now();
+    // The handler that came along may be ready already; a clone of it would have to become so.
+    let (next, mut now, mut ready) = ((*handler).clone(), Some(handler), ready);
+    let mut attempts = 0;
+    loop {
+        let mut handler = now.take().unwrap_or_else(|| Box::new(next.clone()));
+        let (request_now, outlet_now, ready) = (request.clone(), outlet.clone(), ready.take());
+        let call = async move {
+            poll_fn(|cx| handler.poll_ready(cx)).await?;
+            drop(ready);
+            handler.call(request_now, outlet_now.as_ref()).await
+        };
+        let failure = match catch(call).await {
+            Ok(Ok(answers)) => return Ok(answers),
+            Ok(Err(error)) => Failure::Error(error),
+            Err(panic) => Failure::Panic(panic),
+        };
+        attempts += 1;
+        let output_left = outlet.as_ref().is_some_and(Outlet::was_used);
+        let delay = if failure.may_retry(output_left) {
+            options.retry.delay(attempts, begun.elapsed(), fastrand::f64())
+        } else {
+            None
+        };
+        let Some(delay) = delay else {
+            return Err(Box::new(Failed { failure, inputs: request.into_messages() }));
+        };
+        tracing::debug!(error = failure.text(), attempts, ?delay, "the handler failed and will be called again");
+        add(&metrics.handler_retries, 1);
+        sleep(delay).await;
+    }
+}

@@ -1,0 +1,146 @@
+//! Where a handler runs: in place, on a task, or on a thread that it may block.
+
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+use std::{fmt, thread};
+
+use tokio::time::Instant;
+use tokio_util::sync::ReusableBoxFuture;
+
+use super::attempt::Done;
+use super::policy::Failure;
+use crate::panic::catching;
+
+/// How handlers are run.
+///
+/// As text, for flags and the environment: `automatic`, `tasks`, `blocking`, `blocking:N`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Execution {
+    /// A handler is polled once where its message was read: if it is ready, as most are, its answer leaves without a task
+    /// or a wake-up. If it waits, it goes on as a task of its own. Handlers that are found to hold their thread for tens
+    /// of microseconds start as tasks, so that they spread over the cores. The default.
+    #[default]
+    Automatic,
+    /// Every handler is a task from its start. For handlers that are sometimes ready at once and sometimes compute for
+    /// long, which no average describes.
+    Tasks,
+    /// Handlers may block their thread: they run on at most this many threads of their own, apart from those that serve
+    /// connections. One that waits keeps its thread.
+    Blocking {
+        /// The most threads.
+        threads: NonZeroUsize,
+    },
+}
+
+impl Execution {
+    /// Handlers that block, on four threads for each core: those that block mostly wait for something else.
+    #[must_use]
+    pub fn blocking() -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self::Blocking { threads: NonZeroUsize::MIN.saturating_add(4 * cores - 1) }
+    }
+}
+
+impl FromStr for Execution {
+    type Err = String;
+
+    /// # Errors
+    ///
+    /// What is wrong with the text, and the choices there are.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "automatic" => Ok(Self::Automatic),
+            None if text == "tasks" => Ok(Self::Tasks),
+            None if text == "blocking" => Ok(Self::blocking()),
+            Some(("blocking", threads)) if threads.parse::<NonZeroUsize>().is_ok() => {
+                Ok(Self::Blocking { threads: threads.parse().unwrap_or(NonZeroUsize::MIN) })
+            }
+            _ => Err(format!("is {text:?}; give automatic, tasks, blocking or blocking:THREADS")),
+        }
+    }
+}
+
+impl fmt::Display for Execution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Automatic => f.write_str("automatic"),
+            Self::Tasks => f.write_str("tasks"),
+            Self::Blocking { threads } => write!(f, "blocking:{threads}"),
+        }
+    }
+}
+
+/// A handler that holds its thread for longer than this, on average, is worth a task: about twenty times what the task
+/// costs, so that being wrong is cheap either way.
+const HEAVY: Duration = Duration::from_micros(40);
+/// Below this it is polled in place again. Far enough from [`HEAVY`] not to go back and forth.
+const LIGHT: Duration = Duration::from_micros(15);
+
+/// For how long handlers hold their thread in a poll, as a moving average over all streams of a server.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// In nanoseconds; what one update loses to another is made up by the next.
+    average: AtomicU64,
+}
+
+impl Pace {
+    /// A poll took this long.
+    pub(super) fn observe(&self, held: Duration) {
+        let average = self.average.load(Relaxed);
+        // A single long poll, such as one that the system interrupted, does not make a handler heavy.
+        let held = u64::try_from(held.as_nanos()).unwrap_or(u64::MAX).min(10 * HEAVY.as_nanos() as u64);
+        let moved = average - average / 16 + held / 16;
+        if moved != average {
+            self.average.store(moved, Relaxed);
+        }
+    }
+
+    /// Whether handlers go on tasks, given whether they did so before.
+    pub(super) fn is_heavy(&self, before: bool) -> bool {
+        let bound = if before { LIGHT } else { HEAVY };
+        u128::from(self.average.load(Relaxed)) > bound.as_nanos()
+    }
+}
+
+/// A handler's call, in a box whose memory serves one call after another.
+pub(super) type Call = ReusableBoxFuture<'static, Done>;
+
+/// Polls a call once; its panic becomes a failure.
+pub(super) fn poll_call(call: &mut Call, cx: &mut TaskContext<'_>) -> Poll<Done> {
+    catching(|| call.poll(cx)).unwrap_or_else(|panic| Poll::Ready(Err(Failure::Panic(panic).into())))
+}
+
+/// A call on a task: its panics are caught, and the time that its polls take is observed.
+pub(super) struct OnTask {
+    call: Call,
+    pace: Arc<Pace>,
+}
+
+impl OnTask {
+    pub(super) fn new(call: Call, pace: Arc<Pace>) -> Self {
+        Self { call, pace }
+    }
+
+    /// The box, to be used again.
+    pub(super) fn into_call(self) -> Call {
+        self.call
+    }
+}
+
+impl Future for OnTask {
+    type Output = Done;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Done> {
+        let begun = Instant::now();
+        let polled = poll_call(&mut self.call, cx);
+        self.pace.observe(begun.elapsed());
+        polled
+    }
+}

@@ -1,0 +1,134 @@
+//! The outputs of stream mode on their way from a handler to its stream.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::{fmt, slice};
+
+use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::wire;
+use crate::Message;
+use crate::text::Text;
+
+/// The outputs that wait in a stream. What waits longer waits in its handler.
+const QUEUED: usize = 64;
+/// The bytes of outputs that wait in a stream, counted in units; an output above it waits alone.
+const QUEUED_UNITS: usize = 256;
+const UNIT: usize = 4 << 10;
+
+/// One output, for the stream to send.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) id: Text,
+    pub(super) message: Message,
+    /// Its part of the bytes that may wait.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// Where all handlers of a stream put their outputs.
+#[derive(Debug, Clone)]
+pub(super) struct Sink {
+    sender: mpsc::Sender<Output>,
+    room: Arc<Semaphore>,
+    max_message_size: usize,
+}
+
+impl Sink {
+    pub(super) fn new(max_message_size: usize) -> (Self, mpsc::Receiver<Output>) {
+        let (sender, receiver) = mpsc::channel(QUEUED);
+        (Self { sender, room: Arc::new(Semaphore::new(QUEUED_UNITS)), max_message_size }, receiver)
+    }
+
+    /// Where the handler of one message puts its outputs.
+    pub(super) fn outlet(&self, id: Text) -> Outlet {
+        Outlet { sink: self.clone(), id, used: Arc::new(AtomicBool::new(false)) }
+    }
+}
+
+/// Where the handler of one message puts its outputs.
+#[derive(Debug, Clone)]
+pub(super) struct Outlet {
+    sink: Sink,
+    id: Text,
+    used: Arc<AtomicBool>,
+}
+
+impl Outlet {
+    /// Whether an output has left, which cannot be taken back.
+    pub(super) fn was_used(&self) -> bool {
+        self.used.load(Relaxed)
+    }
+
+    async fn send(&self, message: Message) -> Result<(), SendError> {
+        let (length, limit) =
+            (wire::encoded_len(self.id.as_bytes(), slice::from_ref(&message)), self.sink.max_message_size);
+        if length > limit {
+            return Err(SendError::TooLarge { length, limit });
+        }
+        let units = (length / UNIT).min(QUEUED_UNITS);
+        let room = match u32::try_from(units).unwrap_or(u32::MAX) {
+            0 => None,
+            units => Some(self.sink.room.clone().acquire_many_owned(units).await.map_err(|_| SendError::Closed)?),
+        };
+        let place = self.sink.sender.reserve().await.map_err(|_| SendError::Closed)?;
+        self.used.store(true, Relaxed);
+        place.send(Output { id: self.id.clone(), message, _room: room });
+        Ok(())
+    }
+}
+
+/// Takes the outputs of one message in stream mode, each of which leaves as soon as the peer has room for it.
+#[derive(Debug)]
+pub struct Outputs {
+    outlet: Outlet,
+}
+
+impl Outputs {
+    pub(super) fn new(outlet: Outlet) -> Self {
+        Self { outlet }
+    }
+
+    /// Sends one output. Waits while the peer takes nothing in, so that a handler is never ahead of it by more than some
+    /// dozens of outputs or a megabyte.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] when the stream has ended: the platform will send the message again, so the handler may as
+    /// well stop. [`SendError::TooLarge`] for an output that the peer would not take.
+    ///
+    /// # Cancel safety
+    ///
+    /// When cancelled, the output was not sent.
+    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), SendError> {
+        self.outlet.send(message.into()).await
+    }
+}
+
+/// Why an output was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The stream has ended.
+    Closed,
+    /// The output is larger than the peer takes.
+    TooLarge {
+        /// Its length on the wire in bytes.
+        length: usize,
+        /// The most that a message may have.
+        limit: usize,
+    },
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the stream has ended; the platform will send its messages again"),
+            Self::TooLarge { length, limit } => {
+                write!(f, "an output has {length} bytes, and the limit of this server is {limit}: send less at once")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SendError {}

@@ -1,0 +1,44 @@
+//! tower services as maps.
+
+use std::future::Future;
+use std::task::{Context, Poll};
+
+use tower_service::Service;
+
+use super::handler::{Answers, Handler};
+use super::outputs::Outlet;
+use crate::{HandlerError, IntoMessages, MapRequest};
+
+/// A tower service as the engine calls it.
+#[derive(Debug, Clone)]
+pub(super) struct Tower<S> {
+    pub(super) service: S,
+}
+
+impl<S> Handler for Tower<S>
+where
+    S: Service<MapRequest> + Clone + Send + 'static,
+    S::Response: IntoMessages,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Future: Send + 'static,
+{
+    type Request = MapRequest;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
+        self.service.poll_ready(cx).map_err(HandlerError::new)
+    }
+
+    fn call(
+        &mut self,
+        request: MapRequest,
+        _outlet: Option<&Outlet>,
+    ) -> impl Future<Output = Result<Answers, HandlerError>> + Send + 'static {
+        let response = self.service.call(request);
+        async move {
+            match response.await {
+                Ok(response) => Ok(Answers::One(response.into_messages())),
+                Err(error) => Err(HandlerError::new(error)),
+            }
+        }
+    }
+}
