@@ -525,4 +525,15 @@ mod tests {
         let status = handler_failed("udf", &HandlerError::new(Outer(io::Error::other("no\nroute"))));
         assert_eq!(status.message(), "UDF_EXECUTION_ERROR(udf): the lookup failed: no route");
     }
+
+    #[test]
+    fn a_bad_prefix_is_told_with_the_code_that_fits() {
+        let status = bad_prefix(FrameError::TooLarge { length: 11, limit: 10 });
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(status.message().contains("11 bytes") && status.message().contains("is 10:"), "{status}");
+        assert_eq!(bad_prefix(FrameError::Compressed).code(), Code::Unimplemented);
+        let status = bad_prefix(FrameError::BadFlag(42));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("42"), "{status}");
+    }
 }

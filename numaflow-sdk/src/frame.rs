@@ -200,3 +200,143 @@ pub(crate) fn put_frame(out: &mut BytesMut, length: usize, write: impl FnOnce(&m
     write(out);
     debug_assert_eq!(out.len() - start, length, "the length was computed for what was written");
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+
+    const LIMIT: usize = 1 << 20;
+
+    fn frame(message: &[u8]) -> BytesMut {
+        let mut out = BytesMut::new();
+        put_frame(&mut out, message.len(), |out| out.extend_from_slice(message));
+        out
+    }
+
+    /// Messages of all the sizes that are treated differently: none, within a chunk, moved while they are put together.
+    fn message() -> impl Strategy<Value = Vec<u8>> {
+        let length = prop_oneof![1 => Just(0), 12 => 1_usize..60, 4 => 60_usize..3000, 1 => FIRST_ROOM..4 * FIRST_ROOM];
+        (length, any::<u8>())
+            .prop_map(|(length, first)| (0..length).map(|i| first.wrapping_add(i.to_le_bytes()[0])).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_out_as_they_went_in_however_they_are_cut(
+            messages in vec(message(), 0..12),
+            cuts in vec(any::<Index>(), 0..40),
+            pushed_at_once in 1_usize..4,
+        ) {
+            let mut stream = Vec::new();
+            let mut ends = Vec::new();
+            for message in &messages {
+                stream.extend_from_slice(&frame(message));
+                ends.push(stream.len());
+            }
+            let stream = Bytes::from(stream);
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+            cuts.push(stream.len());
+            cuts.sort_unstable();
+
+            let mut deframer = Deframer::new(LIMIT);
+            prop_assert!(deframer.is_between_messages());
+            let (mut start, mut came) = (0, 0);
+            for (index, end) in cuts.iter().copied().enumerate() {
+                deframer.push(stream.slice(start..end));
+                start = end;
+                if index % pushed_at_once != 0 && end != stream.len() {
+                    continue;
+                }
+                while let Some(message) = deframer.next().unwrap() {
+                    prop_assert_eq!(&message.bytes[..], &messages[came][..]);
+                    let body = ends[came] - message.bytes.len()..ends[came];
+                    let after = cuts.partition_point(|cut| *cut <= body.start);
+                    let chunk = after.checked_sub(1).map_or(0, |before| cuts[before])..cuts[after.min(cuts.len() - 1)];
+                    if message.bytes.is_empty() {
+                        prop_assert_eq!(message.pinned, 0);
+                    } else if body.end <= chunk.end {
+                        prop_assert_eq!(message.pinned, chunk.len(), "the chunk is kept");
+                        prop_assert_eq!(message.bytes.as_ptr(), stream[body].as_ptr(), "nothing is copied");
+                    } else {
+                        prop_assert_eq!(message.pinned, message.bytes.len(), "only the copy is kept");
+                    }
+                    came += 1;
+                }
+                let begun = came.checked_sub(1).map_or(0, |last| ends[last]);
+                let announced = (end - begun >= PREFIX).then(|| messages[came].len());
+                prop_assert_eq!(deframer.announced(), announced);
+                prop_assert_eq!(deframer.is_between_messages(), begun == end);
+            }
+            prop_assert_eq!(came, messages.len());
+        }
+    }
+
+    #[test]
+    fn what_was_pushed_and_not_taken_is_no_place_to_end() {
+        let mut deframer = Deframer::new(LIMIT);
+        for message in ["one", "two"] {
+            deframer.push(frame(message.as_bytes()).freeze());
+        }
+        for message in ["one", "two"] {
+            assert!(!deframer.is_between_messages());
+            assert_eq!(deframer.next().unwrap().unwrap().bytes, message);
+        }
+        assert!(deframer.is_between_messages());
+    }
+
+    /// Room follows what has arrived, and is made a handful of times.
+    #[test]
+    fn an_announced_length_costs_nothing_until_it_comes() {
+        const LENGTH: usize = 20 << 20;
+        let message = vec![7; LENGTH];
+        let mut stream = frame(&message).freeze();
+        let mut deframer = Deframer::new(LENGTH);
+        let (mut arrived, mut room, mut moves) = (0, 0, 0);
+        deframer.push(stream.split_to(PREFIX));
+        loop {
+            let came = deframer.next().unwrap();
+            if let Some(came) = came {
+                assert!(came.bytes == message);
+                break;
+            }
+            let State::Body { gathered, .. } = &deframer.state else { panic!("{:?}", deframer.state) };
+            if gathered.capacity() != room {
+                room = gathered.capacity();
+                moves += 1;
+            }
+            assert!(room <= LENGTH.min(FIRST_ROOM.max(2 * arrived)), "room for {room} bytes where {arrived} have come");
+            arrived += stream.len().min(10_007);
+            deframer.push(stream.split_to(stream.len().min(10_007)));
+        }
+        assert!((2..12).contains(&moves), "moved {moves} times");
+    }
+
+    #[test]
+    fn a_message_at_the_limit_is_taken_and_one_above_is_not() {
+        let mut deframer = Deframer::new(10);
+        deframer.push(frame(&[1; 10]).freeze());
+        assert_eq!(deframer.next().unwrap().unwrap().bytes, [1; 10][..]);
+        deframer.push(frame(&[1; 11]).freeze());
+        let error = FrameError::TooLarge { length: 11, limit: 10 };
+        assert_eq!(deframer.next(), Err(error));
+        deframer.push(frame(b"x").freeze());
+        assert_eq!(deframer.next(), Err(error), "an error stays");
+        assert!(!deframer.is_between_messages());
+        assert_eq!(deframer.announced(), None);
+    }
+
+    #[test]
+    fn a_flag_other_than_zero_is_refused() {
+        for (flag, error) in [(1, FrameError::Compressed), (2, FrameError::BadFlag(2)), (255, FrameError::BadFlag(255))]
+        {
+            let mut deframer = Deframer::new(10);
+            // Whatever length it comes with.
+            deframer.push(Bytes::copy_from_slice(&[flag, 0xff, 0, 0, 0]));
+            assert_eq!(deframer.next(), Err(error));
+        }
+    }
+}

@@ -191,3 +191,23 @@ impl From<pb::metadata::Metadata> for Metadata {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_emptied_is_as_if_it_had_never_held_anything() {
+        let mut metadata = UserMetadata::new();
+        metadata.insert("group", "a", "1");
+        metadata.insert("group", "b", "2");
+        assert_eq!(metadata.remove("group", "a").as_deref(), Some(&b"1"[..]));
+        assert_eq!(metadata.remove("group", "a"), None);
+        assert!(!metadata.is_empty());
+        assert_eq!(metadata.remove("group", "b").as_deref(), Some(&b"2"[..]));
+        assert_eq!(metadata.remove("group", "b"), None);
+        assert!(metadata.is_empty());
+        assert_eq!(metadata, UserMetadata::new());
+        assert_eq!((metadata.groups().count(), metadata.entries("group").count()), (0, 0));
+    }
+}

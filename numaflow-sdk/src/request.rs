@@ -158,6 +158,12 @@ impl MapRequest {
         self.attached.get_or_insert_default()
     }
 
+    /// Whether there are neither headers nor metadata, and no memory for them.
+    #[cfg(test)]
+    pub(crate) fn has_nothing_attached(&self) -> bool {
+        self.attached.is_none()
+    }
+
     /// Copies what are slices of the receive buffer into memory of their own, so that this request, however small, does
     /// not keep that buffer alive.
     #[allow(dead_code, reason = "the map engine that keeps requests comes next")]
