@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+#[cfg_attr(not(test), expect(dead_code, reason = "what the limits do not use yet"))]
+mod adaptive;
+
 /// What a message takes besides what it was sent as: our own bookkeeping, roughly.
 const OVERHEAD: usize = 256;
 /// A stream that holds something may hold this many times what is free. One stream alone gets 8/9 of all bytes, two get
