@@ -199,7 +199,6 @@ impl Failure {
 
 /// What the engine does about a failure.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "taken apart where it is returned, never stored")]
 pub(crate) enum Resolution {
     /// These are the message's last outputs; what follows them is the end of transmission, in stream mode.
     Answer(Messages),
