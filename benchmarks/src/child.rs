@@ -1,0 +1,103 @@
+//! A server in a process of its own, which ends with this one.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::time::{sleep, timeout};
+
+use crate::Outcome;
+use crate::measure::Used;
+use crate::serve::{ServeArgs, WORKERS};
+
+/// How long a server may take to listen, or to answer what it has used.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server that was started. Dropped, it is killed and its folder removed.
+#[derive(Debug)]
+pub(crate) struct Child {
+    process: tokio::process::Child,
+    questions: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    // Dropped after the process.
+    folder: TempDir,
+}
+
+impl Child {
+    /// Starts a server. It does not listen yet.
+    pub(crate) fn start(args: &ServeArgs) -> Outcome<Self> {
+        let folder = tempfile::Builder::new().prefix("numaflow-bench-").tempdir()?;
+        let log = std::fs::File::create(folder.path().join("log"))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("serve")
+            .args(args.to_arguments(&Self::socket_in(&folder), &Self::info_in(&folder)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            // Ctrl-C is for this process, which ends its servers.
+            .process_group(0)
+            .kill_on_drop(true);
+        match args.workers {
+            Some(workers) => command.env(WORKERS, workers.to_string()),
+            None => command.env_remove(WORKERS),
+        };
+        let mut process = command.spawn().map_err(|error| format!("the server does not start: {error}"))?;
+        let (Some(questions), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
+            return Err("the server has no standard input or output".into());
+        };
+        Ok(Self { process, questions, answers: BufReader::new(answers).lines(), folder })
+    }
+
+    fn socket_in(folder: &TempDir) -> PathBuf {
+        folder.path().join("s.sock")
+    }
+
+    fn info_in(folder: &TempDir) -> PathBuf {
+        folder.path().join("server-info")
+    }
+
+    /// Connects as soon as the server listens.
+    pub(crate) async fn connect(&mut self) -> Outcome<UnixStream> {
+        let socket = Self::socket_in(&self.folder);
+        let dial = async {
+            loop {
+                match UnixStream::connect(&socket).await {
+                    Ok(connection) => return connection,
+                    Err(_) => sleep(Duration::from_millis(1)).await,
+                }
+            }
+        };
+        tokio::select! {
+            connection = timeout(PATIENCE, dial) => match connection {
+                Ok(connection) => Ok(connection),
+                Err(_) => Err(self.complaint("does not listen").into()),
+            },
+            status = self.process.wait() => Err(self.complaint(&format!("ended with {}", status?)).into()),
+        }
+    }
+
+    /// What the server has used so far, by its own word.
+    pub(crate) async fn used(&mut self) -> Outcome<Used> {
+        let ask = async {
+            self.questions.write_all(b"used\n").await?;
+            self.answers.next_line().await
+        };
+        match timeout(PATIENCE, ask).await {
+            Ok(Ok(Some(line))) => Used::from_line(&line),
+            Ok(_) => Err(self.complaint("died").into()),
+            Err(_) => Err(self.complaint("does not say what it has used").into()),
+        }
+    }
+
+    /// A sentence about this server, with what it said last.
+    pub(crate) fn complaint(&self, problem: &str) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let last = log.lines().last().unwrap_or("nothing");
+        format!("the server {problem}; the last it said is: {last}")
+    }
+}
