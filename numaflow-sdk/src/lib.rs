@@ -32,6 +32,7 @@ mod error;
 mod field;
 mod frame;
 mod in_flight;
+mod keys;
 mod kind;
 mod limit;
 pub mod map;

@@ -24,6 +24,7 @@ mod core;
 mod engine;
 mod execution;
 mod handler;
+mod mapped;
 mod options;
 mod order;
 mod outputs;
@@ -39,6 +40,8 @@ mod unary;
 mod wire;
 mod work;
 mod writer;
+
+use mapped::mapped;
 
 pub use batch::{BatchAnswers, BatchFromFn, BatchMapper, batch_from_fn};
 pub use execution::Execution;
@@ -78,6 +81,20 @@ pub trait Mapper: Send + Sync + 'static {
     /// The future is dropped at any `.await` when the peer goes away or a drain passes its deadline. The platform then
     /// sends the message again.
     fn map(&self, request: MapRequest) -> impl Future<Output = Result<Messages, HandlerError>> + Send;
+
+    /// [`Mapper::map`] as a future that owns what it needs. Not for use outside of this crate, and not to be implemented:
+    /// it is here so that maps from functions need not own themselves.
+    #[doc(hidden)]
+    fn start(
+        mapper: &Arc<Self>,
+        request: MapRequest,
+    ) -> impl Future<Output = Result<Messages, HandlerError>> + Send + 'static
+    where
+        Self: Sized,
+    {
+        let mapper = mapper.clone();
+        async move { mapper.map(request).await }
+    }
 }
 
 impl<M: Mapper> Mapper for Arc<M> {
@@ -111,8 +128,8 @@ pub struct FromFn<F> {
 pub fn from_fn<F, Fut, M>(function: F) -> FromFn<F>
 where
     F: Fn(MapRequest) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<M, HandlerError>> + Send,
-    M: IntoMessages,
+    Fut: Future<Output = Result<M, HandlerError>> + Send + 'static,
+    M: IntoMessages + 'static,
 {
     FromFn { function }
 }
@@ -120,11 +137,21 @@ where
 impl<F, Fut, M> Mapper for FromFn<F>
 where
     F: Fn(MapRequest) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<M, HandlerError>> + Send,
-    M: IntoMessages,
+    Fut: Future<Output = Result<M, HandlerError>> + Send + 'static,
+    M: IntoMessages + 'static,
 {
     fn map(&self, request: MapRequest) -> impl Future<Output = Result<Messages, HandlerError>> + Send {
-        let answer = (self.function)(request);
-        async move { answer.await.map(IntoMessages::into_messages) }
+        mapped((self.function)(request), into_messages)
     }
+
+    fn start(
+        mapper: &Arc<Self>,
+        request: MapRequest,
+    ) -> impl Future<Output = Result<Messages, HandlerError>> + Send + 'static {
+        mapped((mapper.function)(request), into_messages)
+    }
+}
+
+fn into_messages<M: IntoMessages>(result: Result<M, HandlerError>) -> Result<Messages, HandlerError> {
+    result.map(IntoMessages::into_messages)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::keys::Keys;
 use crate::metadata::UserMetadata;
 use crate::pb;
 
@@ -29,7 +30,7 @@ const FAIL: &str = "U+005C__FAIL__";
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    pub(crate) keys: Vec<String>,
+    pub(crate) keys: Keys,
     pub(crate) value: Bytes,
     pub(crate) tags: Vec<String>,
     pub(crate) user_metadata: UserMetadata,
@@ -97,7 +98,7 @@ impl Message {
     /// The keys.
     #[must_use]
     pub fn keys(&self) -> &[String] {
-        &self.keys
+        self.keys.as_slice()
     }
 
     /// The tags, the platform's reserved ones included.
@@ -143,7 +144,7 @@ impl Message {
 
     pub(crate) fn into_wire(self) -> pb::map::v1::map_response::Result {
         pb::map::v1::map_response::Result {
-            keys: self.keys,
+            keys: self.keys.into(),
             value: self.value,
             tags: self.tags,
             metadata: self.user_metadata.into_wire(),
@@ -154,7 +155,7 @@ impl Message {
     #[cfg(feature = "testing")]
     pub(crate) fn from_wire(wire: pb::map::v1::map_response::Result) -> Self {
         Self {
-            keys: wire.keys,
+            keys: wire.keys.into(),
             value: wire.value,
             tags: wire.tags,
             user_metadata: wire.metadata.map(|m| crate::metadata::Metadata::from(m).user).unwrap_or_default(),

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use crate::keys::Keys;
 use crate::metadata::{Metadata, SystemMetadata, UserMetadata};
 use crate::text::Text;
 use crate::{Message, pb, time};
@@ -20,7 +21,7 @@ static NO_USER_METADATA: UserMetadata = UserMetadata::new();
 #[derive(Debug, Clone, Default)]
 pub struct MapRequest {
     pub(crate) id: Text,
-    pub(crate) keys: Vec<String>,
+    pub(crate) keys: Keys,
     pub(crate) value: Bytes,
     pub(crate) event_time: Option<SystemTime>,
     pub(crate) watermark: Option<SystemTime>,
@@ -87,7 +88,7 @@ impl MapRequest {
     /// The keys, as the source or the vertex before set them; often empty.
     #[must_use]
     pub fn keys(&self) -> &[String] {
-        &self.keys
+        self.keys.as_slice()
     }
 
     /// The value. A slice of the buffer it was received in: cloning it copies nothing.
@@ -180,7 +181,7 @@ impl MapRequest {
     pub(crate) fn from_wire(id: String, wire: pb::map::v1::map_request::Request) -> Self {
         let mut request = Self {
             id: id.into(),
-            keys: wire.keys,
+            keys: wire.keys.into(),
             value: wire.value,
             event_time: wire.event_time.and_then(time::from_wire),
             watermark: wire.watermark.and_then(time::from_wire),
@@ -199,7 +200,7 @@ impl MapRequest {
     pub(crate) fn into_wire(self) -> pb::map::v1::map_request::Request {
         let Attached { headers, metadata } = self.attached.map(|attached| *attached).unwrap_or_default();
         pb::map::v1::map_request::Request {
-            keys: self.keys,
+            keys: self.keys.into(),
             value: self.value,
             event_time: self.event_time.map(time::to_wire),
             watermark: self.watermark.map(time::to_wire),

@@ -61,7 +61,7 @@ pub(super) async fn attempt<H: Handler>(
         };
         let failure = match catch(call).await {
             Ok(Ok(answers)) => return Ok(answers),
-            Ok(Err(error)) => Failure::Error(error),
+            Ok(Err(failed)) => failed.failure,
             Err(panic) => Failure::Panic(panic),
         };
         attempts += 1;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use super::attempt::Done;
 use super::handler::{Answers, Handler};
 use super::outputs::Outlet;
 use crate::text::Text;
@@ -121,8 +122,8 @@ impl<M: BatchMapper> Handler for Batches<M> {
         &mut self,
         requests: Vec<MapRequest>,
         _outlet: Option<&Outlet>,
-    ) -> impl Future<Output = Result<Answers, HandlerError>> + Send + 'static {
+    ) -> impl Future<Output = Done> + Send + 'static {
         let mapper = self.mapper.clone();
-        async move { mapper.map_batch(requests).await.map(|answers| Answers::Many(answers.answers)) }
+        async move { Ok(Answers::Many(mapper.map_batch(requests).await?.answers)) }
     }
 }

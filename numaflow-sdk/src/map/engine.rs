@@ -368,8 +368,7 @@ impl<H: Handler> MapBody<H> {
         let ready = self.handler.poll_ready(cx);
         match ready {
             Poll::Ready(Ok(())) if !self.keeps_inputs => {
-                let called = self.handler.call(request, outlet);
-                call.set(async move { called.await.map_err(Into::into) });
+                call.set(self.handler.call(request, outlet));
             }
             Poll::Ready(Err(error)) => call.set(async move { Err(error.into()) }),
             Poll::Ready(Ok(())) | Poll::Pending => {
@@ -630,7 +629,7 @@ async fn once_ready<H: Handler>(
     poll_fn(|cx| handler.poll_ready(cx)).await?;
     // The stream reads on, if it is still there.
     drop(ready);
-    Ok(handler.call(request, outlet.as_ref()).await?)
+    handler.call(request, outlet.as_ref()).await
 }
 
 impl<H: Handler> Body for MapBody<H> {

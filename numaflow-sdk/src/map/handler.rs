@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::task::{Context, Poll};
 
+use super::attempt::Done;
 use super::outputs::Outlet;
 use super::wire;
 use crate::text::Text;
@@ -21,11 +22,7 @@ pub(super) trait Handler: Clone + Send + 'static {
     }
 
     /// Handles a message or a batch. Only after `poll_ready` has said so.
-    fn call(
-        &mut self,
-        request: Self::Request,
-        outlet: Option<&Outlet>,
-    ) -> impl Future<Output = Result<Answers, HandlerError>> + Send + 'static;
+    fn call(&mut self, request: Self::Request, outlet: Option<&Outlet>) -> impl Future<Output = Done> + Send + 'static;
 }
 
 /// What a handler takes.

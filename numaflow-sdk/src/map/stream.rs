@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use super::attempt::Done;
 use super::handler::{Answers, Handler};
 use super::outputs::{Outlet, Outputs};
 use crate::{HandlerError, MapRequest};
@@ -96,17 +97,14 @@ impl<M> Clone for Streams<M> {
 impl<M: StreamMapper> Handler for Streams<M> {
     type Request = MapRequest;
 
-    fn call(
-        &mut self,
-        request: MapRequest,
-        outlet: Option<&Outlet>,
-    ) -> impl Future<Output = Result<Answers, HandlerError>> + Send + 'static {
+    fn call(&mut self, request: MapRequest, outlet: Option<&Outlet>) -> impl Future<Output = Done> + Send + 'static {
         let mapper = self.mapper.clone();
         let outputs = outlet.cloned().map(Outputs::new);
         async move {
             // The engine gives every message of stream mode an outlet, and this handler is served in no other mode.
-            let outputs = outputs.ok_or("a stream mapper is served in stream mode only")?;
-            mapper.map_stream(request, outputs).await.map(|()| Answers::Sent)
+            let outputs = outputs.ok_or_else(|| HandlerError::new("a stream mapper is served in stream mode only"))?;
+            mapper.map_stream(request, outputs).await?;
+            Ok(Answers::Sent)
         }
     }
 }

@@ -5,7 +5,9 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
+use super::attempt::Done;
 use super::handler::{Answers, Handler};
+use super::mapped::mapped;
 use super::outputs::Outlet;
 use crate::{HandlerError, IntoMessages, MapRequest};
 
@@ -28,17 +30,10 @@ where
         self.service.poll_ready(cx).map_err(HandlerError::new)
     }
 
-    fn call(
-        &mut self,
-        request: MapRequest,
-        _outlet: Option<&Outlet>,
-    ) -> impl Future<Output = Result<Answers, HandlerError>> + Send + 'static {
-        let response = self.service.call(request);
-        async move {
-            match response.await {
-                Ok(response) => Ok(Answers::One(response.into_messages())),
-                Err(error) => Err(HandlerError::new(error)),
-            }
-        }
+    fn call(&mut self, request: MapRequest, _outlet: Option<&Outlet>) -> impl Future<Output = Done> + Send + 'static {
+        mapped(self.service.call(request), |result| match result {
+            Ok(response) => Ok(Answers::One(response.into_messages())),
+            Err(error) => Err(HandlerError::new(error).into()),
+        })
     }
 }

@@ -4,9 +4,11 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::Mapper;
+use super::attempt::Done;
 use super::handler::{Answers, Handler};
+use super::mapped::mapped;
 use super::outputs::Outlet;
-use crate::{HandlerError, MapRequest};
+use crate::MapRequest;
 
 /// A [`Mapper`] as the engine calls it.
 #[derive(Debug)]
@@ -23,12 +25,10 @@ impl<M> Clone for Unary<M> {
 impl<M: Mapper> Handler for Unary<M> {
     type Request = MapRequest;
 
-    fn call(
-        &mut self,
-        request: MapRequest,
-        _outlet: Option<&Outlet>,
-    ) -> impl Future<Output = Result<Answers, HandlerError>> + Send + 'static {
-        let mapper = self.mapper.clone();
-        async move { mapper.map(request).await.map(Answers::One) }
+    fn call(&mut self, request: MapRequest, _outlet: Option<&Outlet>) -> impl Future<Output = Done> + Send + 'static {
+        mapped(M::start(&self.mapper, request), |result| match result {
+            Ok(messages) => Ok(Answers::One(messages)),
+            Err(error) => Err(error.into()),
+        })
     }
 }

@@ -50,9 +50,16 @@ impl Writer {
     /// Where an answer is missing, superfluous or larger than the peer takes: the handler has failed then.
     pub(super) fn answers(&mut self, ids: &[Text], answers: &Answers) -> Result<(), Box<Failed>> {
         match (answers, ids) {
+            (Answers::One(messages), [id]) if self.mode != MapMode::Stream => {
+                let messages = messages.as_slice();
+                let length = wire::encoded_len(id.as_bytes(), messages);
+                self.check_length(id, length)?;
+                self.response(id, messages, length);
+                self.tally.finished(outcome(messages), 1);
+            }
             (Answers::One(messages), [id]) => {
-                self.check(id, messages)?;
-                self.answer(id, messages, outcome(messages));
+                self.check(id, messages.as_slice())?;
+                self.answer(id, messages.as_slice(), outcome(messages.as_slice()));
             }
             (Answers::Sent, [id]) => {
                 wire::encode_end(&mut self.out, id.as_bytes());
@@ -61,10 +68,10 @@ impl Writer {
             (Answers::Many(answers), _) => {
                 one_for_each(ids, answers)?;
                 for (id, messages) in answers {
-                    self.check(id, messages)?;
+                    self.check(id, messages.as_slice())?;
                 }
                 for (id, messages) in answers {
-                    self.answer(id, messages, outcome(messages));
+                    self.answer(id, messages.as_slice(), outcome(messages.as_slice()));
                 }
             }
             // A handler of single messages is never called with a batch.
@@ -79,6 +86,7 @@ impl Writer {
     ///
     /// Where it is larger than the peer takes.
     pub(super) fn instead(&mut self, id: &Text, messages: &Messages) -> Result<(), Box<Failed>> {
+        let messages = messages.as_slice();
         self.check(id, messages)?;
         let outcome = match outcome(messages) {
             Outcome::Answered => Outcome::DeadLetter,
@@ -92,14 +100,16 @@ impl Writer {
 
     /// One output of a message, in stream mode.
     pub(super) fn output(&mut self, id: &Text, message: &Message) {
-        self.response(id, std::slice::from_ref(message));
+        self.response(id, std::slice::from_ref(message), self.output_len(id, message));
     }
 
-    fn answer(&mut self, id: &Text, messages: &Messages, outcome: Outcome) {
+    fn answer(&mut self, id: &Text, messages: &[Message], outcome: Outcome) {
         match self.mode {
-            MapMode::Unary | MapMode::Batch => self.response(id, messages.as_slice()),
+            MapMode::Unary | MapMode::Batch => {
+                self.response(id, messages, wire::encoded_len(id.as_bytes(), messages));
+            }
             MapMode::Stream => {
-                for message in messages.as_slice() {
+                for message in messages {
                     self.output(id, message);
                 }
                 wire::encode_end(&mut self.out, id.as_bytes());
@@ -108,19 +118,16 @@ impl Writer {
         self.tally.finished(outcome, 1);
     }
 
-    fn response(&mut self, id: &Text, messages: &[Message]) {
-        let before = self.out.len();
-        wire::encode_answer(&mut self.out, id.as_bytes(), messages);
-        self.tally.sent(messages.len(), self.out.len() - before);
+    fn response(&mut self, id: &Text, messages: &[Message], length: usize) {
+        wire::encode_answer(&mut self.out, id.as_bytes(), messages, length);
+        self.tally.sent(messages.len(), length);
     }
 
     /// Whether the peer takes responses of this size.
-    fn check(&self, id: &Text, messages: &Messages) -> Result<(), HandlerError> {
+    fn check(&self, id: &Text, messages: &[Message]) -> Result<(), HandlerError> {
         let length = match self.mode {
-            MapMode::Unary | MapMode::Batch => wire::encoded_len(id.as_bytes(), messages.as_slice()),
-            MapMode::Stream => {
-                messages.as_slice().iter().map(|message| self.output_len(id, message)).max().unwrap_or(0)
-            }
+            MapMode::Unary | MapMode::Batch => wire::encoded_len(id.as_bytes(), messages),
+            MapMode::Stream => messages.iter().map(|message| self.output_len(id, message)).max().unwrap_or(0),
         };
         self.check_length(id, length)
     }
@@ -144,8 +151,7 @@ impl Writer {
 }
 
 /// What an answer comes to for its message.
-fn outcome(messages: &Messages) -> Outcome {
-    let messages = messages.as_slice();
+fn outcome(messages: &[Message]) -> Outcome {
     if messages.is_empty() {
         Outcome::Empty
     } else if messages.iter().all(|message| message.tags().is_empty()) {

@@ -15,10 +15,10 @@ const SOT: [u8; 4] = [3 << 3 | 2, 2, 1 << 3, 1];
 /// `status` of a `MapResponse`, with `eot = true`.
 const EOT: [u8; 4] = [4 << 3 | 2, 2, 1 << 3, 1];
 
-/// Appends the frame of the answer to the message with this id. The caller has made sure that [`encoded_len`] is within
-/// the limit.
-pub(in crate::map) fn encode_answer(out: &mut BytesMut, id: &[u8], messages: &[Message]) {
-    put_frame(out, encoded_len(id, messages), |out| {
+/// Appends the frame of the answer to the message with this id. `length` is what [`encoded_len`] says, which the caller has
+/// held against the limit.
+pub(in crate::map) fn encode_answer(out: &mut BytesMut, id: &[u8], messages: &[Message], length: usize) {
+    put_frame(out, length, |out| {
         for message in messages {
             put_head(out, 1, result_len(message));
             put_result(out, message);
@@ -47,7 +47,7 @@ pub(in crate::map) fn encoded_len(id: &[u8], messages: &[Message]) -> usize {
 }
 
 fn result_len(message: &Message) -> usize {
-    let keys: usize = message.keys.iter().map(|key| field_len(key.len())).sum();
+    let keys: usize = message.keys().iter().map(|key| field_len(key.len())).sum();
     let tags: usize = message.tags.iter().map(|tag| field_len(tag.len())).sum();
     let metadata = if message.user_metadata.is_empty() { 0 } else { field_len(metadata_len(&message.user_metadata)) };
     let nack_options = message.nack_options.as_ref().map_or(0, |options| field_len(nack_options_len(options)));
@@ -55,7 +55,7 @@ fn result_len(message: &Message) -> usize {
 }
 
 fn put_result(out: &mut BytesMut, message: &Message) {
-    for key in &message.keys {
+    for key in message.keys() {
         put_field(out, 1, key.as_bytes());
     }
     put_bytes(out, 2, &message.value);
