@@ -110,6 +110,11 @@ impl HandlerError {
     ///
     /// It takes the request back because the handler owns it: a copy that is there for the case that somebody asks would
     /// cost every message. A handler that takes its request apart clones it first.
+    ///
+    /// The error of a [`BatchMapper`](crate::map::BatchMapper) is about a batch, and one message can't stand for the others:
+    /// each of them is a dead letter where the server keeps them (it tries again, or its own policy is a dead letter), and
+    /// the stream ends as with [`fail`](Self::fail) where it does not. A batch mapper that knows the bad ones answers them
+    /// with a tag.
     #[must_use]
     pub fn dead_letter(self, tag: impl Into<String>, request: MapRequest) -> Self {
         self.answered(FailurePolicy::DeadLetter { tag: tag.into() }, Some(request))
@@ -129,7 +134,7 @@ impl HandlerError {
     /// What the error wants to become of the message; `None` where the server decides.
     #[must_use]
     pub fn policy(&self) -> Option<&FailurePolicy> {
-        self.own_answer().map(|(policy, _)| policy)
+        self.own().map(|(policy, _)| policy)
     }
 
     /// Whether the message is not to be tried again here, because the error is terminal or brings its own answer.
@@ -138,10 +143,14 @@ impl HandlerError {
         !matches!(self.verdict, Verdict::None)
     }
 
-    /// The answer that the error brings along, and for a dead letter the message.
-    pub(crate) fn own_answer(&self) -> Option<(&FailurePolicy, Option<&MapRequest>)> {
+    /// The message, where the error brings it along.
+    pub(crate) fn brought_input(&self) -> Option<&MapRequest> {
+        self.own().and_then(|(_, input)| input.as_ref())
+    }
+
+    fn own(&self) -> Option<&(FailurePolicy, Option<MapRequest>)> {
         match &self.verdict {
-            Verdict::Own(own) => Some((&own.0, own.1.as_ref())),
+            Verdict::Own(own) => Some(own),
             Verdict::None | Verdict::Terminal => None,
         }
     }

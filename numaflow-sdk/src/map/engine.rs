@@ -543,7 +543,9 @@ impl<H: Handler> MapBody<H> {
         self.context.metrics.handler_failed(kind);
         let id = ids.first().map(Text::as_str).unwrap_or_default();
         tracing::error!(id, messages = ids.len(), failure = failure.text(), "the handler failed");
-        let mut inputs = inputs.into_iter();
+        // What an error brings along is one message, which can't stand for each of a batch.
+        let brought = failure.brought_input().filter(|_| ids.len() == 1).cloned();
+        let mut inputs = brought.into_iter().chain(inputs);
         for (index, id) in ids.iter().enumerate() {
             let answered = match resolve(&self.options.on_failure, &failure, inputs.next(), output_left) {
                 // A dead letter that is larger than the peer takes has no way out but the status.

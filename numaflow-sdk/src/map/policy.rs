@@ -187,6 +187,14 @@ impl Failure {
         }
     }
 
+    /// The message that an error brings along for its dead letter.
+    pub(crate) fn brought_input(&self) -> Option<&MapRequest> {
+        match self {
+            Self::Error(error) => error.brought_input(),
+            Self::Panic(_) => None,
+        }
+    }
+
     /// Whether the message may be tried again here. `output_left` says whether an output of it has left, in stream mode.
     pub(crate) fn may_retry(&self, output_left: bool) -> bool {
         let terminal = match self {
@@ -212,20 +220,17 @@ pub(crate) fn needs_input(policy: &FailurePolicy, retry: &Retry) -> bool {
     retry.is_some() || matches!(policy, FailurePolicy::DeadLetter { .. })
 }
 
-/// What becomes of a message that is not tried again. `input` is what [`needs_input`] asked for; `output_left` says
-/// whether an output of the message has left, in stream mode.
+/// What becomes of a message that is not tried again. `input` is the message, as the error brought it along or as
+/// [`needs_input`] asked for it; `output_left` says whether an output of it has left, in stream mode.
 pub(crate) fn resolve(
     policy: &FailurePolicy,
     failure: &Failure,
     input: Option<MapRequest>,
     output_left: bool,
 ) -> Resolution {
-    let (policy, input) = match failure {
-        Failure::Error(error) => match error.own_answer() {
-            Some((policy, own_input)) => (policy, own_input.cloned().or(input)),
-            None => (policy, input),
-        },
-        Failure::Panic(_) => (policy, input),
+    let policy = match failure {
+        Failure::Error(error) => error.policy().unwrap_or(policy),
+        Failure::Panic(_) => policy,
     };
     match policy {
         FailurePolicy::Fail => Resolution::EndStream,
@@ -363,11 +368,10 @@ mod tests {
     fn an_errors_own_answer_wins() {
         for policy in every_policy() {
             for own in every_policy() {
-                let own_input = matches!(own, FailurePolicy::DeadLetter { .. }).then(input);
-                let failure = Failure::Error(HandlerError::new("no").answered(own.clone(), own_input));
-                let brought = resolve(&policy, &failure, None, false);
+                let failure = Failure::Error(HandlerError::new("no").answered(own.clone(), Some(input())));
+                let resolved = resolve(&policy, &failure, failure.brought_input().cloned(), false);
                 let expected = resolve(&own, &error("no"), Some(input()), false);
-                assert_eq!(wire(brought), wire(expected), "{own} under {policy}");
+                assert_eq!(wire(resolved), wire(expected), "{own} under {policy}");
             }
             let failure = Failure::Error(HandlerError::new("no").terminal());
             let resolved = wire(resolve(&policy, &failure, Some(input()), false));

@@ -8,6 +8,7 @@ mod flow;
 mod frames;
 mod limits;
 mod map;
+mod policies;
 mod raw;
 mod source;
 mod support;
