@@ -51,7 +51,7 @@ pub use retry::Retry;
 pub use service::{MapService, batch_service, service, stream_service, tower_service};
 pub use stream::{StreamFromFn, StreamMapper, stream_from_fn};
 #[cfg(feature = "serde")]
-pub use typed::{DecodeFailure, Typed, typed};
+pub use typed::{Typed, typed};
 
 pub(crate) use self::core::Fault as MapFault;
 

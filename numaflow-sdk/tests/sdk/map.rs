@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use numaflow_sdk::map::{self, DecodeFailure, Mapper};
+use numaflow_sdk::map::{self, FailurePolicy, Mapper};
 use numaflow_sdk::{HandlerError, MapRequest, Message, Messages, NackOptions, UserMetadata, testing};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -195,7 +195,7 @@ struct Total {
     total: f64,
 }
 
-async fn typed(on_failure: DecodeFailure, value: &'static str) -> Result<Vec<Message>, testing::ClientError> {
+async fn typed(on_failure: FailurePolicy, value: &'static str) -> Result<Vec<Message>, testing::ClientError> {
     let mapper = map::typed(on_failure, async |order: Order| {
         Ok((order.amount > 0.0).then_some(Total { total: order.price * order.amount }))
     });
@@ -205,26 +205,26 @@ async fn typed(on_failure: DecodeFailure, value: &'static str) -> Result<Vec<Mes
 
 #[tokio::test]
 async fn a_typed_map_takes_and_gives_json() {
-    let answer = typed(DecodeFailure::Fail, r#"{"price": 2.5, "amount": 4}"#).await.unwrap();
+    let answer = typed(FailurePolicy::Fail, r#"{"price": 2.5, "amount": 4}"#).await.unwrap();
     assert_eq!(answer, [Message::new(r#"{"total":10.0}"#).with_keys(["k"])]);
-    let answer = typed(DecodeFailure::Fail, r#"{"price": 2.5, "amount": 0}"#).await.unwrap();
+    let answer = typed(FailurePolicy::Fail, r#"{"price": 2.5, "amount": 0}"#).await.unwrap();
     assert!(answer[0].is_drop());
 }
 
 #[tokio::test]
 async fn a_typed_map_does_as_told_with_what_it_cannot_read() {
     let text = "not json";
-    assert!(typed(DecodeFailure::Drop, text).await.unwrap()[0].is_drop());
-    let nack = typed(DecodeFailure::Nack(NackOptions::new().with_max_deliveries(2)), text).await.unwrap();
+    assert!(typed(FailurePolicy::Drop, text).await.unwrap()[0].is_drop());
+    let nack = typed(FailurePolicy::Nack(NackOptions::new().with_max_deliveries(2)), text).await.unwrap();
     let options = nack[0].nack_options().unwrap();
     assert_eq!(options.max_deliveries, Some(2));
     assert!(options.reason.as_ref().unwrap().contains("not what the map expects"));
-    let dead = typed(DecodeFailure::DeadLetter { tag: "bad".to_owned() }, text).await.unwrap();
+    let dead = typed(FailurePolicy::DeadLetter { tag: "bad".to_owned() }, text).await.unwrap();
     assert_eq!(
         (dead[0].value(), dead[0].keys(), dead[0].tags()),
         (&Bytes::from(text), &["k".to_owned()][..], &["bad".to_owned()][..])
     );
-    assert!(dead[0].user_metadata().get("decode-failure", "reason").is_some());
-    let error = typed(DecodeFailure::Fail, text).await.unwrap_err();
+    assert!(dead[0].user_metadata().get("numaflow-sdk", "error").is_some());
+    let error = typed(FailurePolicy::Fail, text).await.unwrap_err();
     assert_eq!(error.status().unwrap().name, "INTERNAL");
 }
