@@ -26,7 +26,7 @@ pub struct MapRequest {
     pub(crate) event_time: Option<SystemTime>,
     pub(crate) watermark: Option<SystemTime>,
     /// Only where there is any of it: most messages have none, and then it costs nothing to make, to move and to drop.
-    attached: Option<Box<Attached>>,
+    pub(crate) attached: Option<Box<Attached>>,
 }
 
 /// What earlier vertices attached to a message.

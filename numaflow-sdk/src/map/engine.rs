@@ -185,7 +185,8 @@ impl<H: Handler> MapBody<H> {
                 self.not_ready = None;
             }
             if let Some(waiting) = self.waiting.take() {
-                ready!(self.poll_admit(waiting, cx));
+                let Waiting { id, request, size, hold, entry } = waiting;
+                ready!(self.poll_admit(id, request, size, hold, entry, cx));
                 continue;
             }
             self.run_next(cx);
@@ -245,7 +246,7 @@ impl<H: Handler> MapBody<H> {
                 self.writer.tally.read(size);
                 // The rules say so only where there is one.
                 let request = request.unwrap_or_default();
-                return self.poll_admit(Waiting { id, request, size, hold, entry: None }, cx);
+                return self.poll_admit(id, request, size, hold, None, cx);
             }
             Err(fault) => {
                 self.writer.tally.read(size);
@@ -267,49 +268,68 @@ impl<H: Handler> MapBody<H> {
     }
 
     /// Gives a message to its handler once there is room for it.
-    fn poll_admit(&mut self, mut waiting: Waiting, cx: &mut TaskContext<'_>) -> Poll<()> {
+    #[inline]
+    fn poll_admit(
+        &mut self,
+        id: Text,
+        request: MapRequest,
+        size: usize,
+        hold: Option<Hold>,
+        entry: Option<Entry>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<()> {
         if H::WHOLE_BATCH && self.batch.is_some() {
-            self.collect(waiting);
+            self.collect(Waiting { id, request, size, hold, entry });
             return Poll::Ready(());
         }
-        let size = waiting.size;
-        let hold = match waiting.hold.take().or_else(|| self.hold.take().filter(|hold| hold.covers(size))) {
-            Some(hold) => hold,
-            None => match self.share.poll_hold(size, cx) {
-                Poll::Ready(hold) => hold,
-                Poll::Pending => return self.wait(waiting),
-            },
-        };
-        let permit = match self.permit.take() {
-            Some(permit) => permit,
-            None => match self.share.poll_permit(cx) {
-                Poll::Ready(permit) => permit,
+        // What is left from the message before may do.
+        if hold.is_some() {
+            self.hold = hold;
+        } else if !self.hold.as_ref().is_some_and(|hold| hold.covers(size)) {
+            self.hold = None;
+            match self.share.poll_hold(size, cx) {
+                Poll::Ready(hold) => self.hold = Some(hold),
+                Poll::Pending => return self.wait(Waiting { id, request, size, hold: None, entry }),
+            }
+        }
+        if self.permit.is_none() {
+            match self.share.poll_permit(cx) {
+                Poll::Ready(permit) => self.permit = Some(permit),
                 Poll::Pending => {
-                    waiting.hold = Some(hold);
-                    return self.wait(waiting);
+                    let hold = self.hold.take();
+                    return self.wait(Waiting { id, request, size, hold, entry });
                 }
-            },
-        };
-        let Waiting { id, request, entry, .. } = waiting;
-        let entry = entry.or_else(|| {
-            // What is collected is listed from here on; what is handled at once, by its stream.
-            H::WHOLE_BATCH.then(|| self.context.in_flight.enter(id.as_str(), size, Stage::Queued, self.now))
-        });
-        let held = Held::new(permit, hold, entry);
-        let work = Work { ids: Few::One(id), request: H::Request::one(request), held: Few::One(held), size };
+            }
+        }
+        let request = H::Request::one(request);
         if H::WHOLE_BATCH {
-            self.batch = Some(work);
+            let held = self.held(entry.unwrap_or_else(|| self.list(&id, size)));
+            self.batch = Some(Work { ids: Few::One(id), request, held: Some(held), size });
+        } else if self.order.is_some() {
+            let held = self.held(entry.unwrap_or_else(|| self.list(&id, size)));
+            self.begin(Work { ids: Few::One(id), request, held: Some(held), size }, cx);
         } else {
-            self.begin(work, cx);
+            let held = entry.map(|entry| self.held(entry));
+            self.run(Work { ids: Few::One(id), request, held, size }, None, cx);
         }
         Poll::Ready(())
+    }
+
+    /// Lists a message that does not run yet.
+    fn list(&self, id: &Text, size: usize) -> Entry {
+        self.context.in_flight.enter(id.as_str(), size, Stage::Queued, self.now)
+    }
+
+    /// What the stream holds for the message at hand, for the message to take along.
+    fn held(&mut self, entry: Entry) -> Few<Held> {
+        Few::One(Held::new(self.permit.take(), self.hold.take(), Some(entry)))
     }
 
     /// Keeps a message that there is no room for. Nothing else is read meanwhile.
     fn wait(&mut self, mut waiting: Waiting) -> Poll<()> {
         self.context.limit_reached();
         let Waiting { id, size, entry, .. } = &mut waiting;
-        entry.get_or_insert_with(|| self.context.in_flight.enter(id.as_str(), *size, Stage::Queued, self.now));
+        entry.get_or_insert_with(|| self.list(id, *size));
         self.waiting = Some(waiting);
         Poll::Pending
     }
@@ -317,6 +337,7 @@ impl<H: Handler> MapBody<H> {
     /// Adds a message to the batch that is being collected, whatever the limits say: a batch is read to its end.
     fn collect(&mut self, waiting: Waiting) {
         let Waiting { id, request, size, hold, entry } = waiting;
+        let entry = entry.unwrap_or_else(|| self.list(&id, size));
         let Some(batch) = &mut self.batch else { return };
         let limit = self.options.max_batch_bytes;
         batch.size = batch.size.saturating_add(size);
@@ -328,10 +349,11 @@ impl<H: Handler> MapBody<H> {
             return;
         }
         let hold = hold.unwrap_or_else(|| self.share.hold_beyond(size));
-        let entry = entry.unwrap_or_else(|| self.context.in_flight.enter(id.as_str(), size, Stage::Queued, self.now));
         batch.ids.push(id);
         batch.request.add(request);
-        batch.held.push(Held::new(self.share.permit_beyond(), hold, Some(entry)));
+        if let Some(held) = &mut batch.held {
+            held.push(Held::new(Some(self.share.permit_beyond()), Some(hold), Some(entry)));
+        }
     }
 
     /// Forgets a batch that will not be complete: no answer is made up for what was not asked in full.
@@ -394,13 +416,14 @@ impl<H: Handler> MapBody<H> {
 
     /// Runs a call: in place as far as it goes, on a task from there on.
     fn run(&mut self, work: Work<H::Request>, keys: Option<Keys>, cx: &mut TaskContext<'_>) {
-        let Work { ids, request, mut held, size } = work;
+        let Work { ids, request, held, size } = work;
         let outlet = match (&self.outputs, ids.as_slice()) {
             (Some((sink, _)), [id]) => Some(sink.outlet(id.clone())),
             _ => None,
         };
         let mut call = self.call(request, outlet.as_ref(), cx);
-        if self.runs_in_place() {
+        let in_place = self.runs_in_place();
+        if in_place {
             if let [id] = ids.as_slice() {
                 self.current.begin(id.as_str(), size, self.now);
             }
@@ -413,19 +436,18 @@ impl<H: Handler> MapBody<H> {
                 self.keep(call);
                 self.writer.tally.took(took);
                 self.finish(ids, done, outlet.as_ref(), keys, cx);
-                if let Few::One(held) = held {
-                    let (permit, hold) = held.into_parts();
-                    (self.permit, self.hold) = (permit, Some(hold));
-                }
                 return;
             }
             self.copies_left = COPIED_AFTER_WAIT;
-            if let Few::One(held) = &mut held {
-                held.in_handler(|| self.current.enter(Stage::Handler));
-            }
         }
-        for (id, held) in ids.as_slice().iter().zip(held.as_mut_slice()) {
-            held.in_handler(|| self.context.in_flight.enter(id.as_str(), size, Stage::Handler, self.now));
+        let held = match (held, ids.as_slice()) {
+            (Some(held), _) => held,
+            (None, [_]) if in_place => self.held(self.current.enter(Stage::Handler)),
+            (None, [id, ..]) => self.held(self.list(id, size)),
+            (None, []) => return,
+        };
+        for held in held.as_slice() {
+            held.stage(Stage::Handler);
         }
         self.spawn(ids, call, held, outlet, keys);
     }

@@ -77,11 +77,11 @@ impl fmt::Display for Execution {
     }
 }
 
-/// A handler that holds its thread for longer than this, on average, is worth a task: about twenty times what the task
+/// A handler that holds its thread for longer than this, in nanoseconds and on average, is worth a task: about twenty times what the task
 /// costs, so that being wrong is cheap either way.
-const HEAVY: Duration = Duration::from_micros(40);
+const HEAVY: u64 = 40_000;
 /// Below this it is polled in place again. Far enough from [`HEAVY`] not to go back and forth.
-const LIGHT: Duration = Duration::from_micros(15);
+const LIGHT: u64 = 15_000;
 
 /// For how long handlers hold their thread in a poll, as a moving average over all streams of a server.
 #[derive(Debug, Default)]
@@ -95,7 +95,7 @@ impl Pace {
     pub(super) fn observe(&self, held: Duration) {
         let average = self.average.load(Relaxed);
         // A single long poll, such as one that the system interrupted, does not make a handler heavy.
-        let held = u64::try_from(held.as_nanos()).unwrap_or(u64::MAX).min(10 * HEAVY.as_nanos() as u64);
+        let held = u64::try_from(held.as_nanos()).unwrap_or(u64::MAX).min(10 * HEAVY);
         let moved = average - average / 16 + held / 16;
         if moved != average {
             self.average.store(moved, Relaxed);
@@ -104,8 +104,7 @@ impl Pace {
 
     /// Whether handlers go on tasks, given whether they did so before.
     pub(super) fn is_heavy(&self, before: bool) -> bool {
-        let bound = if before { LIGHT } else { HEAVY };
-        u128::from(self.average.load(Relaxed)) > bound.as_nanos()
+        self.average.load(Relaxed) > if before { LIGHT } else { HEAVY }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::handler::Request;
-use super::work::Work;
+use super::work::{Few, Work};
 use crate::in_flight::Stage;
 
 /// The keys of a message whose turn it is.
@@ -51,7 +51,7 @@ impl<R: Request> Order<R> {
         match self.lines.get_mut(keys) {
             Some(Line { broken: true, .. }) => Turn::Never,
             Some(line) => {
-                for held in work.held.as_slice() {
+                for held in work.held.iter().flat_map(Few::as_slice) {
                     held.stage(Stage::Queued);
                 }
                 line.waiting.push_back(work);

@@ -43,7 +43,8 @@ impl<T> Few<T> {
 pub(super) struct Work<R> {
     pub(super) ids: Few<Text>,
     pub(super) request: R,
-    pub(super) held: Few<Held>,
+    /// `None` where the stream keeps it, from one message to the next.
+    pub(super) held: Option<Few<Held>>,
     /// The bytes of its messages.
     pub(super) size: usize,
 }
@@ -54,19 +55,14 @@ pub(super) struct Held {
     /// Until its handler has finished: an answer that the peer does not take must not keep handlers from running.
     permit: Option<Permit>,
     /// Until its answer is handed to HTTP/2.
-    pub(super) hold: Hold,
+    hold: Option<Hold>,
     /// Where it is listed; a message whose handler is polled in place is listed by its stream.
     entry: Option<Entry>,
 }
 
 impl Held {
-    pub(super) fn new(permit: Permit, hold: Hold, entry: Option<Entry>) -> Self {
-        Self { permit: Some(permit), hold, entry }
-    }
-
-    /// Its handler is with it, on a task.
-    pub(super) fn in_handler(&mut self, entry: impl FnOnce() -> Entry) {
-        self.entry.get_or_insert_with(entry).stage(Stage::Handler);
+    pub(super) fn new(permit: Option<Permit>, hold: Option<Hold>, entry: Option<Entry>) -> Self {
+        Self { permit, hold, entry }
     }
 
     pub(super) fn stage(&self, stage: Stage) {
@@ -78,12 +74,9 @@ impl Held {
     /// Its handler has finished, and an answer of this size waits to be taken.
     pub(super) fn answered(&mut self, size: usize) {
         self.permit = None;
-        self.hold.becomes_answer(size);
+        if let Some(hold) = &mut self.hold {
+            hold.becomes_answer(size);
+        }
         self.stage(Stage::Answered);
-    }
-
-    /// What the next message can use.
-    pub(super) fn into_parts(self) -> (Option<Permit>, Hold) {
-        (self.permit, self.hold)
     }
 }

@@ -11,18 +11,23 @@ use crate::metrics::{Outcome, Tally};
 use crate::text::Text;
 use crate::{HandlerError, MapMode, Message, Messages};
 
+/// What a chunk has room for beyond the length of the one before it.
+const SPARE: usize = 512;
+
 /// Writes answers into chunks for HTTP/2.
 #[derive(Debug)]
 pub(super) struct Writer {
     mode: MapMode,
     max_message_size: usize,
     out: BytesMut,
+    /// How long the last chunk was: most likely the next one is like it, and need not grow to it again.
+    last: usize,
     pub(super) tally: Tally,
 }
 
 impl Writer {
     pub(super) fn new(mode: MapMode, max_message_size: usize, tally: Tally) -> Self {
-        Self { mode, max_message_size, out: BytesMut::new(), tally }
+        Self { mode, max_message_size, out: BytesMut::new(), last: 0, tally }
     }
 
     /// The bytes written and not taken.
@@ -30,9 +35,11 @@ impl Writer {
         self.out.len()
     }
 
-    /// All that was written. Its memory is used again once HTTP/2 is done with it.
+    /// All that was written. A stream keeps no memory for the next chunk: HTTP/2 has this one for a while yet, and an idle
+    /// stream needs none.
     pub(super) fn take(&mut self) -> Option<Bytes> {
-        (!self.out.is_empty()).then(|| self.out.split().freeze())
+        self.last = self.out.len();
+        (self.last > 0).then(|| std::mem::take(&mut self.out).freeze())
     }
 
     pub(super) fn handshake(&mut self) {
@@ -119,6 +126,9 @@ impl Writer {
     }
 
     fn response(&mut self, id: &Text, messages: &[Message], length: usize) {
+        if self.out.capacity() == 0 {
+            self.out.reserve(self.last.max(length) + length + SPARE);
+        }
         wire::encode_answer(&mut self.out, id.as_bytes(), messages, length);
         self.tally.sent(messages.len(), length);
     }

@@ -6,6 +6,8 @@ use std::fmt;
 use bytes::Bytes;
 use prost_types::Timestamp;
 
+use crate::keys::Keys;
+use crate::request::Attached;
 use crate::text::Text;
 use crate::{MapRequest, time};
 
@@ -128,59 +130,72 @@ const INTEGER_2: u64 = integer(2);
 ///
 /// When the bytes are not protobuf, a known field has another type, or a text is not UTF-8.
 pub(in crate::map) fn decode(message: &Bytes) -> Result<Request, DecodeError> {
-    let mut decoded = Request::default();
-    // Merged before they are understood: seconds and nanoseconds may come apart.
-    let mut times = Times::default();
+    let mut id = "";
+    let mut request = None;
+    let mut handshake = None;
+    let mut status = None;
     each_field(message, &MAP_REQUEST, |key, input| match key {
-        BYTES_1 => {
-            let request = decoded.request.get_or_insert_default();
-            merge_request(read_bytes(input)?, message, request, &mut times)
-        }
+        BYTES_1 => merge_request(read_bytes(input)?, message, request.get_or_insert_default()),
         BYTES_2 => {
-            decoded.id = Text::slice_of(message, read_text(input)?);
+            id = read_text(input)?;
             Ok(())
         }
-        BYTES_3 => merge_flag(read_bytes(input)?, &HANDSHAKE, decoded.handshake.get_or_insert_default()),
-        BYTES_4 => merge_flag(read_bytes(input)?, &STATUS, decoded.status.get_or_insert_default()),
+        BYTES_3 => merge_flag(read_bytes(input)?, &HANDSHAKE, handshake.get_or_insert_default()),
+        BYTES_4 => merge_flag(read_bytes(input)?, &STATUS, status.get_or_insert_default()),
         key => skip_unknown(key, input, &MAP_REQUEST),
     })?;
-    if let Some(request) = &mut decoded.request {
-        request.id = decoded.id.clone();
-        request.event_time = times.event_time.and_then(time::from_wire);
-        request.watermark = times.watermark.and_then(time::from_wire);
-    }
-    Ok(decoded)
+    Ok(Request {
+        id: Text::slice_of(message, id),
+        request: request.map(|parts| parts.into_request(message, id)),
+        handshake,
+        status,
+    })
 }
 
+/// What was found of a request so far. The request itself is made once, at the end, from parts that fit in registers:
+/// made first and filled in later, it would be moved several times.
 #[derive(Default)]
-struct Times {
+struct Parts<'a> {
+    value: &'a [u8],
+    keys: Keys,
+    /// Understood at the end, because seconds and nanoseconds may come apart.
     event_time: Option<Timestamp>,
     watermark: Option<Timestamp>,
+    attached: Option<Box<Attached>>,
 }
 
-fn merge_request(
-    input: &[u8],
-    message: &Bytes,
-    request: &mut MapRequest,
-    times: &mut Times,
-) -> Result<(), DecodeError> {
+impl Parts<'_> {
+    #[inline]
+    fn into_request(self, message: &Bytes, id: &str) -> MapRequest {
+        MapRequest {
+            id: Text::slice_of(message, id),
+            keys: self.keys,
+            value: message.slice_ref(self.value),
+            event_time: self.event_time.and_then(time::from_wire),
+            watermark: self.watermark.and_then(time::from_wire),
+            attached: self.attached,
+        }
+    }
+}
+
+fn merge_request<'a>(input: &'a [u8], message: &Bytes, request: &mut Parts<'a>) -> Result<(), DecodeError> {
     each_field(input, &REQUEST, |key, input| match key {
         BYTES_1 => {
             request.keys.push(read_text(input)?.to_owned());
             Ok(())
         }
         BYTES_2 => {
-            request.value = message.slice_ref(read_bytes(input)?);
+            request.value = read_bytes(input)?;
             Ok(())
         }
-        BYTES_3 => merge_timestamp(read_bytes(input)?, times.event_time.get_or_insert_default()),
-        BYTES_4 => merge_timestamp(read_bytes(input)?, times.watermark.get_or_insert_default()),
+        BYTES_3 => merge_timestamp(read_bytes(input)?, request.event_time.get_or_insert_default()),
+        BYTES_4 => merge_timestamp(read_bytes(input)?, request.watermark.get_or_insert_default()),
         BYTES_5 => {
             let (name, value) = read_header(read_bytes(input)?)?;
-            request.attached_mut().headers.insert(name.to_owned(), value.to_owned());
+            request.attached.get_or_insert_default().headers.insert(name.to_owned(), value.to_owned());
             Ok(())
         }
-        BYTES_6 => merge_metadata(read_bytes(input)?, message, request),
+        BYTES_6 => merge_metadata(read_bytes(input)?, message, &mut request.attached),
         key => skip_unknown(key, input, &REQUEST),
     })
 }
@@ -233,21 +248,21 @@ fn read_header(input: &[u8]) -> Result<(&str, &str), DecodeError> {
 }
 
 /// The platform sends metadata with every message, most often with nothing in it, for which nothing is allocated.
-fn merge_metadata(input: &[u8], message: &Bytes, request: &mut MapRequest) -> Result<(), DecodeError> {
+fn merge_metadata(input: &[u8], message: &Bytes, attached: &mut Option<Box<Attached>>) -> Result<(), DecodeError> {
     each_field(input, &METADATA, |key, input| match key {
         BYTES_1 => {
             let vertex = Text::slice_of(message, read_text(input)?);
-            request.attached_mut().metadata.previous_vertex = vertex;
+            attached.get_or_insert_default().metadata.previous_vertex = vertex;
             Ok(())
         }
         BYTES_2 => {
             let (name, values) = read_group(read_bytes(input)?, message)?;
-            request.attached_mut().metadata.system.put_group(name, values);
+            attached.get_or_insert_default().metadata.system.put_group(name, values);
             Ok(())
         }
         BYTES_3 => {
             let (name, values) = read_group(read_bytes(input)?, message)?;
-            request.attached_mut().metadata.user.put_group(name, values);
+            attached.get_or_insert_default().metadata.user.put_group(name, values);
             Ok(())
         }
         key => skip_unknown(key, input, &METADATA),
@@ -351,13 +366,13 @@ fn read_text<'a>(input: &mut &'a [u8]) -> Result<&'a str, Problem> {
     str::from_utf8(read_bytes(input)?).map_err(|_| Problem::Utf8)
 }
 
-#[inline]
+#[inline(always)]
 fn read_bytes<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], Problem> {
     let length = read_varint(input)?;
     advance(input, usize::try_from(length).map_err(|_| Problem::Truncated)?)
 }
 
-#[inline]
+#[inline(always)]
 fn advance<'a>(input: &mut &'a [u8], length: usize) -> Result<&'a [u8], Problem> {
     let (part, rest) = input.split_at_checked(length).ok_or(Problem::Truncated)?;
     *input = rest;
@@ -365,7 +380,7 @@ fn advance<'a>(input: &mut &'a [u8], length: usize) -> Result<&'a [u8], Problem>
 }
 
 /// An integer of seven bits a byte, the lowest first. One and two bytes are nearly all there are.
-#[inline]
+#[inline(always)]
 fn read_varint(input: &mut &[u8]) -> Result<u64, Problem> {
     match *input {
         [low @ ..0x80, rest @ ..] => {
@@ -380,7 +395,25 @@ fn read_varint(input: &mut &[u8]) -> Result<u64, Problem> {
     }
 }
 
+/// Longer ones, the seconds and nanoseconds of times among them, are taken eight bytes at once where there are as many.
+#[inline(never)]
 fn read_long_varint(input: &mut &[u8]) -> Result<u64, Problem> {
+    /// Bit 7 of each byte, which says that another one follows.
+    const MORE: u64 = 0x8080_8080_8080_8080;
+    if let Some((word, _)) = input.split_first_chunk() {
+        let word = u64::from_le_bytes(*word);
+        let ends = !word & MORE;
+        if ends != 0 {
+            // From the lowest bit to the end of the first byte that none follows.
+            let bits = ends.trailing_zeros() + 1;
+            let bytes = word & u64::MAX >> (64 - bits) & !MORE;
+            // Eight times seven bits, pushed together in pairs, then in fours, then in eights.
+            let pairs = bytes & 0x007f_007f_007f_007f | (bytes & 0x7f00_7f00_7f00_7f00) >> 1;
+            let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+            *input = &input[bits as usize / 8..];
+            return Ok(fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4);
+        }
+    }
     let mut value = 0;
     for (index, byte) in input.iter().copied().enumerate().take(10) {
         // Nine bytes hold 63 bits, which leaves one for the tenth.
