@@ -6,6 +6,7 @@ mod failures;
 mod files;
 mod flow;
 mod frames;
+mod hostile;
 mod limits;
 mod map;
 mod policies;
