@@ -142,6 +142,7 @@ impl Message {
         self.value = value.into();
     }
 
+    #[cfg(test)]
     pub(crate) fn into_wire(self) -> pb::map::v1::map_response::Result {
         pb::map::v1::map_response::Result {
             keys: self.keys.into(),
@@ -211,6 +212,7 @@ impl NackOptions {
         self.delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
     }
 
+    #[cfg(feature = "testing")]
     pub(crate) fn into_wire(self) -> pb::nack_options::NackOptions {
         pb::nack_options::NackOptions {
             delay: self.delay_millis(),
@@ -262,6 +264,7 @@ impl Messages {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn into_wire(self) -> Vec<pb::map::v1::map_response::Result> {
         match self.repr {
             Repr::None => Vec::new(),

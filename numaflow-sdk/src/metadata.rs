@@ -131,6 +131,7 @@ impl UserMetadata {
     }
 
     /// The wire form of a result's metadata: the platform ignores all but the user's part (protocol: map results).
+    #[cfg(feature = "testing")]
     pub(crate) fn into_wire(self) -> Option<pb::metadata::Metadata> {
         let user_metadata = to_wire(self);
         if user_metadata.is_empty() {
@@ -169,6 +170,7 @@ fn from_wire(groups: HashMap<String, pb::metadata::KeyValueGroup>) -> Groups {
     Some(Box::new(groups.into_iter().map(|(name, group)| (name, group.key_value)).collect()))
 }
 
+#[cfg(feature = "testing")]
 fn to_wire(metadata: UserMetadata) -> HashMap<String, pb::metadata::KeyValueGroup> {
     let groups = metadata.groups.into_iter().flat_map(|groups| *groups);
     groups.map(|(name, key_value)| (name, pb::metadata::KeyValueGroup { key_value })).collect()

@@ -6,10 +6,12 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use crate::Message;
 use crate::keys::Keys;
 use crate::metadata::{Metadata, SystemMetadata, UserMetadata};
 use crate::text::Text;
-use crate::{Message, pb, time};
+#[cfg(feature = "testing")]
+use crate::{pb, time};
 
 static NO_HEADERS: LazyLock<HashMap<String, String>> = LazyLock::new(HashMap::new);
 static NO_SYSTEM_METADATA: SystemMetadata = SystemMetadata::new();
@@ -178,6 +180,8 @@ impl MapRequest {
         }
     }
 
+    /// What the generated code has read, as this module holds it.
+    #[cfg(test)]
     pub(crate) fn from_wire(id: String, wire: pb::map::v1::map_request::Request) -> Self {
         let mut request = Self {
             id: id.into(),
