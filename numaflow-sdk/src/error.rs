@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -239,6 +240,13 @@ pub enum ServeError {
         /// What the system says.
         source: io::Error,
     },
+    /// The admin endpoint cannot listen on its address.
+    BindAdmin {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The environment holds values that cannot be used.
     Environment {
         /// The variables, each with what is wrong with its value.
@@ -270,6 +278,7 @@ impl ServeError {
             Self::SocketInUse { .. }
             | Self::Bind { .. }
             | Self::PublishInfo { .. }
+            | Self::BindAdmin { .. }
             | Self::SetUp { .. }
             | Self::Runtime { .. } => false,
         }
@@ -298,6 +307,9 @@ impl fmt::Display for ServeError {
             Self::SocketInUse { path } => write!(f, "another process listens on {}", path.display()),
             Self::Bind { path, .. } => write!(f, "the socket {} cannot be made", path.display()),
             Self::PublishInfo { path, .. } => write!(f, "the server-info file {} cannot be written", path.display()),
+            Self::BindAdmin { address, .. } => {
+                write!(f, "the admin endpoint cannot listen on {address}; give `admin` another address")
+            }
             Self::Environment { problems } => write!(f, "in the environment, {}", problems.join("; ")),
             Self::SetUp { .. } => f.write_str("the set-up before serving failed"),
             Self::Runtime { .. } => f.write_str("the runtime cannot be started"),
@@ -311,6 +323,7 @@ impl Error for ServeError {
             Self::Directory { source, .. }
             | Self::Bind { source, .. }
             | Self::PublishInfo { source, .. }
+            | Self::BindAdmin { source, .. }
             | Self::Runtime { source } => Some(source),
             Self::SetUp { source } => Some(&**source),
             Self::Option { .. }

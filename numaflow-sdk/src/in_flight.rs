@@ -152,12 +152,6 @@ pub(crate) struct Summary {
     pub(crate) oldest_age: Duration,
 }
 
-impl Summary {
-    pub(crate) fn messages(&self) -> usize {
-        self.by_stage.iter().sum()
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while it holds one of these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

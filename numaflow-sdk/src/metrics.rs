@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+#[cfg(feature = "admin")]
+pub(crate) mod page;
+
 /// What became of a message that was read. Every message comes to exactly one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -47,6 +50,7 @@ impl Outcome {
     ];
 
     /// Its value of the label `outcome`.
+    #[cfg(feature = "admin")]
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Answered => "answered",
@@ -74,6 +78,7 @@ impl Failure {
     pub(crate) const ALL: [Self; 2] = [Self::Error, Self::Panic];
 
     /// Its value of the label `failure`.
+    #[cfg(feature = "admin")]
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -139,9 +144,6 @@ pub(crate) struct Metrics {
     pub(crate) handler_retries: AtomicU64,
     pub(crate) connections_opened: AtomicU64,
     pub(crate) streams_opened: AtomicU64,
-    /// The limits that hold now: one that adapts itself says so here.
-    pub(crate) max_in_flight: AtomicU64,
-    pub(crate) max_in_flight_bytes: AtomicU64,
     pub(crate) limit_reached: AtomicU64,
     pub(crate) slow_messages: AtomicU64,
     pub(crate) source: SourceCounts,
@@ -169,12 +171,6 @@ impl Metrics {
     pub(crate) fn handler_failed(&self, failure: Failure) {
         add(&self.handler_failures[failure as usize], 1);
     }
-
-    /// The limits are these from now on.
-    pub(crate) fn set_limits(&self, messages: usize, bytes: usize) {
-        self.max_in_flight.store(messages as u64, Ordering::Relaxed);
-        self.max_in_flight_bytes.store(bytes as u64, Ordering::Relaxed);
-    }
 }
 
 /// What one stream has counted and not yet added to its server's counters; dropping it adds the rest.
@@ -188,11 +184,6 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, counts: Counts::default(), counted: false }
-    }
-
-    /// The counters of the server, for what is too rare to be added up here.
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.metrics
     }
 
     /// A message was read, of this size on the wire.

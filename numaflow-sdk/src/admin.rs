@@ -1,0 +1,161 @@
+//! The endpoint for those who operate a server: HTTP/1 on a plain thread with a small runtime of its own.
+//!
+//! A thread of its own, because handlers that block every worker of the server's runtime are among the things that it has
+//! to tell of. It reads what the server shares and never waits for it.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::ServeError;
+use crate::kind::Kind;
+use crate::server::observer::Thread;
+use crate::service::Context;
+
+mod pages;
+mod pulse;
+pub(crate) mod recorder;
+
+use pulse::Pulse;
+
+/// More than Prometheus, the probes and a few people need. Others wait to be accepted.
+const MAX_CONNECTIONS: usize = 32;
+/// From a connection's start to the end of its one answer, so that peers that send or read nothing do not keep others out.
+const CONNECTION_TIME: Duration = Duration::from_secs(10);
+/// More than the head of any request that makes sense here.
+const MAX_HEAD: usize = 16 << 10;
+/// How often the runtime shows that it lives, and how often the recorder forgets samples that it has counted.
+const PERIOD: Duration = Duration::from_secs(5);
+/// An accept that fails does so for want of file descriptors or memory, and would fail again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the endpoint tells of.
+#[derive(Debug)]
+struct Observed {
+    kind: Kind,
+    context: Arc<Context>,
+    pulse: Pulse,
+    serving: AtomicBool,
+}
+
+/// The endpoint, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    address: SocketAddr,
+    observed: Arc<Observed>,
+    _heart: AbortOnDropHandle<()>,
+    _thread: Thread<oneshot::Sender<Infallible>>,
+}
+
+impl Admin {
+    /// Listens, and beats a pulse in the runtime that this is called in.
+    pub(crate) fn start(kind: Kind, context: &Arc<Context>, address: SocketAddr) -> Result<Self, ServeError> {
+        recorder::install();
+        let pulse = Pulse::new(Instant::now());
+        let observed = Arc::new(Observed { kind, context: context.clone(), pulse, serving: AtomicBool::new(false) });
+        let (stop, stopped) = oneshot::channel();
+        let (report, reported) = sync_channel(1);
+        let run = {
+            let observed = observed.clone();
+            move || run(address, &observed, stopped, |listening| drop(report.send(listening)))
+        };
+        let thread = Thread::start("admin", stop, run).map_err(|source| ServeError::Runtime { source })?;
+        let address = reported
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("its thread has panicked")))
+            .map_err(|source| ServeError::BindAdmin { address, source })?;
+        let heart = AbortOnDropHandle::new(tokio::runtime::Handle::current().spawn(beat(observed.clone())));
+        Ok(Self { address, observed, _heart: heart, _thread: thread })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The server accepts connections from now on.
+    pub(crate) fn serving(&self) {
+        self.observed.serving.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs in the server's runtime.
+async fn beat(observed: Arc<Observed>) {
+    loop {
+        observed.pulse.beat(Instant::now());
+        sleep(PERIOD).await;
+    }
+}
+
+/// The thread: reports where it listens, or that it can't, then answers until `stopped`.
+fn run(
+    address: SocketAddr,
+    observed: &Arc<Observed>,
+    stopped: oneshot::Receiver<Infallible>,
+    report: impl FnOnce(io::Result<SocketAddr>),
+) {
+    // Made here and not by the caller: a runtime must not be dropped inside another one, which a failure would do.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(Err(error)),
+    };
+    runtime.block_on(async {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                report(listener.local_addr());
+                serve(&listener, observed, stopped).await;
+            }
+            Err(error) => report(Err(error)),
+        }
+    });
+}
+
+async fn serve(listener: &TcpListener, observed: &Arc<Observed>, mut stopped: oneshot::Receiver<Infallible>) {
+    let mut connections = JoinSet::new();
+    let mut upkeep = interval(PERIOD);
+    upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = &mut stopped => return,
+            _ = upkeep.tick() => recorder::upkeep(),
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(timeout(CONNECTION_TIME, answer(stream, observed.clone())))),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection to the admin endpoint cannot be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+/// One connection, one answer: those who ask do so every few seconds, and a connection that is kept would keep its place.
+async fn answer(stream: TcpStream, observed: Arc<Observed>) {
+    let answer = service_fn(|request| {
+        let page = pages::answer(&observed, &request, Instant::now());
+        async { Ok::<_, Infallible>(page) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(CONNECTION_TIME)
+        .keep_alive(false)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), answer);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection to the admin endpoint ended");
+    }
+}
