@@ -21,6 +21,7 @@
 //! | produce messages | [`source`], [`source::Sourcer`] |
 //! | run as a program | [`run`], [`run_with`] |
 //! | serve with your own runtime and signals | [`Server`] |
+//! | see what a server does, and what it hangs on | [`Server::admin`] (feature `admin`), [`Server::slow_after`] |
 //! | test a handler through the whole protocol | the module `testing` (feature `testing`) |
 //!
 //! No type of the gRPC stack is part of this crate's API; of other crates there are `bytes::Bytes`, and serde's traits for
@@ -28,6 +29,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "admin")]
+mod admin;
 mod error;
 mod field;
 mod frame;

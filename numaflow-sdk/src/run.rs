@@ -63,6 +63,11 @@ where
     S: Service,
 {
     let result = Settings::from_environment(&ProcessEnvironment).and_then(|settings| {
+        #[cfg(feature = "admin")]
+        if settings.admin.is_some() {
+            // Before the set-up, which may make counters: one that is made without a recorder stays silent for ever.
+            crate::admin::recorder::install();
+        }
         run_server_with(async move || {
             let service = set_up().await.map_err(|error| ServeError::SetUp { source: error.into_error() })?;
             Ok(Server::new(service).settings(settings))

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,12 +24,14 @@ use crate::{ServeError, Settings};
 mod connection;
 pub(crate) mod drain;
 pub(crate) mod info;
+pub(crate) mod observer;
 pub(crate) mod socket;
 
 pub use drain::Draining;
 pub(crate) use socket::Files;
 
 use drain::Drain;
+use observer::Observer;
 
 /// Where the platform looks for sockets and info files.
 const RUNTIME_DIRECTORY: &str = "/var/run/numaflow";
@@ -40,6 +43,8 @@ const DEFAULT_MAX_MESSAGE_SIZE: usize = 64 << 20;
 const DEFAULT_SOCKET_MODE: u32 = 0o666;
 /// Below the 30 s that Kubernetes gives a pod.
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+/// Well above what a handler takes that works, and below what the platform's own probes need to give a container up.
+const DEFAULT_SLOW_AFTER: Duration = Duration::from_secs(30);
 /// The part of the drain in which streams are made to end, at most.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
 /// What is added to the drain for breaking connections off.
@@ -79,6 +84,8 @@ struct Options {
     max_in_flight_bytes: Chosen<usize>,
     max_message_size: usize,
     drain_timeout: Chosen<Duration>,
+    slow_after: Duration,
+    admin: Option<SocketAddr>,
     container_type: Option<String>,
     replica: u16,
 }
@@ -117,6 +124,8 @@ impl<S: Service> Server<S> {
                 max_in_flight_bytes: Chosen { value: max_bytes, origin: origin.into() },
                 max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
                 drain_timeout: Chosen::default(DEFAULT_DRAIN_TIMEOUT),
+                slow_after: DEFAULT_SLOW_AFTER,
+                admin: None,
                 container_type: None,
                 replica: 0,
             },
@@ -180,6 +189,30 @@ impl<S: Service> Server<S> {
         self
     }
 
+    /// The age at which a message in flight is named in the log, and again whenever its age has doubled. 30 s by default:
+    /// well above what a handler takes that works, and below the five minutes after which the platform's probes restart
+    /// a container. A plain thread looks for such messages, so that handlers that block every thread of the runtime are
+    /// found too.
+    #[must_use]
+    pub fn slow_after(mut self, age: Duration) -> Self {
+        self.options.slow_after = age;
+        self
+    }
+
+    /// Where to listen for those who operate the server. Off by default. A port of zero lets the system choose one, which
+    /// [`Bound::admin_address`] tells. Nobody is asked who they are, so choose an address that only they can reach.
+    ///
+    /// `/metrics` is for Prometheus: what the server counts, and what the program counts through the `metrics` crate,
+    /// unless it has installed a recorder of its own. `/livez` fails when the runtime has run nothing for a minute,
+    /// `/readyz` from the start of the drain on, and `/inflight` lists what is in flight, the oldest first.
+    ///
+    /// Needs the feature `admin`; without it, `bind` fails.
+    #[must_use]
+    pub fn admin(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.options.admin = Some(address.into());
+        self
+    }
+
     /// The name of the container, as the platform knows it (`NUMAFLOW_UD_CONTAINER_TYPE`): it files errors under it. By
     /// default that of this kind of service.
     #[must_use]
@@ -206,6 +239,8 @@ impl<S: Service> Server<S> {
             max_in_flight,
             max_in_flight_bytes,
             drain_timeout,
+            slow_after,
+            admin,
             container_type,
             replica,
             ..
@@ -222,6 +257,8 @@ impl<S: Service> Server<S> {
         replace(&mut options.max_in_flight, max_in_flight.map(Chosen::set));
         replace(&mut options.max_in_flight_bytes, max_in_flight_bytes.map(Chosen::set));
         replace(&mut options.drain_timeout, drain_timeout.map(Chosen::set));
+        replace(&mut options.slow_after, slow_after);
+        replace(&mut options.admin, admin.map(Some));
         replace(&mut options.container_type, container_type.map(Some));
         replace(&mut options.replica, replica);
         self
@@ -245,7 +282,7 @@ impl<S: Service> Server<S> {
     /// # Errors
     ///
     /// A zero limit, a socket path that is too long or taken, a folder that cannot be made, a file that cannot be
-    /// written. Nothing that was made stays.
+    /// written, an admin address that is taken. Nothing that was made stays.
     ///
     /// # Panics
     ///
@@ -254,13 +291,15 @@ impl<S: Service> Server<S> {
         self.options.check()?;
         self.service.check()?;
         let kind = self.service.kind();
-        let Options { socket_path, server_info_path, socket_mode, .. } = &self.options;
+        let serving = self.into_serving();
+        let Options { socket_path, server_info_path, socket_mode, slow_after, admin, .. } = &serving.options;
+        let observer = Observer::start(kind, &serving.context, *slow_after, *admin)?;
         let socket_path = in_runtime_directory(socket_path.as_ref(), kind.socket_name());
         let server_info_path = in_runtime_directory(server_info_path.as_ref(), kind.server_info_name());
         let (listener, files) = socket::bind(&socket_path, &server_info_path, *socket_mode, kind)?;
         let bind_error = |source| ServeError::Bind { path: socket_path.clone(), source };
         let listener = UnixListener::from_std(listener).map_err(bind_error)?;
-        Ok(Bound { listener, files: Arc::new(files), socket_path, server_info_path, serving: self.into_serving() })
+        Ok(Bound { listener, files: Arc::new(files), socket_path, server_info_path, serving, observer })
     }
 
     fn into_serving(self) -> Serving<S> {
@@ -307,10 +346,17 @@ impl Options {
             ("max_in_flight_bytes", self.max_in_flight_bytes.value),
             ("max_message_size", self.max_message_size),
         ];
-        match limits.into_iter().find(|(_, limit)| *limit == 0) {
-            Some((name, _)) => Err(ServeError::Option { name, problem: "must be above zero".to_owned() }),
-            None => Ok(()),
+        let refused = |name, problem: &str| Err(ServeError::Option { name, problem: problem.to_owned() });
+        if let Some((name, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
+            return refused(name, "must be above zero");
         }
+        if self.slow_after.is_zero() {
+            return refused("slow_after", "must be above zero");
+        }
+        if self.admin.is_some() && !cfg!(feature = "admin") {
+            return refused("admin", "this program was built without it: build numaflow-sdk with its feature `admin`");
+        }
+        Ok(())
     }
 }
 
@@ -333,6 +379,7 @@ pub struct Bound<S> {
     socket_path: PathBuf,
     server_info_path: PathBuf,
     serving: Serving<S>,
+    observer: Observer,
 }
 
 /// How a server came to its end: all zero after a clean drain.
@@ -363,7 +410,9 @@ impl<S: Service> Bound<S> {
     ///
     /// Dropping the future stops accepting and removes the files, but leaves connections to themselves.
     pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Result<Drained, ServeError> {
-        let Self { listener, files, mut serving, .. } = self;
+        // Looks on until this function is over.
+        let Self { listener, files, mut serving, observer, .. } = self;
+        observer.serving();
         let on_shutdown = std::mem::take(&mut serving.on_shutdown);
         let drain = serving.drain.clone();
         tokio::pin!(shutdown);
@@ -414,6 +463,7 @@ impl<S: Service> Bound<S> {
             max_in_flight: options.max_in_flight.value,
             max_in_flight_bytes: options.max_in_flight_bytes.value,
             drain_timeout: options.drain_timeout.value,
+            admin: self.admin_address(),
             origins: [
                 options.max_in_flight.origin.clone(),
                 options.max_in_flight_bytes.origin.clone(),
@@ -421,6 +471,12 @@ impl<S: Service> Bound<S> {
             ],
             service: self.serving.service.describe(),
         }
+    }
+
+    /// Where the admin endpoint listens, if there is one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.observer.admin_address()
     }
 
     /// The files, for whoever may have to remove them when the runtime cannot.
@@ -457,6 +513,8 @@ pub struct Description {
     pub max_in_flight_bytes: usize,
     /// How long a drain may take.
     pub drain_timeout: Duration,
+    /// Where the admin endpoint listens.
+    pub admin: Option<SocketAddr>,
     /// Where the three limits come from, in the order of their fields.
     origins: [Cow<'static, str>; 3],
     /// What the service has to say of itself.
@@ -494,7 +552,11 @@ impl fmt::Display for Description {
             self.max_in_flight_bytes >> 10
         )?;
         write!(f, "  drain        at most {:?} ({drain})", self.drain_timeout)?;
-        self.service.iter().try_for_each(|(name, text)| write!(f, "\n  {name:<13}{text}"))
+        self.service.iter().try_for_each(|(name, text)| write!(f, "\n  {name:<13}{text}"))?;
+        match self.admin {
+            Some(address) => write!(f, "\n  admin        http://{address} /metrics /livez /readyz /inflight"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can be set on a server from outside the program: one list of names for flags, environment and files.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,6 +51,11 @@ pub struct Settings {
     pub max_in_flight_bytes: Option<usize>,
     /// `drain-timeout`, with a unit (`25s`): see [`Server::drain_timeout`](crate::Server::drain_timeout).
     pub drain_timeout: Option<Duration>,
+    /// `slow-after`, with a unit (`30s`): see [`Server::slow_after`](crate::Server::slow_after).
+    pub slow_after: Option<Duration>,
+    /// `admin`, a port (of the loopback interface) or an address with its port: see
+    /// [`Server::admin`](crate::Server::admin).
+    pub admin: Option<SocketAddr>,
     /// `map-mode` (`unary`, `batch` or `stream`): see [`MapService::mode`](crate::map::MapService::mode).
     pub map_mode: Option<MapMode>,
     /// `on-failure`: see [`MapService::on_failure`](crate::map::MapService::on_failure).
@@ -69,8 +75,16 @@ pub struct Settings {
 
 impl Settings {
     /// The names of the options that all servers have, as flags and files spell them.
-    pub const NAMES: [&'static str; 6] =
-        ["socket", "server-info", "socket-mode", "max-in-flight", "max-in-flight-bytes", "drain-timeout"];
+    pub const NAMES: [&'static str; 8] = [
+        "socket",
+        "server-info",
+        "socket-mode",
+        "max-in-flight",
+        "max-in-flight-bytes",
+        "drain-timeout",
+        "slow-after",
+        "admin",
+    ];
 
     /// The names of the options that only maps have.
     pub const MAP_NAMES: [&'static str; 5] = ["map-mode", "on-failure", "attempts", "execution", "max-batch-bytes"];
@@ -94,6 +108,8 @@ impl Settings {
             "max-in-flight" => self.max_in_flight = Some(parse_count(text)?),
             "max-in-flight-bytes" => self.max_in_flight_bytes = Some(parse_size(text)?),
             "drain-timeout" => self.drain_timeout = Some(parse_duration(text)?),
+            "slow-after" => self.slow_after = Some(parse_duration(text)?),
+            "admin" => self.admin = Some(parse_address(text)?),
             "map-mode" => self.map_mode = Some(text.parse()?),
             "on-failure" => self.on_failure = Some(text.parse()?),
             "attempts" => self.attempts = Some(parse_attempts(text)?),
@@ -157,6 +173,8 @@ impl Settings {
             max_in_flight: self.max_in_flight.or(lower.max_in_flight),
             max_in_flight_bytes: self.max_in_flight_bytes.or(lower.max_in_flight_bytes),
             drain_timeout: self.drain_timeout.or(lower.drain_timeout),
+            slow_after: self.slow_after.or(lower.slow_after),
+            admin: self.admin.or(lower.admin),
             map_mode: self.map_mode.or(lower.map_mode),
             on_failure: self.on_failure.or(lower.on_failure),
             attempts: self.attempts.or(lower.attempts),
@@ -191,6 +209,14 @@ fn parse_count(text: &str) -> Result<usize, String> {
         Ok(count) if count > 0 => Ok(count),
         _ => Err(format!("is {text:?}; give a whole number above zero")),
     }
+}
+
+/// A bare port is one of the loopback interface: whoever wants to be reached from outside says so.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix("localhost:").unwrap_or(text).parse::<u16>();
+    port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).or_else(|_| text.parse()).map_err(|_| {
+        format!("is {text:?}; give a port of this host, such as 9090, or an address and a port, such as 0.0.0.0:9090")
+    })
 }
 
 /// Parses a number of bytes above zero: `1048576`, `1024KiB`, `1MiB`, `1GiB`.
@@ -256,8 +282,9 @@ mod tests {
 
     #[test]
     fn every_name_can_be_set() {
-        let texts = ["/tmp/s", "/tmp/i", "0600", "64", "1MiB", "1500ms"];
+        let texts = ["/tmp/s", "/tmp/i", "0600", "64", "1MiB", "1500ms", "2m", "0.0.0.0:9090"];
         let map_texts = ["batch", "nack:5s", "3", "blocking:8", "2MiB"];
+        assert_eq!((texts.len(), map_texts.len()), (Settings::NAMES.len(), Settings::MAP_NAMES.len()));
         let mut settings = Settings::default();
         let names = Settings::NAMES.into_iter().chain(Settings::MAP_NAMES);
         for (name, text) in names.zip(texts.into_iter().chain(map_texts)) {
@@ -266,10 +293,25 @@ mod tests {
         assert_eq!(settings.socket_mode, Some(0o600));
         assert_eq!(settings.max_in_flight_bytes, Some(1 << 20));
         assert_eq!(settings.drain_timeout, Some(Duration::from_millis(1500)));
+        assert_eq!(settings.slow_after, Some(Duration::from_secs(120)));
+        assert_eq!(settings.admin, Some(([0, 0, 0, 0], 9090).into()));
         assert_eq!((settings.map_mode, settings.attempts), (Some(MapMode::Batch), Some(3)));
         assert_eq!(settings.max_batch_bytes, Some(2 << 20));
         assert_eq!(settings.clone().or(Settings::default()), settings);
         assert_eq!(Settings::default().or(settings.clone()), settings);
+    }
+
+    #[test]
+    fn a_bare_port_is_one_of_the_loopback_interface() {
+        let parsed = |text| parse_address(text).map(|address| address.to_string());
+        assert_eq!(parsed("9090").as_deref(), Ok("127.0.0.1:9090"));
+        assert_eq!(parsed("localhost:9090").as_deref(), Ok("127.0.0.1:9090"));
+        assert_eq!(parsed("0").as_deref(), Ok("127.0.0.1:0"));
+        assert_eq!(parsed("[::1]:9090").as_deref(), Ok("[::1]:9090"));
+        for text in ["", ":9090", "65536", "0.0.0.0", "metrics:9090", "on"] {
+            let problem = parsed(text).unwrap_err();
+            assert!(problem.starts_with(&format!("is {text:?}; give a port")), "{problem}");
+        }
     }
 
     #[test]

@@ -1,0 +1,114 @@
+//! Those who look at a server from outside its runtime: threads of their own, because handlers that block every worker of
+//! the runtime stop everything else that could tell.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::ServeError;
+#[cfg(feature = "admin")]
+use crate::admin::Admin;
+use crate::in_flight::watchdog::Watchdog;
+use crate::kind::Kind;
+use crate::metrics::add;
+use crate::service::Context;
+
+/// The watchdog and the admin endpoint of one server; both end when it is dropped.
+#[derive(Debug)]
+pub(super) struct Observer {
+    _watchdog: Thread<SyncSender<Infallible>>,
+    #[cfg(feature = "admin")]
+    admin: Option<Admin>,
+}
+
+impl Observer {
+    /// Must be called inside the runtime that will serve.
+    #[cfg_attr(not(feature = "admin"), expect(unused_variables, reason = "for the endpoint, which is refused earlier"))]
+    pub(super) fn start(
+        kind: Kind,
+        context: &Arc<Context>,
+        slow_after: Duration,
+        admin: Option<SocketAddr>,
+    ) -> Result<Self, ServeError> {
+        Ok(Self {
+            #[cfg(feature = "admin")]
+            admin: admin.map(|address| Admin::start(kind, context, address)).transpose()?,
+            _watchdog: start_watchdog(context.clone(), slow_after).map_err(|source| ServeError::Runtime { source })?,
+        })
+    }
+
+    /// The server accepts connections from now on.
+    pub(super) fn serving(&self) {
+        #[cfg(feature = "admin")]
+        if let Some(admin) = &self.admin {
+            admin.serving();
+        }
+    }
+
+    /// Where the admin endpoint listens.
+    pub(super) fn admin_address(&self) -> Option<SocketAddr> {
+        #[cfg(feature = "admin")]
+        return self.admin.as_ref().map(Admin::address);
+        #[cfg(not(feature = "admin"))]
+        None
+    }
+}
+
+fn start_watchdog(context: Arc<Context>, threshold: Duration) -> io::Result<Thread<SyncSender<Infallible>>> {
+    let (stop, stopped) = sync_channel(1);
+    Thread::start("watchdog", stop, move || watch(&context, threshold, &stopped))
+}
+
+/// Names messages that are in flight for long, until there is nobody left who could say stop.
+fn watch(context: &Context, threshold: Duration, stopped: &Receiver<Infallible>) {
+    let mut watchdog = Watchdog::new(threshold);
+    // A message is named at most an eighth late, and a server at rest wakes up a few times a minute.
+    let pause = (threshold / 8).clamp(Duration::from_millis(10), Duration::from_secs(5));
+    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
+        let now = Instant::now();
+        let any_slow = context.in_flight.summary(now).oldest_age >= threshold;
+        let listed = if any_slow { context.in_flight.list(now) } else { Vec::new() };
+        let named = watchdog.scan(&listed);
+        add(&context.metrics.slow_messages, named.len());
+        for message in named {
+            tracing::warn!(
+                id = message.id,
+                age = ?message.age,
+                stage = message.stage.name(),
+                bytes = message.bytes,
+                sequence = message.sequence,
+                "a message has been in flight for long; it waits for {}",
+                message.stage.waits_for()
+            );
+        }
+    }
+}
+
+/// A thread that ends with this handle. It waits for `stop` to be dropped, which is the first thing that happens then; the
+/// second is that its end is waited for, so that nothing of it is left.
+#[derive(Debug)]
+pub(crate) struct Thread<S> {
+    stop: Option<S>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl<S> Thread<S> {
+    pub(crate) fn start(name: &str, stop: S, run: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        let handle = std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        Ok(Self { stop: Some(stop), handle: Some(handle) })
+    }
+}
+
+impl<S> Drop for Thread<S> {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // What it panicked with, if it did, the panic hook has told.
+        drop(self.handle.take().map(JoinHandle::join));
+    }
+}
