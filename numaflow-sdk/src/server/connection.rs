@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::add;
 use crate::service::{Context, Service};
 
 /// How much of a stream is received before its handler takes it.
@@ -27,6 +28,7 @@ where
     S: Service,
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    add(&context.metrics.connections_opened, 1);
     let closing = context.drain.closing();
     let cut = context.drain.cutting();
     let calls = context.drain.calls();

@@ -13,6 +13,7 @@ use tonic::{Status, Streaming};
 use super::service::guarded;
 use super::{Offset, Sourcer};
 use crate::error;
+use crate::metrics::add;
 use crate::pb::source::v1 as pb;
 use crate::service::Context;
 
@@ -72,7 +73,10 @@ impl<S: Sourcer> AckStream<S> {
             if offsets.is_empty() {
                 return Ok(());
             }
-            guarded(&context, async { sourcer.ack(offsets).await }).await
+            let count = offsets.len();
+            guarded(&context, async { sourcer.ack(offsets).await }).await?;
+            add(&context.metrics.source.acks, count);
+            Ok(())
         })))
     }
 

@@ -20,6 +20,7 @@ use super::service::guarded;
 use super::wire::Frame;
 use super::{ReadRequest, Sourcer};
 use crate::error;
+use crate::metrics::{Tally, add};
 use crate::pb::source::v1 as pb;
 use crate::service::Context;
 
@@ -35,6 +36,7 @@ pub(super) struct ReadStream<S> {
     /// messages.
     read: JoinSet<Result<(), Status>>,
     closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    tally: Tally,
     _open: TaskTrackerToken,
 }
 
@@ -68,6 +70,7 @@ impl<S: Sourcer> ReadStream<S> {
             taken: VecDeque::new(),
             read: JoinSet::new(),
             closing: Some(Box::pin(context.drain.closing())),
+            tally: Tally::new(context.metrics.clone()),
             _open: context.open_stream(),
             context,
         }
@@ -115,6 +118,7 @@ impl<S: Sourcer> ReadStream<S> {
     }
 
     fn start(&mut self, request: ReadRequest) {
+        add(&self.context.metrics.source.reads, 1);
         let deadline = Instant::now() + request.timeout;
         let (mut batch, shared) = Shared::batch(request.count, deadline);
         let sourcer = self.sourcer.clone();
@@ -131,8 +135,10 @@ impl<S: Sourcer> Stream for ReadStream<S> {
         let this = &mut *self;
         loop {
             if let Some(message) = this.taken.pop_front() {
+                this.tally.sent(1, message.len());
                 return Poll::Ready(Some(Ok(Frame::Message(message))));
             }
+            this.tally.flush();
             match std::mem::replace(&mut this.state, State::Finished) {
                 State::Handshake => {
                     this.state = State::Handshake;

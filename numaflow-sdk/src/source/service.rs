@@ -13,6 +13,7 @@ use super::read::ReadStream;
 use super::wire::ReadCodec;
 use super::{NackOffset, Offset, Partitions, Sourcer};
 use crate::kind::Kind;
+use crate::metrics::{Failure, add};
 use crate::panic::catch;
 use crate::pb::source::v1 as pb;
 use crate::service::{Context, Open, Serve, Service};
@@ -70,10 +71,12 @@ pub(super) async fn guarded<T>(
     match catch(handler).await {
         Ok(Ok(output)) => Ok(output),
         Ok(Err(error)) => {
+            context.metrics.handler_failed(Failure::Error);
             tracing::error!(%error, "the source failed");
             Err(error::handler_failed(&context.container_type, &error))
         }
         Err(panic) => {
+            context.metrics.handler_failed(Failure::Panic);
             tracing::error!(%panic, "the source panicked");
             let context = context.clone();
             // Resolving a backtrace takes long, and other calls must not wait for it.
@@ -95,18 +98,22 @@ async fn nack<S: Sourcer>(
         nacks.extend(offsets.map(|offset| NackOffset::new(offset, options.clone())));
     }
     if !nacks.is_empty() {
+        let count = nacks.len();
         guarded(&context, async { sourcer.nack(nacks).await }).await?;
+        add(&context.metrics.source.nacks, count);
     }
     Ok(pb::NackResponse { result: Some(pb::nack_response::Result { success: Some(()) }) })
 }
 
 async fn pending<S: Sourcer>(sourcer: Arc<S>, context: Arc<Context>) -> Result<pb::PendingResponse, Status> {
+    add(&context.metrics.source.pending_calls, 1);
     let pending = guarded(&context, async { sourcer.pending().await }).await?;
     let count = pending.map_or(-1, |count| i64::try_from(count).unwrap_or(i64::MAX));
     Ok(pb::PendingResponse { result: Some(pb::pending_response::Result { count }) })
 }
 
 async fn partitions<S: Sourcer>(sourcer: Arc<S>, context: Arc<Context>) -> Result<pb::PartitionsResponse, Status> {
+    add(&context.metrics.source.partitions_calls, 1);
     let partitions = guarded(&context, async { sourcer.partitions().await }).await?;
     let partitions = partitions.unwrap_or_else(|| Partitions::new([context.replica]));
     let total_partitions = partitions.total.map(|total| i32::try_from(total).unwrap_or(i32::MAX));
