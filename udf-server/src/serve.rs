@@ -32,6 +32,12 @@ pub(crate) struct ServerArgs {
     /// How long a stop may take, such as 25s [default: 25s, below Kubernetes' 30s]
     #[arg(long, value_name = "TIME")]
     pub(crate) drain_timeout: Option<String>,
+    /// The age at which a message in flight is named in the log, such as 30s [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) slow_after: Option<String>,
+    /// Where to answer HTTP: /metrics, /livez, /readyz, /inflight; a bare port is one of 127.0.0.1 [default: off]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<String>,
     /// How log lines look: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) log_format: Option<String>,
@@ -50,6 +56,8 @@ impl ServerArgs {
             ("max-in-flight", &self.max_in_flight),
             ("max-in-flight-bytes", &self.max_in_flight_bytes),
             ("drain-timeout", &self.drain_timeout),
+            ("slow-after", &self.slow_after),
+            ("admin", &self.admin),
         ];
         let mut settings = Settings::default();
         for (name, flag) in flags {
