@@ -3,60 +3,121 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Outcome;
-use crate::compare::{Pace, Plan, map_under_load};
-use crate::handler::Handler;
+use crate::compare::Pace;
+use crate::machine::Machine;
 use crate::progress::Progress;
-use crate::results::Metric;
-use crate::serve::{self, Peer, ServeArgs, ServeCommand, Setting};
-use crate::table;
+use crate::report;
+use crate::results::{Comparison, Run};
+use crate::scenario::{Bench, Scenario};
+use crate::serve::{self, Peer, Serving, Setting};
 
 /// Numaflow servers side by side, in one run: what a message costs each of them, and how they compare.
+///
+/// The peers take turns, each in a fresh process, under the same load. The pace of a machine changes from minute to minute,
+/// so a ratio, taken within a round, is a result, and a time is not. Latency and rate are void where the load client was
+/// itself the bottleneck.
 #[derive(Debug, Parser)]
-#[command(name = "benchmarks", max_term_width = 100, arg_required_else_help = true)]
+#[command(name = "benchmarks", max_term_width = 100, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+const EXAMPLES: &str = "Examples (each after `cargo run --release -p benchmarks --`):
+  map                                            everything on maps, about a quarter of an hour
+  map --only ours,tonic --size 256 --rounds 3    one comparison, half a minute
+  map --scenario wait,compute                    only these parts
+  map --quick                                    everything shortly: does it work?
+  map --json map.json && source --json source.json && report --json map.json,source.json --out docs
+                                                 the figures of the documentation";
+
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Compare maps
+    /// Compare maps: ours, the published SDK, a plain tonic echo and an echo on h2 alone
     Map(MapArgs),
+    /// Compare sources of generated records: ours, the published SDK and a plain tonic source
+    Source(SourceArgs),
+    /// Write performance.md and its chart from what runs have measured
+    Report(ReportArgs),
+    /// Be one of the servers
     #[command(hide = true)]
-    Serve(ServeCommand),
+    Serve(Serving),
 }
 
 #[derive(Debug, Args)]
 struct MapArgs {
-    /// Only these peers
+    /// Which parts to run [default: all; only throughput where --only, --size or --setting is given]
+    #[arg(long, value_delimiter = ',', value_name = "SCENARIO")]
+    scenario: Vec<Scenario>,
+    /// The sizes of values, in bytes; only throughput looks at it [default: 100,256,4096,65536]
+    #[arg(long, value_delimiter = ',', value_name = "BYTES")]
+    size: Vec<usize>,
+    /// Messages in flight, or in a batch
+    #[arg(long, default_value_t = 500, value_parser = value_parser!(u16).range(1..))]
+    in_flight: u16,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+struct SourceArgs {
+    /// The sizes of values, in bytes [default: 256]
+    #[arg(long, value_delimiter = ',', value_name = "BYTES")]
+    size: Vec<usize>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+struct CommonArgs {
+    /// Only these peers [default: all]
     #[arg(long, value_delimiter = ',', value_name = "PEER")]
     only: Vec<Peer>,
-    /// The sizes of values, in bytes
-    #[arg(long, value_delimiter = ',', default_values_t = [100, 256, 4096, 65536])]
-    size: Vec<usize>,
-    #[arg(long, default_value_t = 500)]
-    in_flight: usize,
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// How long each peer is measured in each round
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
-    #[arg(long, value_delimiter = ',', default_value = "equal")]
+    /// How the servers are set up [default: both; equal where --only or --size is given]
+    #[arg(long, value_delimiter = ',')]
     setting: Vec<Setting>,
-    /// Write everything measured to this file
+    /// How often each peer is measured [default: 5, with --quick 1]
+    #[arg(long, value_parser = value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
+    /// How long each time, after a warm-up of a quarter of it [default: 2, with --quick 0.2]
+    #[arg(long, value_parser = seconds)]
+    seconds: Option<f64>,
+    /// Run everything shortly; fails only if something does not work
+    #[arg(long)]
+    quick: bool,
+    /// Write everything that was measured to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ReportArgs {
+    /// What runs have written
+    #[arg(long, value_delimiter = ',', value_name = "FILE", required = true)]
+    json: Vec<PathBuf>,
+    /// Where to write performance.md and performance.svg
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.05..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("is not a number between 0.05 and 3600".to_owned()),
+    }
 }
 
 /// Parses the command line and does what it says.
 pub(crate) fn run() -> Outcome<()> {
     match Cli::parse().command {
-        Command::Serve(command) => serve::run(command),
         Command::Map(args) => interruptible(map(args)),
+        Command::Source(args) => interruptible(source(args)),
+        Command::Report(args) => report::write(&args.json, &args.out),
+        Command::Serve(serving) => serve::run(serving),
     }
 }
 
@@ -74,43 +135,82 @@ fn interruptible(work: impl Future<Output = Outcome<()>>) -> Outcome<()> {
     })
 }
 
-#[expect(clippy::print_stdout, reason = "a command-line program")]
 async fn map(args: MapArgs) -> Outcome<()> {
-    let peers = if args.only.is_empty() { vec![Peer::Ours, Peer::Published, Peer::Tonic, Peer::H2] } else { args.only };
-    let pace = Pace {
-        rounds: args.rounds,
-        warm_up: Duration::from_secs_f64(args.seconds / 4.0),
-        measured: Duration::from_secs_f64(args.seconds),
+    let MapArgs { scenario, size, in_flight, common } = args;
+    let narrowed = !size.is_empty() || !common.only.is_empty();
+    let settings = common.settings(narrowed);
+    let scenarios = match &scenario[..] {
+        [] if narrowed || !common.setting.is_empty() => vec![Scenario::Throughput],
+        [] => Scenario::value_variants().to_vec(),
+        _ => scenario,
     };
-    let progress = Progress::new();
+    let sizes = if size.is_empty() { vec![100, 256, 4096, 65536] } else { size };
+    let bench = common.bench(sizes, in_flight.into());
     let mut comparisons = Vec::new();
-    for setting in args.setting {
-        for &size in &args.size {
-            let plan = Plan {
-                id: format!("map/identity/{setting:?}/{size}"),
-                title: format!("map, {setting:?} settings, {size} B"),
-                note: None,
-                unit: "message",
-                subjects: peers.iter().map(|peer| format!("{peer:?}").to_lowercase()).collect(),
-            };
-            let servers: Vec<ServeArgs> =
-                peers.iter().map(|&peer| ServeArgs::new(peer, setting, Handler::Identity)).collect();
-            let measure = async |index: usize| map_under_load(&servers[index], size, args.in_flight, pace).await;
-            comparisons.push(plan.run(pace.rounds, &progress, measure).await?);
+    for scenario in scenarios {
+        comparisons.extend(bench.map(scenario, &settings).await?);
+    }
+    common.finish(bench, comparisons)
+}
+
+async fn source(args: SourceArgs) -> Outcome<()> {
+    let SourceArgs { size, common } = args;
+    let settings = common.settings(!size.is_empty() || !common.only.is_empty());
+    let bench = common.bench(if size.is_empty() { vec![256] } else { size }, 0);
+    let comparisons = bench.source(&settings).await?;
+    common.finish(bench, comparisons)
+}
+
+impl CommonArgs {
+    fn settings(&self, narrowed: bool) -> Vec<Setting> {
+        match &self.setting[..] {
+            [] if narrowed => vec![Setting::Equal],
+            [] => Setting::value_variants().to_vec(),
+            settings => settings.to_vec(),
         }
     }
-    drop(progress);
-    for comparison in &comparisons {
-        println!("{}\n{}", comparison.title, table::figures(comparison).to_text());
-        for under in ["tonic", "h2", "published"] {
-            if let Some(spread) = comparison.ratio(Metric::CpuMicroseconds, "ours", under) {
-                println!("CPU a message, ours / {under}: {}", table::ratio(spread));
-            }
+
+    fn pace(&self) -> Pace {
+        let (rounds, seconds) = if self.quick { (1, 0.2) } else { (5, 2.0) };
+        let measured = Duration::from_secs_f64(self.seconds.unwrap_or(seconds));
+        Pace { rounds: self.rounds.map_or(rounds, usize::from), warm_up: measured / 4, measured }
+    }
+
+    fn bench(&self, sizes: Vec<usize>, in_flight: usize) -> Bench {
+        let mut peers = if self.only.is_empty() { Peer::value_variants().to_vec() } else { self.only.clone() };
+        if peers.contains(&Peer::Ours) {
+            // Beside which ours is measured in some scenarios.
+            peers.push(Peer::Bare);
         }
-        println!();
+        Bench { peers, sizes, in_flight, pace: self.pace(), progress: Progress::new() }
     }
-    if let Some(path) = args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&comparisons)?)?;
+
+    /// Says what was measured, and writes it down.
+    #[expect(clippy::print_stdout, reason = "a command-line program")]
+    fn finish(&self, bench: Bench, mut comparisons: Vec<Comparison>) -> Outcome<()> {
+        comparisons.retain(|comparison| !comparison.subjects.is_empty());
+        if comparisons.is_empty() {
+            return Err(
+                "there is nothing to compare: none of the peers of --only takes part in what was asked for".into()
+            );
+        }
+        let Bench { pace, progress, .. } = bench;
+        // Clears its line before anything else is written.
+        drop(progress);
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let run = Run {
+            command: format!("cargo run --release -p benchmarks -- {}", arguments.join(" ")),
+            machine: Machine::this(),
+            rounds: pace.rounds,
+            seconds: pace.measured.as_secs_f64(),
+            serious: !self.quick && !cfg!(debug_assertions),
+            comparisons,
+        };
+        print!("{}", report::text(&run));
+        if let Some(path) = &self.json {
+            let json = serde_json::to_vec_pretty(&run)?;
+            std::fs::write(path, json).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -46,6 +46,11 @@ impl Connection {
         Ok(Self { requests: requests.ready().await?, _driver: driver })
     }
 
+    /// Opens the stream of a map.
+    pub(crate) async fn open_map(&mut self) -> Outcome<Stream> {
+        self.open("/map.v1.Map/MapFn", wire::handshake()).await
+    }
+
     /// Opens a stream and shakes hands on it.
     pub(crate) async fn open(&mut self, path: &str, handshake: Vec<u8>) -> Outcome<Stream> {
         let request = Request::builder()
@@ -67,7 +72,7 @@ impl Connection {
                     bytes::Buf::advance(&mut stream.received, length);
                     return Ok(stream);
                 }
-                poll_fn(|cx| stream.poll_receive(cx)).await?;
+                stream.receive().await?;
             }
         };
         timeout(PATIENCE, open).await.map_err(|_| format!("no handshake on {path} within {PATIENCE:?}"))?
@@ -83,6 +88,17 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// Waits for a chunk of what comes.
+    pub(crate) async fn receive(&mut self) -> Outcome<()> {
+        poll_fn(|cx| self.poll_receive(cx)).await
+    }
+
+    /// Waits for room and sends a chunk.
+    pub(crate) async fn send(&mut self, chunk: Vec<u8>) -> Outcome<()> {
+        let mut chunk = Some(chunk.into());
+        poll_fn(|cx| self.poll_send(cx, &mut chunk)).await
+    }
+
     /// Takes one chunk of what has come.
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<()>> {
         match ready!(self.receive.poll_data(cx)) {
@@ -102,11 +118,10 @@ impl Stream {
         }
     }
 
-    /// Sends a chunk once the server has room for all of it.
+    /// Sends a chunk once the server has any room, as the platform's client does: HTTP/2 keeps what is beyond it.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, chunk: &mut Option<Bytes>) -> Poll<Outcome<()>> {
-        let Some(size) = chunk.as_ref().map(Bytes::len) else { return Poll::Ready(Ok(())) };
-        self.send.reserve_capacity(size);
-        while self.send.capacity() < size {
+        self.send.reserve_capacity(1);
+        while self.send.capacity() == 0 {
             match ready!(self.send.poll_capacity(cx)) {
                 Some(result) => drop(result?),
                 None => return Poll::Ready(Err("the server closed the stream".into())),
@@ -117,9 +132,4 @@ impl Stream {
         }
         Poll::Ready(Ok(()))
     }
-}
-
-/// Opens the stream of a map.
-pub(crate) async fn open_map(connection: &mut Connection) -> Outcome<Stream> {
-    connection.open("/map.v1.Map/MapFn", wire::handshake()).await
 }

@@ -5,12 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::child::Child;
-use crate::client::{Connection, open_map};
-use crate::load::{Load, Window};
-use crate::measure::{Used, thread_cpu};
+use crate::flight::Window;
+use crate::measure::{MIB, Used, machine_cpu, process_cpu, thread_cpu};
 use crate::progress::Progress;
 use crate::results::{Comparison, Metric, Sample};
-use crate::serve::ServeArgs;
 
 /// How long and how often everything is measured.
 #[derive(Debug, Clone, Copy)]
@@ -20,39 +18,49 @@ pub(crate) struct Pace {
     pub(crate) measured: Duration,
 }
 
-/// A comparison to be measured; the subjects are told from their names by whoever measures them.
+/// A comparison to be measured.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) id: String,
-    pub(crate) title: String,
-    pub(crate) note: Option<String>,
-    pub(crate) unit: &'static str,
-    pub(crate) subjects: Vec<String>,
+    id: String,
+    title: String,
+    note: Option<String>,
+    unit: &'static str,
 }
 
 impl Plan {
+    /// A comparison of what messages cost. `note` says what is not as everywhere.
+    pub(crate) fn new(id: String, title: String, note: Option<&str>) -> Self {
+        Self { id, title, note: note.map(str::to_owned), unit: "message" }
+    }
+
+    /// What is counted are records.
+    pub(crate) fn of_records(self) -> Self {
+        Self { unit: "record", ..self }
+    }
+
     /// Measures every subject once a round. Who goes first changes from round to round: what a subject leaves behind, a
     /// warm core or a full cache, then comes to all alike.
-    pub(crate) async fn run(
+    pub(crate) async fn run<S>(
         self,
+        subjects: Vec<(String, S)>,
         rounds: usize,
         progress: &Progress,
-        measure: impl AsyncFn(usize) -> Outcome<Sample>,
+        measure: impl AsyncFn(&S) -> Outcome<Sample>,
     ) -> Outcome<Comparison> {
-        let Self { id, title, note, unit, subjects } = self;
-        let mut comparison = Comparison { id, title, note, unit: unit.to_owned(), subjects, rounds: Vec::new() };
+        let Self { id, title, note, unit } = self;
+        let names = subjects.iter().map(|(name, _)| name.clone()).collect();
+        let mut comparison = Comparison { id, title, note, unit: unit.to_owned(), subjects: names, rounds: Vec::new() };
+        let count = subjects.len();
         for round in 0..rounds {
-            let count = comparison.subjects.len();
             let mut samples = BTreeMap::new();
-            for turn in 0..count {
-                let index = (turn + round) % count;
-                let subject = &comparison.subjects[index];
-                progress.begin(&comparison.title, round, rounds, subject);
-                let sample = measure(index)
+            for index in (0..count).map(|turn| (turn + round) % count) {
+                let (name, subject) = &subjects[index];
+                progress.begin(&comparison.title, round, rounds, name);
+                let sample = measure(subject)
                     .await
-                    .map_err(|error| format!("{}, {subject}, round {}: {error}", comparison.title, round + 1))?;
-                progress.end(subject, &sample);
-                samples.insert(subject.clone(), sample);
+                    .map_err(|error| format!("{}, round {}, {name}: {error}", comparison.title, round + 1))?;
+                progress.end(name, &sample);
+                samples.insert(name.clone(), sample);
             }
             comparison.rounds.push(samples);
         }
@@ -60,41 +68,55 @@ impl Plan {
     }
 }
 
-/// Measures a map under constant load.
-pub(crate) async fn map_under_load(server: &ServeArgs, size: usize, in_flight: usize, pace: Pace) -> Outcome<Sample> {
-    let mut child = Child::start(server)?;
-    let mut connection = Connection::new(child.connect().await?).await?;
-    let mut load = Load::new(open_map(&mut connection).await?, size, in_flight)?;
-    load.run(pace.warm_up).await?;
-    let before = Moment::now(&mut child).await?;
-    let window = load.run(pace.measured).await.map_err(|error| child.complaint(&format!("failed ({error})")))?;
-    let after = Moment::now(&mut child).await?;
-    Ok(after.since(&before, &window))
-}
-
-/// A state of server and client between two whiles of load: nothing is in flight, so that whatever is used in a while
-/// belongs to the messages of that while.
+/// A state of server, client and machine between two whiles of load: nothing is in flight, so that whatever the server uses
+/// in a while belongs to the messages of that while.
+#[derive(Debug)]
 pub(crate) struct Moment {
     server: Used,
     client: Duration,
+    this_process: Duration,
+    machine: Duration,
     at: Instant,
 }
 
 impl Moment {
     pub(crate) async fn now(child: &mut Child) -> Outcome<Self> {
-        Ok(Self { server: child.used().await?, client: thread_cpu(), at: Instant::now() })
+        let server = child.used().await?;
+        let at = Instant::now();
+        Ok(Self { server, client: thread_cpu(), this_process: process_cpu(), machine: machine_cpu()?, at })
     }
 
+    /// What one while of load showed, this moment being after it.
     pub(crate) fn since(&self, before: &Self, window: &Window) -> Sample {
         let messages = window.messages as f64;
-        let microseconds = |percentile| window.latency.value_at_quantile(percentile) as f64 / 1e3;
-        Sample(BTreeMap::from([
-            (Metric::CpuMicroseconds, (self.server.cpu - before.server.cpu).as_secs_f64() * 1e6 / messages),
+        let microseconds = |quantile| window.latency.value_at_quantile(quantile) as f64 / 1e3;
+        let time = (self.at - before.at).as_secs_f64();
+        let mut sample = self.cost(before, messages);
+        sample.0.extend([
             (Metric::Rate, messages / window.time.as_secs_f64()),
             (Metric::P50Microseconds, microseconds(0.5)),
             (Metric::P99Microseconds, microseconds(0.99)),
-            (Metric::PeakMib, self.server.peak_rss as f64 / f64::from(1 << 20)),
-            (Metric::ClientBusy, (self.client - before.client).as_secs_f64() / (self.at - before.at).as_secs_f64()),
+            (Metric::PeakMib, self.server.peak_rss as f64 / MIB),
+            (Metric::ClientBusy, (self.client - before.client).as_secs_f64() / time),
+        ]);
+        sample
+    }
+
+    /// What work showed that had no client, and was counted by who did it.
+    pub(crate) fn since_alone(&self, before: &Self) -> Sample {
+        let done = (self.server.done - before.server.done) as f64;
+        let mut sample = self.cost(before, done);
+        sample.0.insert(Metric::Rate, done / (self.at - before.at).as_secs_f64());
+        sample
+    }
+
+    fn cost(&self, before: &Self, messages: f64) -> Sample {
+        let server = self.server.cpu - before.server.cpu;
+        let ours = server + (self.this_process - before.this_process);
+        let others = (self.machine - before.machine).saturating_sub(ours);
+        Sample(BTreeMap::from([
+            (Metric::CpuMicroseconds, server.as_secs_f64() * 1e6 / messages),
+            (Metric::OthersCores, others.as_secs_f64() / (self.at - before.at).as_secs_f64()),
         ]))
     }
 }

@@ -1,70 +1,63 @@
-//! The load: so many messages in flight on one stream, each answer checked, its latency taken.
+//! Constant load: so many messages in flight on one stream, a new one for each that is answered.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hdrhistogram::Histogram;
 use tokio::time::timeout;
 
 use crate::Outcome;
 use crate::client::Stream;
-use crate::wire::{Answer, Template};
+use crate::flight::{Flight, Window};
+use crate::serve::Mode;
+use crate::wire::end_of_batch;
 
 /// The most bytes of requests handed to HTTP/2 at once, as the platform's gRPC library does; a larger message goes alone.
 const CHUNK: usize = 32 << 10;
-/// How many later messages may be sent before one counts as forgotten by the server. A power of two.
-const PATIENCE: u32 = 1 << 16;
 /// How long the last answers may take once nothing more is sent.
 const LAST_ANSWERS: Duration = Duration::from_secs(20);
-
-/// What a while of load showed.
-#[derive(Debug)]
-pub(crate) struct Window {
-    pub(crate) messages: u64,
-    pub(crate) time: Duration,
-    /// Of every message, from when it is handed to HTTP/2 until its answer is read, in nanoseconds.
-    pub(crate) latency: Histogram<u64>,
-}
 
 /// A stream under load.
 #[derive(Debug)]
 pub(crate) struct Load {
     stream: Stream,
-    template: Template,
-    value_size: usize,
+    flight: Flight,
     concurrency: usize,
-    next: u32,
-    in_flight: usize,
-    /// When each message in flight was sent, by the low bits of its number; `None` where there is none.
-    sent: Vec<Option<(u32, Instant)>>,
+    batch: Option<Batch>,
     unsent: Option<Bytes>,
 }
 
+/// Where the one batch that is in flight in batch mode stands.
+#[derive(Debug, Default)]
+struct Batch {
+    /// How many of its messages are still to be sent.
+    unsent: usize,
+    /// Its end was sent, and is not answered.
+    ending: bool,
+}
+
 impl Load {
-    pub(crate) fn new(stream: Stream, value_size: usize, concurrency: usize) -> Outcome<Self> {
-        Ok(Self {
-            stream,
-            template: Template::new(value_size)?,
-            value_size,
-            concurrency,
-            next: 0,
-            in_flight: 0,
-            sent: vec![None; PATIENCE as usize],
-            unsent: None,
-        })
+    /// In batch mode `concurrency` is the size of a batch.
+    pub(crate) fn new(stream: Stream, mode: Mode, value_size: usize, concurrency: usize) -> Outcome<Self> {
+        let batch = match mode {
+            Mode::Unary => None,
+            Mode::Batch => Some(Batch::default()),
+        };
+        Ok(Self { stream, flight: Flight::new(value_size)?, concurrency, batch, unsent: None })
     }
 
     /// Keeps the messages in flight for `time`, then waits for the last answers: what is counted was sent and answered.
+    ///
+    /// A message's latency is from when it is handed to HTTP/2 until its answer is read.
     pub(crate) async fn run(&mut self, time: Duration) -> Outcome<Window> {
         let started = Instant::now();
-        let mut window = Window { messages: 0, time, latency: new_histogram()? };
+        let mut window = Window::new()?;
         let run = poll_fn(|cx| self.poll(cx, started + time, &mut window));
         match timeout(time + LAST_ANSWERS, run).await {
             Ok(result) => result?,
             Err(_) => {
-                let missing = self.in_flight;
+                let missing = self.flight.len();
                 return Err(format!("{missing} messages were not answered within {LAST_ANSWERS:?}").into());
             }
         }
@@ -81,17 +74,18 @@ impl Load {
             }
             let now = Instant::now();
             while let Some(answer) = self.stream.received.answer()? {
-                let sent = self.check(answer)?;
-                window.messages += 1;
-                window.latency.saturating_record(nanoseconds(now - sent));
+                match &mut self.batch {
+                    Some(batch) if answer.end_of_batch => batch.end(self.flight.len())?,
+                    _ => window.record(1, now - self.flight.arrive(answer)?),
+                }
             }
-            if self.unsent.is_none() && now < until {
-                self.prepare(now)?;
+            if self.unsent.is_none() {
+                self.prepare(now, now < until)?;
             }
             if self.unsent.is_some() && self.stream.poll_send(cx, &mut self.unsent)?.is_ready() {
                 idle = false;
             }
-            if self.in_flight == 0 && now >= until {
+            if now >= until && self.is_at_rest() {
                 return Poll::Ready(Ok(()));
             }
             if idle {
@@ -100,53 +94,49 @@ impl Load {
         }
     }
 
-    /// Writes requests as far as there may be more in flight.
-    fn prepare(&mut self, now: Instant) -> Outcome<()> {
-        let size = self.template.size();
-        let room = (CHUNK / size).max(1).min(self.concurrency - self.in_flight);
-        if room == 0 {
+    fn is_at_rest(&self) -> bool {
+        let batch_is_over = self.batch.as_ref().is_none_or(|batch| batch.unsent == 0 && !batch.ending);
+        self.flight.len() == 0 && batch_is_over
+    }
+
+    /// Writes the next requests, as many as may be in flight. A batch that was begun is always ended.
+    fn prepare(&mut self, now: Instant, more: bool) -> Outcome<()> {
+        let room = match &mut self.batch {
+            None if more => self.concurrency - self.flight.len(),
+            None => 0,
+            Some(batch) => {
+                if more && batch.unsent == 0 && !batch.ending {
+                    batch.unsent = self.concurrency;
+                }
+                batch.unsent
+            }
+        };
+        let count = (CHUNK / self.flight.request_size()).max(1).min(room);
+        if count == 0 {
             return Ok(());
         }
-        let mut chunk = Vec::with_capacity(room * size);
-        for _ in 0..room {
-            let number = self.next;
-            let place = &mut self.sent[(number % PATIENCE) as usize];
-            if let Some((forgotten, _)) = place {
-                return Err(format!("message {forgotten} is not answered, {PATIENCE} later ones were sent").into());
-            }
-            *place = Some((number, now));
-            self.template.write(number, &mut chunk);
-            self.next = (number + 1) % 1_000_000_000;
+        let mut chunk = Vec::with_capacity(count * self.flight.request_size());
+        for _ in 0..count {
+            self.flight.depart(now, &mut chunk)?;
         }
-        self.in_flight += room;
+        if let Some(batch) = &mut self.batch {
+            batch.unsent -= count;
+            if batch.unsent == 0 {
+                batch.ending = true;
+                chunk.extend_from_slice(&end_of_batch());
+            }
+        }
         self.unsent = Some(chunk.into());
         Ok(())
     }
+}
 
-    /// Holds an answer against what was sent, and says when that was.
-    fn check(&mut self, answer: Answer) -> Outcome<Instant> {
-        let number = answer.number.ok_or("an answer has an id that was never sent")?;
-        let place = &mut self.sent[(number % PATIENCE) as usize];
-        let Some((_, sent)) = place.take_if(|(expected, _)| *expected == number) else {
-            return Err(format!("message {number} is answered, which is not in flight").into());
-        };
-        let same = answer.results == 1
-            && answer.value_size == self.value_size
-            && answer.value_number == u64::from(number)
-            && !answer.handshake;
-        if !same {
-            return Err(format!("message {number} is answered with something else than itself: {answer:?}").into());
+impl Batch {
+    fn end(&mut self, in_flight: usize) -> Outcome<()> {
+        if !self.ending || in_flight > 0 {
+            return Err(format!("the server ended a batch with {in_flight} messages of it unanswered").into());
         }
-        self.in_flight -= 1;
-        Ok(sent)
+        self.ending = false;
+        Ok(())
     }
-}
-
-/// Up to a minute, to three digits.
-pub(crate) fn new_histogram() -> Outcome<Histogram<u64>> {
-    Ok(Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?)
-}
-
-pub(crate) fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

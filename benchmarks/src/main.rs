@@ -3,15 +3,25 @@
 use std::process::ExitCode;
 
 mod args;
+mod chart;
 mod child;
 mod client;
+mod collector;
 mod compare;
+mod flight;
+mod goals;
 mod handler;
 mod load;
+mod machine;
 mod measure;
+mod paced;
 mod progress;
+mod reading;
+mod report;
 mod results;
+mod scenario;
 mod serve;
+mod subject;
 mod table;
 mod wire;
 

@@ -4,6 +4,22 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::machine::Machine;
+
+/// What one run of the program measured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// The command that runs it again.
+    pub(crate) command: String,
+    pub(crate) machine: Machine,
+    pub(crate) rounds: usize,
+    /// How long each subject was measured in each round.
+    pub(crate) seconds: f64,
+    /// Whether it was long enough, and built for speed, so that its figures mean something.
+    pub(crate) serious: bool,
+    pub(crate) comparisons: Vec<Comparison>,
+}
+
 /// Above this part of the wall time the load client's thread counts as busy: what it then sees of the server's speed is its
 /// own.
 pub(crate) const BUSY: f64 = 0.9;
@@ -27,10 +43,12 @@ pub(crate) enum Metric {
     StartMilliseconds,
     /// The part of the wall time in which the load client's thread ran.
     ClientBusy,
+    /// How many cores ran something else than the server and the load client, on average.
+    OthersCores,
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::CpuMicroseconds,
         Self::Rate,
         Self::P50Microseconds,
@@ -39,13 +57,19 @@ impl Metric {
         Self::IdleMib,
         Self::StartMilliseconds,
         Self::ClientBusy,
+        Self::OthersCores,
     ];
 
     /// Whether it says nothing when the client had no time to spare.
     fn needs_idle_client(self) -> bool {
         match self {
             Self::Rate | Self::P50Microseconds | Self::P99Microseconds => true,
-            Self::CpuMicroseconds | Self::PeakMib | Self::IdleMib | Self::StartMilliseconds | Self::ClientBusy => false,
+            Self::CpuMicroseconds
+            | Self::PeakMib
+            | Self::IdleMib
+            | Self::StartMilliseconds
+            | Self::ClientBusy
+            | Self::OthersCores => false,
         }
     }
 }

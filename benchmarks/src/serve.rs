@@ -1,121 +1,196 @@
 //! The servers that are compared. Each runs in a process of its own, started by this same program.
 
+use std::ffi::OsString;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
 
 use clap::{Args, ValueEnum};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
 use crate::handler::Handler;
 use crate::measure::Used;
 
+mod bare;
 mod h2_echo;
 mod ours;
 mod published;
 mod tonic_echo;
+mod tonic_source;
 
 /// Tokio takes the number of a runtime's workers from here, whoever makes the runtime.
 pub(crate) const WORKERS: &str = "TOKIO_WORKER_THREADS";
 
 /// Who serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Peer {
-    /// `numaflow-sdk`, with everything on that is on by default
+    /// numaflow-sdk, through its public API, with everything on that is on by default
     Ours,
-    /// The crate `numaflow` 0.6.0
+    /// the crate numaflow 0.6.0
     Published,
-    /// A tonic server that answers with the stream it was sent, mapped
+    /// a tonic server that answers with the stream it was sent, mapped
     Tonic,
-    /// An echo on the crate `h2` alone: what HTTP/2 costs
+    /// an echo on the crate h2 alone: what HTTP/2 itself costs (maps only)
     H2,
+    /// no server at all: the handler's work, in a loop
+    #[value(hide = true)]
+    Bare,
 }
 
-/// The HTTP/2 windows of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// How a server is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Setting {
-    /// Two worker threads; windows of 1 MiB a stream and 16 MiB a connection, where they can be set
+    /// two worker threads; windows of 1 MiB a stream and 16 MiB a connection where they can be set
     Equal,
-    /// What each peer does on its own
+    /// what each peer does on its own
     Default,
 }
 
-/// The windows of [`Setting::Equal`]: those that `numaflow-sdk` has.
-pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
-pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
-/// The worker threads of [`Setting::Equal`].
-pub(crate) const EQUAL_WORKERS: usize = 2;
+/// How messages reach a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub(crate) enum Mode {
+    /// One by one.
+    Unary,
+    /// In batches, each with an end that is answered after all its messages.
+    Batch,
+}
 
-/// What to serve; the socket and the info file are the child's own.
+/// What a peer serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Service {
+    Map,
+    BatchMap,
+    Source,
+}
+
+/// The windows of [`Setting::Equal`]: those that `numaflow-sdk` has.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// The worker threads of [`Setting::Equal`].
+const EQUAL_WORKERS: usize = 2;
+/// The largest message, as the SDKs have it: tonic's own limit is 4 MiB.
+const MAX_MESSAGE: usize = 64 << 20;
+
+impl Peer {
+    /// Its name in tables.
+    pub(crate) fn name(self) -> String {
+        value_name(self)
+    }
+}
+
+impl Setting {
+    pub(crate) fn name(self) -> String {
+        value_name(self)
+    }
+}
+
+fn value_name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// A server as it is to be: the socket and the info file are the process's own.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ServeArgs {
+pub(crate) struct Spec {
     pub(crate) peer: Peer,
+    pub(crate) service: Service,
     pub(crate) setting: Setting,
     pub(crate) handler: Handler,
     /// The worker threads of its runtime; `None` for what tokio chooses, one a core.
     pub(crate) workers: Option<usize>,
+    /// The cores it may use, counted from the first; `None` for all.
+    pub(crate) cores: Option<usize>,
+    /// The size of a source's values, in bytes.
+    pub(crate) value_size: usize,
+    /// How many messages it works on at once, where there is no client that would decide that.
+    pub(crate) in_flight: usize,
 }
 
-impl ServeArgs {
-    pub(crate) fn new(peer: Peer, setting: Setting, handler: Handler) -> Self {
+impl Spec {
+    /// A peer with the identity map.
+    pub(crate) fn new(peer: Peer, setting: Setting) -> Self {
         let workers = match setting {
             Setting::Equal => Some(EQUAL_WORKERS),
             Setting::Default => None,
         };
-        Self { peer, setting, handler, workers }
+        let handler = Handler::Identity;
+        Self { peer, service: Service::Map, setting, handler, workers, cores: None, value_size: 0, in_flight: 0 }
     }
 
-    pub(crate) fn to_arguments(self, socket: &Path, info: &Path) -> Vec<std::ffi::OsString> {
-        let name = |value: Option<clap::builder::PossibleValue>| value.map(|v| v.get_name().into()).unwrap_or_default();
-        vec![
-            name(self.peer.to_possible_value()),
-            "--setting".into(),
-            name(self.setting.to_possible_value()),
-            "--handler".into(),
-            self.handler.to_string().into(),
-            "--socket".into(),
-            socket.into(),
-            "--info".into(),
-            info.into(),
-        ]
+    /// The arguments of the process that serves it.
+    pub(crate) fn to_arguments(self, socket: &Path, info: &Path) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["serve".into(), self.peer.name().into()];
+        let mut add = |flag: &str, value: OsString| arguments.extend([flag.into(), value]);
+        add("--service", value_name(self.service).into());
+        add("--setting", self.setting.name().into());
+        add("--handler", self.handler.to_string().into());
+        add("--value-size", self.value_size.to_string().into());
+        add("--in-flight", self.in_flight.to_string().into());
+        add("--socket", socket.into());
+        add("--info", info.into());
+        if let Some(cores) = self.cores {
+            add("--cores", cores.to_string().into());
+        }
+        arguments
     }
 }
 
-/// The hidden command of a server's process.
+/// What a server's process is told.
 #[derive(Debug, Args)]
-pub(crate) struct ServeCommand {
+pub(crate) struct Serving {
     peer: Peer,
+    #[arg(long)]
+    service: Service,
+    #[arg(long)]
+    setting: Setting,
+    #[arg(long)]
+    handler: Handler,
+    #[arg(long)]
+    value_size: usize,
+    #[arg(long)]
+    in_flight: usize,
     #[arg(long)]
     socket: PathBuf,
     #[arg(long)]
     info: PathBuf,
     #[arg(long)]
-    setting: Setting,
-    #[arg(long)]
-    handler: Handler,
-}
-
-/// What a server is told.
-#[derive(Debug, Clone)]
-pub(crate) struct Serving {
-    pub(crate) socket: PathBuf,
-    pub(crate) info: PathBuf,
-    pub(crate) setting: Setting,
-    pub(crate) handler: Handler,
+    cores: Option<usize>,
 }
 
 /// Serves until the process that started this one ends or has enough.
-pub(crate) fn run(command: ServeCommand) -> Outcome<()> {
-    std::thread::Builder::new().name("control".to_owned()).spawn(answer_questions)?;
-    let ServeCommand { peer, socket, info, setting, handler } = command;
-    let serving = Serving { socket, info, setting, handler };
-    match peer {
-        Peer::Ours => ours::map(serving),
-        Peer::Published => block_on(published::map(serving)),
-        Peer::Tonic => block_on(tonic_echo::map(serving)),
-        Peer::H2 => block_on(h2_echo::map(serving)),
+pub(crate) fn run(serving: Serving) -> Outcome<()> {
+    if let Some(cores) = serving.cores {
+        keep_to(cores)?;
     }
+    std::thread::Builder::new().name("control".to_owned()).spawn(answer_questions)?;
+    match (serving.peer, serving.service) {
+        (Peer::Ours, Service::Map) => ours::map(serving),
+        (Peer::Ours, Service::Source) => ours::source(serving),
+        (Peer::Published, Service::Map) => block_on(published::map(serving)),
+        (Peer::Published, Service::BatchMap) => block_on(published::batch_map(serving)),
+        (Peer::Published, Service::Source) => block_on(published::source(serving)),
+        // Their answers leave in order, and so a batch's end is answered last.
+        (Peer::Tonic, Service::Map | Service::BatchMap) => block_on(tonic_echo::serve(serving)),
+        (Peer::Tonic, Service::Source) => block_on(tonic_source::serve(serving)),
+        (Peer::H2, Service::Map | Service::BatchMap) => block_on(h2_echo::serve(serving)),
+        (Peer::Bare, Service::Map) => bare::run(&serving),
+        (peer, service) => Err(format!("{} has no {}", peer.name(), value_name(service)).into()),
+    }
+}
+
+/// Keeps this process to the first cores of those it may use.
+fn keep_to(cores: usize) -> Outcome<()> {
+    let allowed = sched_getaffinity(None)?;
+    let mut chosen = CpuSet::new();
+    let available = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+    for core in available.take(cores) {
+        chosen.set(core);
+    }
+    if chosen.count() as usize != cores {
+        return Err(format!("{cores} cores are wanted, and there are {}", allowed.count()).into());
+    }
+    Ok(sched_setaffinity(None, &chosen)?)
 }
 
 /// Answers every line of standard input with what this process has used, and ends the process at its end, which is there
@@ -123,7 +198,7 @@ pub(crate) fn run(command: ServeCommand) -> Outcome<()> {
 #[expect(clippy::exit, reason = "nothing of this process is worth waiting for once its parent is gone")]
 fn answer_questions() {
     for line in std::io::stdin().lock().lines() {
-        let Ok(used) = Used::by_this_process() else { break };
+        let Ok(used) = Used::by_this_process(bare::DONE.load(Relaxed)) else { break };
         if line.is_err() || writeln!(std::io::stdout(), "{}", used.to_line()).is_err() {
             break;
         }
@@ -134,4 +209,22 @@ fn answer_questions() {
 /// Runs a server on the runtime that `#[tokio::main]` would make.
 fn block_on(server: impl Future<Output = Outcome<()>>) -> Outcome<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(server)
+}
+
+/// The keys and the first offset of the generated records, which all sources make alike.
+mod records {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    pub(super) const KEY: &str = "key";
+
+    /// Counts the records of a source: a record's offset is its number.
+    #[derive(Debug, Default)]
+    pub(super) struct Numbers(AtomicU64);
+
+    impl Numbers {
+        /// The offset of the next record.
+        pub(super) fn next(&self) -> [u8; 8] {
+            self.0.fetch_add(1, Relaxed).to_be_bytes()
+        }
+    }
 }

@@ -89,6 +89,7 @@ fn heading(metric: Metric, unit: &str) -> String {
         Metric::IdleMib => "idle RSS, MiB".to_owned(),
         Metric::StartMilliseconds => "start, ms".to_owned(),
         Metric::ClientBusy => "client busy".to_owned(),
+        Metric::OthersCores => "others, cores".to_owned(),
     }
 }
 
@@ -96,6 +97,7 @@ fn heading(metric: Metric, unit: &str) -> String {
 pub(crate) fn number(metric: Metric, value: f64) -> String {
     match metric {
         Metric::CpuMicroseconds => format!("{value:.3}"),
+        Metric::OthersCores => format!("{value:.1}"),
         Metric::Rate => thousands(value),
         Metric::P50Microseconds | Metric::P99Microseconds => thousands(value),
         Metric::PeakMib | Metric::IdleMib | Metric::StartMilliseconds => format!("{value:.1}"),
@@ -103,8 +105,8 @@ pub(crate) fn number(metric: Metric, value: f64) -> String {
     }
 }
 
-/// A ratio and the range of its rounds.
-pub(crate) fn ratio(spread: Spread) -> String {
+/// A figure that is held against a goal, and the range of its rounds.
+pub(crate) fn spread(spread: Spread) -> String {
     let Spread { median, least, most } = spread;
     format!("{median:.2} ({least:.2}-{most:.2})")
 }

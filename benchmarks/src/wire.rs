@@ -87,9 +87,16 @@ pub(crate) fn handshake() -> Vec<u8> {
 pub(crate) fn framed(message: &impl Message) -> Vec<u8> {
     let mut bytes = vec![0; PREFIX];
     bytes.extend_from_slice(&message.encode_to_vec());
-    let length = u32::try_from(bytes.len() - PREFIX).unwrap_or(u32::MAX);
-    bytes[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+    // A message this long cannot be made here.
+    drop(set_length(&mut bytes));
     bytes
+}
+
+/// Writes its length into the prefix of a message.
+pub(crate) fn set_length(message: &mut [u8]) -> Outcome<()> {
+    let length = u32::try_from(message.len() - PREFIX)?;
+    message[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+    Ok(())
 }
 
 /// Writes the base64 of nine digits.

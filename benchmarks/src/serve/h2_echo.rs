@@ -13,12 +13,15 @@ use tokio::task::JoinSet;
 
 use super::{CONNECTION_WINDOW, STREAM_WINDOW, Serving, Setting};
 use crate::Outcome;
-use crate::wire::{PREFIX, Received, field};
+use crate::wire::{PREFIX, Received, field, set_length};
 
+/// Answers are sent once they are this long, and whenever there is nothing more to answer: more would not stay in the
+/// core's cache.
+const CHUNK: usize = 64 << 10;
 /// What the keys of a message may take, encoded. The load client's take five bytes.
 const KEYS: usize = 64;
 
-pub(super) async fn map(serving: Serving) -> Outcome<()> {
+pub(super) async fn serve(serving: Serving) -> Outcome<()> {
     let listener = UnixListener::bind(&serving.socket)?;
     let mut connections = JoinSet::new();
     loop {
@@ -57,6 +60,9 @@ async fn stream(mut body: RecvStream, mut respond: SendResponse<Bytes>) -> Outco
     while receive(&mut body, &mut received).await? {
         while let Some(length) = received.begin()? {
             echo(&mut received, length, &mut out)?;
+            if out.len() >= CHUNK {
+                send(&mut answers, out.split().freeze()).await?;
+            }
         }
         send(&mut answers, out.split().freeze()).await?;
     }
@@ -122,9 +128,7 @@ fn echo(request: &mut Received, length: usize, out: &mut BytesMut) -> Outcome<()
             }
         }
     }
-    let length = u32::try_from(out.len() - start - PREFIX)?;
-    out[start + 1..start + PREFIX].copy_from_slice(&length.to_be_bytes());
-    Ok(())
+    set_length(&mut out[start..])
 }
 
 fn echo_result(request: &mut Received, length: usize, out: &mut BytesMut) -> Outcome<()> {

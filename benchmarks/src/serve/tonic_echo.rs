@@ -19,23 +19,34 @@ use tonic::transport::Server;
 use tonic::{Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::{CONNECTION_WINDOW, STREAM_WINDOW, Serving, Setting};
+use super::{CONNECTION_WINDOW, MAX_MESSAGE, STREAM_WINDOW, Serving, Setting};
 use crate::Outcome;
 use crate::handler::Handler;
 use crate::pb::map::v1::{MapRequest, MapResponse, map_response};
 
-/// The largest message, as the SDKs have it: tonic's own limit is 4 MiB.
-const MAX_MESSAGE: usize = 64 << 20;
 /// What waiting handlers may be ahead of their answers.
 const QUEUE: usize = 500;
 
-pub(super) async fn map(serving: Serving) -> Outcome<()> {
+pub(super) async fn serve(serving: Serving) -> Outcome<()> {
+    listen(&serving, Map { handler: serving.handler }).await
+}
+
+/// Serves a service on the socket.
+pub(super) async fn listen<S>(serving: &Serving, service: S) -> Outcome<()>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
     let listener = UnixListenerStream::new(UnixListener::bind(&serving.socket)?);
     let mut server = Server::builder();
     if serving.setting == Setting::Equal {
         server = server.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     }
-    server.add_service(Map { handler: serving.handler }).serve_with_incoming(listener).await?;
+    server.add_service(service).serve_with_incoming(listener).await?;
     Ok(())
 }
 
@@ -78,7 +89,9 @@ impl StreamingService<MapRequest> for Map {
         let requests = request.into_inner();
         let answers: Answers = match self.handler {
             Handler::Identity => Box::pin(requests.map(|request| Ok(answer(request?)))),
-            handler => Box::pin(ReceiverStream::new(answers_of_tasks(requests, handler))),
+            handler @ (Handler::Wait { .. } | Handler::Compute { .. }) => {
+                Box::pin(ReceiverStream::new(answers_of_tasks(requests, handler)))
+            }
         };
         std::future::ready(Ok(tonic::Response::new(answers)))
     }
