@@ -148,7 +148,7 @@ impl<H: Handler> MapBody<H> {
             permit: None,
             hold: None,
             current: context.in_flight.current(now),
-            heavy: false,
+            heavy: true,
             copies_left: 0,
             now,
             ending: None,

@@ -84,10 +84,18 @@ const HEAVY: u64 = 40_000;
 const LIGHT: u64 = 15_000;
 
 /// For how long handlers hold their thread in a poll, as a moving average over all streams of a server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
     /// In nanoseconds; what one update loses to another is made up by the next.
     average: AtomicU64,
+}
+
+impl Default for Pace {
+    /// Heavy until a dozen or two handlers have shown otherwise: one that blocks its thread the first time it is called
+    /// should not do so in the middle of its connection.
+    fn default() -> Self {
+        Self { average: AtomicU64::new(2 * HEAVY) }
+    }
 }
 
 impl Pace {

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
+use super::together::{Calls, Together};
 use crate::metrics::add;
 use crate::service::{Context, Service};
 
@@ -31,13 +32,13 @@ where
     add(&context.metrics.connections_opened, 1);
     let closing = context.drain.closing();
     let cut = context.drain.cutting();
-    let calls = context.drain.calls();
+    let calls = Calls::default();
     let call = service_fn(move |request| {
         let service = service.clone();
         let context = context.clone();
         async move { Ok::<_, Infallible>(service.call(&context, request).await) }
     });
-    let connection = http2::Builder::new(calls)
+    let connection = http2::Builder::new(calls.clone())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -45,11 +46,11 @@ where
         .max_concurrent_streams(None)
         .serve_connection(TokioIo::new(Cuttable { io, cut: cut.clone() }), call);
     async move {
-        let mut connection = pin!(connection);
+        let mut connection = Together::new(connection, calls);
         let result = tokio::select! {
             result = &mut connection => result,
             () = closing => {
-                connection.as_mut().graceful_shutdown();
+                connection.connection().graceful_shutdown();
                 tokio::select! {
                     result = &mut connection => result,
                     // Polled once more, it finds its socket broken.

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 
-use hyper::rt::Executor;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -41,7 +40,6 @@ pub(crate) struct Drain {
     cut: CancellationToken,
     streams: TaskTracker,
     connections: TaskTracker,
-    calls: Calls,
 }
 
 impl Drain {
@@ -52,7 +50,6 @@ impl Drain {
             cut: CancellationToken::new(),
             streams: TaskTracker::new(),
             connections: TaskTracker::new(),
-            calls: Calls(TaskTracker::new()),
         }
     }
 
@@ -63,7 +60,7 @@ impl Drain {
 
     pub(crate) fn start(&self) {
         self.started.cancel();
-        for tracker in [&self.streams, &self.connections, &self.calls.0] {
+        for tracker in [&self.streams, &self.connections] {
             tracker.close();
         }
     }
@@ -108,29 +105,8 @@ impl Drain {
         self.streams.wait().await;
     }
 
-    /// Waits until every connection is over, and the tasks of its calls. Only after [`Drain::start`].
+    /// Waits until every connection is over, and its calls with it. Only after [`Drain::start`].
     pub(crate) async fn connections_closed(&self) {
         self.connections.wait().await;
-        self.calls.0.wait().await;
-    }
-
-    /// What hyper spawns the tasks of calls on.
-    pub(crate) fn calls(&self) -> Calls {
-        self.calls.clone()
-    }
-}
-
-/// The tasks that hyper makes, one a call: spawned here, so that a drain can wait for them. They end with their
-/// connection, and the handlers of a stream with its call.
-#[derive(Debug, Clone)]
-pub(crate) struct Calls(TaskTracker);
-
-impl<F> Executor<F> for Calls
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, call: F) {
-        drop(self.0.spawn(call));
     }
 }
