@@ -96,7 +96,7 @@ impl Bench {
             format!("Identity map in batch mode, {VALUE} B, equal settings"),
             Some("One batch is in flight at a time, as the platform has it."),
         );
-        let servers = self.servers(&BATCH_PEERS, batch_server);
+        let servers = self.servers(&MAP_PEERS, batch_server);
         self.under_load(plan, servers, Mode::Batch, VALUE).await
     }
 
@@ -107,10 +107,7 @@ impl Bench {
             Some("The tonic server runs a task for every message."),
         );
         let handler = Handler::Wait { every: 10, millis: 1 };
-        let servers = self.servers(&[Peer::Ours, Peer::Published, Peer::Tonic], |peer| Spec {
-            handler,
-            ..Spec::new(peer, Setting::Equal)
-        });
+        let servers = self.servers(&SDKS, |peer| Spec { handler, ..Spec::new(peer, Setting::Equal) });
         self.under_load(plan, servers, Mode::Unary, VALUE).await
     }
 
@@ -153,8 +150,8 @@ impl Bench {
                  500 messages, or for 1 s from the first.",
             ),
         );
-        let unary = self.servers(&[Peer::Ours, Peer::Published, Peer::Tonic], |peer| Spec::new(peer, Setting::Equal));
-        let batch = self.servers(&BATCH_PEERS[..BATCH_PEERS.len() - 1], batch_server);
+        let unary = self.servers(&SDKS, |peer| Spec::new(peer, Setting::Equal));
+        let batch = self.servers(&SDKS, batch_server);
         let unary = unary.into_iter().map(|(name, spec)| (format!("{name}, unary"), (spec, Mode::Unary)));
         let batch = batch.into_iter().map(|(name, spec)| (format!("{name}, batch"), (spec, Mode::Batch)));
         self.run(plan, unary.chain(batch).collect(), async |(spec, mode)| {
@@ -183,11 +180,8 @@ impl Bench {
             ),
         )
         .of_records();
-        let servers = self.servers(&[Peer::Ours, Peer::Published, Peer::Tonic], |peer| Spec {
-            service: Service::Source,
-            value_size: size,
-            ..Spec::new(peer, setting)
-        });
+        let servers =
+            self.servers(&SDKS, |peer| Spec { service: Service::Source, value_size: size, ..Spec::new(peer, setting) });
         self.run(plan, servers, async |spec| source_under_load(spec, size, self.pace).await).await
     }
 
@@ -224,8 +218,8 @@ impl Bench {
 }
 
 const MAP_PEERS: [Peer; 4] = [Peer::Ours, Peer::Published, Peer::Tonic, Peer::H2];
-/// `numaflow-sdk` is not among them: it has no batch mode yet.
-const BATCH_PEERS: [Peer; 3] = [Peer::Published, Peer::Tonic, Peer::H2];
+/// Those of them that somebody would run.
+const SDKS: [Peer; 3] = [Peer::Ours, Peer::Published, Peer::Tonic];
 
 fn batch_server(peer: Peer) -> Spec {
     Spec { service: Service::BatchMap, ..Spec::new(peer, Setting::Equal) }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
 use clap::{Args, ValueEnum};
+use numaflow_sdk::MapMode;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
 use crate::handler::Handler;
@@ -49,7 +49,7 @@ pub(crate) enum Setting {
 }
 
 /// How messages reach a map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
     /// One by one.
     Unary,
@@ -165,7 +165,8 @@ pub(crate) fn run(serving: Serving) -> Outcome<()> {
     }
     std::thread::Builder::new().name("control".to_owned()).spawn(answer_questions)?;
     match (serving.peer, serving.service) {
-        (Peer::Ours, Service::Map) => ours::map(serving),
+        (Peer::Ours, Service::Map) => ours::map(serving, MapMode::Unary),
+        (Peer::Ours, Service::BatchMap) => ours::map(serving, MapMode::Batch),
         (Peer::Ours, Service::Source) => ours::source(serving),
         (Peer::Published, Service::Map) => block_on(published::map(serving)),
         (Peer::Published, Service::BatchMap) => block_on(published::batch_map(serving)),
@@ -211,7 +212,7 @@ fn block_on(server: impl Future<Output = Outcome<()>>) -> Outcome<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(server)
 }
 
-/// The keys and the first offset of the generated records, which all sources make alike.
+/// The generated records, as far as all sources make them alike.
 mod records {
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

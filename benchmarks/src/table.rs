@@ -107,8 +107,12 @@ pub(crate) fn number(metric: Metric, value: f64) -> String {
 
 /// A figure that is held against a goal, and the range of its rounds.
 pub(crate) fn spread(spread: Spread) -> String {
-    let Spread { median, least, most } = spread;
-    format!("{median:.2} ({least:.2}-{most:.2})")
+    let digits = |value: f64| match value {
+        ..10.0 => format!("{value:.3}"),
+        ..100.0 => format!("{value:.1}"),
+        _ => thousands(value),
+    };
+    format!("{} ({}-{})", digits(spread.median), digits(spread.least), digits(spread.most))
 }
 
 fn thousands(value: f64) -> String {

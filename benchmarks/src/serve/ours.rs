@@ -4,24 +4,26 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use numaflow_sdk::source::{Batch, Message, NackOffset, Offset, ReadRequest, Sourcer};
-use numaflow_sdk::{HandlerError, MapRequest, Server, map, run_server_with, source};
+use numaflow_sdk::{HandlerError, MapMode, MapRequest, Server, map, run_server_with, source};
 
 use super::Serving;
 use super::records::{KEY, Numbers};
 use crate::Outcome;
 use crate::handler::Handler;
 
-pub(super) fn map(serving: Serving) -> Outcome<()> {
+pub(super) fn map(serving: Serving, mode: MapMode) -> Outcome<()> {
     match serving.handler {
         Handler::Identity => {
-            serve(serving, map::service(map::from_fn(async |request: MapRequest| Ok(request.into_message()))))
+            let identity = map::from_fn(async |request: MapRequest| Ok(request.into_message()));
+            serve(serving, map::service(identity).mode(mode))
         }
         handler @ (Handler::Wait { .. } | Handler::Compute { .. }) => serve(
             serving,
             map::service(map::from_fn(move |request: MapRequest| async move {
                 handler.run(request.value()).await;
                 Ok(request.into_message())
-            })),
+            }))
+            .mode(mode),
         ),
     }
 }
