@@ -1,5 +1,4 @@
 //! The admin endpoint of a server as people start it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
