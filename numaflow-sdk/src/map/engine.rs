@@ -51,6 +51,9 @@ const CHUNK: usize = 32 << 10;
 /// After a handler that waited, so many messages are copied out of the buffer they were received in, where they are the
 /// smaller part of it: those that wait too would each keep all of it.
 const COPIED_AFTER_WAIT: u32 = 1024;
+/// For how long a stream handles messages in place before the other streams of its connection, and its connection itself,
+/// get their turn: a small part of the 100 ms in which the platform wants `IsReady` answered.
+const TURN: Duration = Duration::from_millis(2);
 /// The boxes of calls that have ended which a stream keeps for the next ones.
 const BOXES_KEPT: usize = 64;
 
@@ -87,6 +90,8 @@ pub(super) struct MapBody<H: Handler> {
     heavy: bool,
     copies_left: u32,
     now: Instant,
+    /// When the stream has had its turn; `None` between two turns.
+    turn_ends: Option<Instant>,
     ending: Option<Ending>,
     closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     finished: bool,
@@ -109,6 +114,7 @@ struct Ending {
 }
 
 /// What a task of the stream came to.
+#[expect(clippy::large_enum_variant, reason = "nearly all are calls, and a box for each would cost more than its move")]
 enum Ended {
     /// A handler's call.
     Call(EndedCall),
@@ -151,6 +157,7 @@ impl<H: Handler> MapBody<H> {
             heavy: true,
             copies_left: 0,
             now,
+            turn_ends: None,
             ending: None,
             closing: Some(Box::pin(context.drain.closing())),
             finished: false,
@@ -178,7 +185,7 @@ impl<H: Handler> MapBody<H> {
 
     /// Reads requests and starts their handlers; pending when nothing more can be read for now.
     fn poll_input(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
-        while self.writer.len() < CHUNK {
+        while self.writer.len() < CHUNK && self.has_turn() {
             if let Some(not_ready) = &mut self.not_ready {
                 // What its handler came to is told elsewhere.
                 drop(ready!(Pin::new(not_ready).poll(cx)));
@@ -218,6 +225,10 @@ impl<H: Handler> MapBody<H> {
             }
         }
         Poll::Ready(())
+    }
+
+    fn has_turn(&self) -> bool {
+        self.turn_ends.is_none_or(|ends| self.now < ends)
     }
 
     /// Decodes what was received and does what it means.
@@ -669,6 +680,12 @@ impl<H: Handler> Body for MapBody<H> {
             return Poll::Ready(None);
         }
         this.now = Instant::now();
+        if !this.has_turn() {
+            this.turn_ends = None;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        this.turn_ends.get_or_insert(this.now + TURN);
         this.poll_closing(cx);
         this.poll_work(cx);
         // An idle stream holds nothing, and what was handled in place is handed over below.
@@ -678,6 +695,13 @@ impl<H: Handler> Body for MapBody<H> {
         if let Some(chunk) = this.writer.take() {
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
+        if !this.has_turn() {
+            // What was handled in this turn had no answers.
+            this.turn_ends = None;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        this.turn_ends = None;
         let status = ready!(this.poll_end(cx));
         this.finished = true;
         this.tasks.abort_all();

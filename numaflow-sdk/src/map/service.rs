@@ -25,7 +25,7 @@ use crate::{IntoMessages, MapRequest, ServeError, error};
 
 /// A map as a [`Server`](crate::Server) can serve it, and how.
 ///
-/// Made by [`service`], [`tower_service`], [`batch_service`] or [`stream_service`].
+/// Made by [`service()`], [`tower_service()`], [`batch_service()`] or [`stream_service()`].
 ///
 /// ```
 /// use numaflow_sdk::{MapMode, MapRequest, map::{self, FailurePolicy, Retry}};

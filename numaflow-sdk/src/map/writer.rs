@@ -95,12 +95,13 @@ impl Writer {
     pub(super) fn instead(&mut self, id: &Text, messages: &Messages) -> Result<(), Box<Failed>> {
         let messages = messages.as_slice();
         self.check(id, messages)?;
-        let outcome = match outcome(messages) {
-            Outcome::Answered => Outcome::DeadLetter,
+        let mut outcome = outcome(messages);
+        if outcome == Outcome::Answered {
+            outcome = Outcome::DeadLetter;
+        } else if outcome == Outcome::Empty {
             // In stream mode what it sent before stands, and the rest of it is dropped.
-            Outcome::Empty => Outcome::Dropped,
-            outcome => outcome,
-        };
+            outcome = Outcome::Dropped;
+        }
         self.answer(id, messages, outcome);
         Ok(())
     }

@@ -122,7 +122,7 @@ async fn an_error_knows_better_than_the_server() {
                     FailurePolicy::Drop => error.drop(),
                     FailurePolicy::DeadLetter { tag } => error.dead_letter(tag, request),
                     FailurePolicy::FailTag => error.fail_tag(),
-                    _ => error.fail(),
+                    FailurePolicy::Fail | _ => error.fail(),
                 };
                 async move { Err::<Message, _>(error) }
             });
