@@ -26,7 +26,7 @@ pub(crate) mod drain;
 pub(crate) mod info;
 pub(crate) mod observer;
 pub(crate) mod socket;
-mod together;
+pub(crate) mod together;
 
 pub use drain::Draining;
 pub(crate) use socket::Files;

@@ -27,7 +27,7 @@ use super::core::{Core, Meaning, Parts};
 use super::execution::{Call, Execution, OnTask, poll_call};
 use super::handler::{Handler, Request as _};
 use super::options::Options;
-use super::order::{Keys, Order, Turn};
+use super::order::{Admission, Keys, Order};
 use super::outputs::{Outlet, Output, Sink};
 use super::policy::{Failure, Resolution, needs_input, resolve};
 use super::requests::{Received, Requests};
@@ -37,6 +37,7 @@ use super::writer::Writer;
 use crate::in_flight::{Current, Entry, Stage};
 use crate::limit::{Hold, Permit, Share};
 use crate::metrics::{Outcome, Tally};
+use crate::server::together::Turn;
 use crate::service::Context;
 use crate::text::Text;
 use crate::{MapMode, MapRequest, error};
@@ -54,6 +55,8 @@ const COPIED_AFTER_WAIT: u32 = 1024;
 /// For how long a stream handles messages in place before the other streams of its connection, and its connection itself,
 /// get their turn: a small part of the 100 ms in which the platform wants `IsReady` answered.
 const TURN: Duration = Duration::from_millis(2);
+/// So many answers of handlers on tasks are worth a write.
+const FEW: usize = 32;
 /// The boxes of calls that have ended which a stream keeps for the next ones.
 const BOXES_KEPT: usize = 64;
 
@@ -90,8 +93,11 @@ pub(super) struct MapBody<H: Handler> {
     heavy: bool,
     copies_left: u32,
     now: Instant,
+    turn: Turn,
     /// When the stream has had its turn; `None` between two turns.
     turn_ends: Option<Instant>,
+    /// How many handlers on tasks have ended since something was last handed over.
+    ended: usize,
     ending: Option<Ending>,
     closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     finished: bool,
@@ -134,7 +140,7 @@ struct EndedCall {
 }
 
 impl<H: Handler> MapBody<H> {
-    pub(super) fn new(handler: H, context: Arc<Context>, options: Arc<Options>, body: Incoming) -> Self {
+    pub(super) fn new(handler: H, context: Arc<Context>, options: Arc<Options>, turn: Turn, body: Incoming) -> Self {
         let now = Instant::now();
         Self {
             keeps_inputs: needs_input(&options.on_failure, &options.retry),
@@ -157,7 +163,9 @@ impl<H: Handler> MapBody<H> {
             heavy: true,
             copies_left: 0,
             now,
+            turn,
             turn_ends: None,
+            ended: 0,
             ending: None,
             closing: Some(Box::pin(context.drain.closing())),
             finished: false,
@@ -225,6 +233,20 @@ impl<H: Handler> MapBody<H> {
             }
         }
         Poll::Ready(())
+    }
+
+    /// Whether to let handlers on tasks go first, because a few have ended and others are likely to, as when one tick of the
+    /// clock wakes many: a write for each answer would cost more than the answer. Once for each write.
+    fn waits_for_more(&mut self) -> bool {
+        let few = (1..FEW).contains(&self.ended) && !self.tasks.is_empty();
+        self.ended = FEW;
+        few
+    }
+
+    fn end_turn<T>(&mut self, cx: &TaskContext<'_>) -> Poll<T> {
+        self.turn_ends = None;
+        self.turn.end(cx);
+        Poll::Pending
     }
 
     fn has_turn(&self) -> bool {
@@ -382,9 +404,9 @@ impl<H: Handler> MapBody<H> {
             return self.run(work, None, cx);
         };
         match order.admit(work) {
-            Turn::Now(work, keys) => self.run(work, keys, cx),
-            Turn::Later => {}
-            Turn::Never => self.lose(Outcome::Cancelled, 1),
+            Admission::Now(work, keys) => self.run(work, keys, cx),
+            Admission::Later => {}
+            Admission::Never => self.lose(Outcome::Cancelled, 1),
         }
     }
 
@@ -515,6 +537,7 @@ impl<H: Handler> MapBody<H> {
             self.take_outputs(cx);
             match self.tasks.poll_join_next(cx) {
                 Poll::Ready(Some(Ok(Ended::Call(ended)))) => {
+                    self.ended = self.ended.saturating_add(1);
                     let EndedCall { ids, done, call, held, outlet, keys, took } = ended;
                     self.keep(call);
                     self.writer.tally.took(took);
@@ -681,9 +704,7 @@ impl<H: Handler> Body for MapBody<H> {
         }
         this.now = Instant::now();
         if !this.has_turn() {
-            this.turn_ends = None;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            return this.end_turn(cx);
         }
         this.turn_ends.get_or_insert(this.now + TURN);
         this.poll_closing(cx);
@@ -692,14 +713,16 @@ impl<H: Handler> Body for MapBody<H> {
         (this.permit, this.hold) = (None, None);
         this.current.end();
         this.writer.tally.flush();
+        if this.waits_for_more() {
+            return this.end_turn(cx);
+        }
+        this.ended = 0;
         if let Some(chunk) = this.writer.take() {
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
         if !this.has_turn() {
             // What was handled in this turn had no answers.
-            this.turn_ends = None;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            return this.end_turn(cx);
         }
         this.turn_ends = None;
         let status = ready!(this.poll_end(cx));

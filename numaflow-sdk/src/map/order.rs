@@ -26,7 +26,7 @@ struct Line<R> {
 
 /// What becomes of a call.
 #[derive(Debug)]
-pub(super) enum Turn<R> {
+pub(super) enum Admission<R> {
     /// It runs. Its keys, where it has any, are to be given back when it is over.
     Now(Work<R>, Option<Keys>),
     /// It waits for the ones before it.
@@ -43,24 +43,24 @@ impl<R> Default for Order<R> {
 
 impl<R: Request> Order<R> {
     /// Lets a call run, or wait for those of the same keys that came before. Messages without keys have no order.
-    pub(super) fn admit(&mut self, work: Work<R>) -> Turn<R> {
+    pub(super) fn admit(&mut self, work: Work<R>) -> Admission<R> {
         let keys = work.request.keys();
         if keys.is_empty() {
-            return Turn::Now(work, None);
+            return Admission::Now(work, None);
         }
         match self.lines.get_mut(keys) {
-            Some(Line { broken: true, .. }) => Turn::Never,
+            Some(Line { broken: true, .. }) => Admission::Never,
             Some(line) => {
                 for held in work.held.iter().flat_map(Few::as_slice) {
                     held.stage(Stage::Queued);
                 }
                 line.waiting.push_back(work);
-                Turn::Later
+                Admission::Later
             }
             None => {
                 let keys = Keys::from(keys);
                 self.lines.insert(keys.clone(), Line { waiting: VecDeque::new(), broken: false });
-                Turn::Now(work, Some(keys))
+                Admission::Now(work, Some(keys))
             }
         }
     }

@@ -19,6 +19,7 @@ use super::unary::Unary;
 use super::{Execution, FailurePolicy, Mapper, Retry};
 use crate::kind::{Kind, MapMode};
 use crate::pb::map::v1 as pb;
+use crate::server::together::Turn;
 use crate::service::{Context, Serve, Service};
 use crate::settings::Settings;
 use crate::{IntoMessages, MapRequest, ServeError, error};
@@ -148,12 +149,12 @@ impl fmt::Debug for MapService {
 
 /// Opens streams for a handler of whatever type.
 trait Open: Send + Sync {
-    fn open(&self, context: &Arc<Context>, options: &Options, requests: Incoming) -> Body;
+    fn open(&self, context: &Arc<Context>, options: &Options, turn: Turn, requests: Incoming) -> Body;
 }
 
 impl<H: Handler + Sync> Open for H {
-    fn open(&self, context: &Arc<Context>, options: &Options, requests: Incoming) -> Body {
-        Body::new(MapBody::new(self.clone(), context.clone(), Arc::new(options.clone()), requests))
+    fn open(&self, context: &Arc<Context>, options: &Options, turn: Turn, requests: Incoming) -> Body {
+        Body::new(MapBody::new(self.clone(), context.clone(), Arc::new(options.clone()), turn, requests))
     }
 }
 
@@ -191,7 +192,9 @@ impl Serve for MapService {
         match request.uri().path() {
             "/map.v1.Map/MapFn" => {
                 // The head of the response leaves at once; what comes before the handshake is the stream's to say.
-                let mut response = http::Response::new(self.handler.open(context, &self.options, request.into_body()));
+                let turn = request.extensions().get::<Turn>().cloned().unwrap_or_default();
+                let body = self.handler.open(context, &self.options, turn, request.into_body());
+                let mut response = http::Response::new(body);
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
                 response
             }

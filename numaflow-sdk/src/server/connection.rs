@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -37,7 +38,9 @@ where
     let closing = context.drain.closing();
     let cut = context.drain.cutting();
     let calls = Calls::default();
-    let call = service_fn(move |request| {
+    let turn = calls.turn();
+    let call = service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(turn.clone());
         let service = service.clone();
         let context = context.clone();
         async move { Ok::<_, Infallible>(service.call(&context, request).await) }

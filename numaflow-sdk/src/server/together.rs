@@ -25,6 +25,32 @@ const ROUNDS: usize = 32;
 #[derive(Clone, Default)]
 pub(super) struct Calls {
     started: Arc<Mutex<Vec<Call>>>,
+    turn: Turn,
+}
+
+impl Calls {
+    /// For the calls.
+    pub(super) fn turn(&self) -> Turn {
+        self.turn.clone()
+    }
+}
+
+/// With this a call ends the turn of its connection, in an extension of its request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Turn {
+    ended: Arc<AtomicBool>,
+}
+
+impl Turn {
+    /// Lets other tasks of this thread go first; the call is polled again after them. To be followed by `Pending`.
+    pub(crate) fn end(&self, cx: &Context<'_>) {
+        self.ended.store(true, Ordering::Relaxed);
+        cx.waker().wake_by_ref();
+    }
+
+    fn take_end(&self) -> bool {
+        self.ended.swap(false, Ordering::Relaxed)
+    }
 }
 
 impl<F> Executor<F> for Calls
@@ -102,7 +128,7 @@ impl<C: Future> Future for Together<C> {
             if let Poll::Ready(output) = self.poll_round(&mut inside) {
                 return Poll::Ready(output);
             }
-            if !bell.rung.load(Ordering::SeqCst) {
+            if !bell.rung.load(Ordering::SeqCst) || self.started.turn.take_end() {
                 break;
             }
         }
