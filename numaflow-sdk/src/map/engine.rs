@@ -38,6 +38,7 @@ use crate::in_flight::{Current, Entry, Stage};
 use crate::limit::{Hold, Permit, Share};
 use crate::metrics::{Outcome, Tally};
 use crate::server::together::Turn;
+use crate::panic::catching;
 use crate::service::Context;
 use crate::text::Text;
 use crate::{MapMode, MapRequest, error};
@@ -417,9 +418,17 @@ impl<H: Handler> MapBody<H> {
         }
     }
 
-    /// Puts a call in its box, once its handler is ready for it.
+    /// Puts a call in its box, once its handler is ready for it. User code runs here too, before there is a future: what
+    /// it panics with is what the call comes to.
     fn call(&mut self, request: H::Request, outlet: Option<&Outlet>, cx: &mut TaskContext<'_>) -> Call {
         let mut call = self.boxes.pop().unwrap_or_else(|| ReusableBoxFuture::new(pending()));
+        if let Err(panic) = catching(|| self.prepare(&mut call, request, outlet, cx)) {
+            call.set(async move { Err(Failure::Panic(panic).into()) });
+        }
+        call
+    }
+
+    fn prepare(&mut self, call: &mut Call, request: H::Request, outlet: Option<&Outlet>, cx: &mut TaskContext<'_>) {
         let ready = self.handler.poll_ready(cx);
         match ready {
             Poll::Ready(Ok(())) if !self.keeps_inputs => {
@@ -444,7 +453,6 @@ impl<H: Handler> MapBody<H> {
                 }
             }
         }
-        call
     }
 
     /// Runs a call: in place as far as it goes, on a task from there on.
