@@ -1,5 +1,6 @@
 //! The platform's side of a map.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -107,15 +108,101 @@ impl MapStream {
     ///
     /// When the stream ends, and how; or the answer is to another message.
     pub async fn map(&mut self, request: MapRequest) -> Result<Vec<Message>, ClientError> {
-        self.sent += 1;
-        let id = format!("test-{}", self.sent);
+        let id = self.next_id();
         // Where sending fails, receiving says why.
         let sent = self.send(id.clone(), request).await;
         match self.recv().await? {
             Some(answer) if answer.id == id => Ok(answer.messages),
             Some(answer) => Err(ClientError::protocol(format!("{id:?} was asked and {:?} answered", answer.id))),
-            None => Err(sent.err().unwrap_or_else(|| ClientError::protocol("the stream ended without an answer"))),
+            None => Err(sent.err().unwrap_or_else(ended_early)),
         }
+    }
+
+    /// Ends the batch that was sent, in batch mode: its answers come, then an answer with [`eot`](MapAnswer::eot).
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Closed`] when the stream is; [`MapStream::recv`] then tells why.
+    pub async fn send_eot(&mut self) -> Result<(), ClientError> {
+        self.sender.send_eot().await
+    }
+
+    /// Sends a batch, with its end, and waits for all answers: the outputs of each message, in the order of the requests.
+    /// What a test of a map in batch mode mostly wants. Not for use while other messages are unanswered.
+    ///
+    /// # Errors
+    ///
+    /// When the stream ends, and how; or the answers are not those of batch mode: exactly one for each message, then one
+    /// end.
+    pub async fn map_batch(
+        &mut self,
+        requests: impl IntoIterator<Item = MapRequest>,
+    ) -> Result<Vec<Vec<Message>>, ClientError> {
+        let batch: Vec<_> = requests.into_iter().map(|request| (self.next_id(), request)).collect();
+        let ids: Vec<_> = batch.iter().map(|(id, _)| id.clone()).collect();
+        let Self { sender, receiver, .. } = self;
+        let sending = async {
+            for (id, request) in batch {
+                sender.send(id, request).await?;
+            }
+            sender.send_eot().await
+        };
+        let receiving = async {
+            let mut answers = HashMap::with_capacity(ids.len());
+            loop {
+                let answer = receiver.recv().await?.ok_or_else(ended_early)?;
+                if answer.eot {
+                    return Ok(answers);
+                }
+                if let Some(twice) = answers.insert(answer.id, answer.messages) {
+                    return Err(ClientError::protocol(format!("a message was answered twice, first with {twice:?}")));
+                }
+            }
+        };
+        // Both at once: the answers may begin before the batch is sent, and be more than the connection holds. Where
+        // sending fails, receiving says why.
+        let (_, answers) = tokio::join!(sending, receiving);
+        let mut answers = answers?;
+        let mut messages = Vec::with_capacity(ids.len());
+        for id in ids {
+            let answer = answers.remove(&id);
+            messages.push(
+                answer.ok_or_else(|| ClientError::protocol(format!("the batch ended without an answer to {id:?}")))?,
+            );
+        }
+        match answers.into_keys().next() {
+            Some(id) => Err(ClientError::protocol(format!("{id:?} was answered and not asked"))),
+            None => Ok(messages),
+        }
+    }
+
+    /// Sends one message and waits for all its outputs, up to the end that they have in stream mode. What a test of a map
+    /// in stream mode mostly wants; [`MapStream::recv`] has them one by one, as they come. Not for use while other
+    /// messages are unanswered.
+    ///
+    /// # Errors
+    ///
+    /// When the stream ends, and how; or the answer is to another message.
+    pub async fn map_stream(&mut self, request: MapRequest) -> Result<Vec<Message>, ClientError> {
+        let id = self.next_id();
+        // Where sending fails, receiving says why.
+        drop(self.send(id.clone(), request).await);
+        let mut outputs = Vec::new();
+        loop {
+            let answer = self.recv().await?.ok_or_else(ended_early)?;
+            if answer.id != id {
+                return Err(ClientError::protocol(format!("{id:?} was asked and {:?} answered", answer.id)));
+            }
+            if answer.eot {
+                return Ok(outputs);
+            }
+            outputs.extend(answer.messages);
+        }
+    }
+
+    fn next_id(&mut self) -> String {
+        self.sent += 1;
+        format!("test-{}", self.sent)
     }
 
     /// Half-closes the stream: nothing more is sent, answers still come.
@@ -156,6 +243,16 @@ impl MapSender {
         Ok(MapPermit { permit: self.requests.reserve().await? })
     }
 
+    /// Ends the batch that was sent, in batch mode. When cancelled, nothing was sent.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Closed`] when the stream is; [`MapReceiver::recv`] then tells why.
+    pub async fn send_eot(&self) -> Result<(), ClientError> {
+        let status = Some(wire::TransmissionStatus { eot: true });
+        self.requests.send(wire::MapRequest { status, ..Default::default() }).await
+    }
+
     /// Half-closes the stream: nothing more is sent, answers still come.
     pub fn close(&mut self) {
         self.requests.close();
@@ -173,6 +270,10 @@ impl MapPermit<'_> {
     pub fn send(self, id: impl Into<String>, request: MapRequest) {
         self.permit.send(to_wire(id.into(), request));
     }
+}
+
+fn ended_early() -> ClientError {
+    ClientError::protocol("the stream ended without an answer")
 }
 
 fn to_wire(id: String, request: MapRequest) -> wire::MapRequest {
