@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::{ReusableBoxFuture, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, ReusableBoxFuture, WaitForCancellationFutureOwned};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
@@ -392,11 +392,12 @@ impl<H: Handler> MapBody<H> {
 
     /// Forgets a batch that will not be complete: no answer is made up for what was not asked in full.
     fn forget_batch(&mut self) {
-        if let Some(batch) = self.batch.take() {
-            let messages = batch.ids.as_slice().len();
-            self.core.forgot(messages);
-            self.writer.tally.finished(Outcome::Cancelled, messages);
-        }
+        // Its first message may still wait for room.
+        let waiting = if H::WHOLE_BATCH { self.waiting.take() } else { None };
+        let collected = self.batch.take().map_or(0, |batch| batch.ids.as_slice().len());
+        let messages = collected + usize::from(waiting.is_some());
+        self.core.forgot(messages);
+        self.writer.tally.finished(Outcome::Cancelled, messages);
     }
 
     /// Starts a call, unless it has to wait for one with the same keys.
@@ -465,9 +466,7 @@ impl<H: Handler> MapBody<H> {
         let mut call = self.call(request, outlet.as_ref(), cx);
         let in_place = self.runs_in_place();
         if in_place {
-            if let [id] = ids.as_slice() {
-                self.current.begin(id.as_str(), size, self.now);
-            }
+            self.show(&ids, held.as_ref(), size);
             let polled = poll_call(&mut call, cx);
             let now = Instant::now();
             let took = now - self.now;
@@ -476,7 +475,7 @@ impl<H: Handler> MapBody<H> {
             if let Poll::Ready(done) = polled {
                 self.keep(call);
                 self.writer.tally.took(took);
-                self.finish(ids, done, outlet.as_ref(), keys, cx);
+                self.finish(ids, done, outlet.as_ref(), keys);
                 return;
             }
             self.copies_left = COPIED_AFTER_WAIT;
@@ -487,10 +486,24 @@ impl<H: Handler> MapBody<H> {
             (None, [id, ..]) => self.held(self.list(id, size)),
             (None, []) => return,
         };
-        for held in held.as_slice() {
-            held.stage(Stage::Handler);
+        if !in_place {
+            held.as_slice().iter().for_each(|held| held.stage(Stage::Handler));
         }
         self.spawn(ids, call, held, outlet, keys);
+    }
+
+    /// Shows the messages of a call that is about to be polled in place: those that are listed are so in their own right,
+    /// and a single one that is not is what the stream has in hand.
+    #[inline]
+    fn show(&self, ids: &Few<Text>, held: Option<&Few<Held>>, size: usize) {
+        match (held, ids) {
+            (Some(held), _) => {
+                self.current.end();
+                held.as_slice().iter().for_each(|held| held.stage(Stage::Handler));
+            }
+            (None, Few::One(id)) => self.current.begin(id.as_str(), size, self.now),
+            (None, Few::Many(_)) => {}
+        }
     }
 
     fn runs_in_place(&mut self) -> bool {
@@ -521,12 +534,20 @@ impl<H: Handler> MapBody<H> {
                 self.tasks.spawn(async move {
                     let thread = threads.acquire_owned().await;
                     let runtime = Handle::current();
+                    // Where this task is aborted, the handler is dropped at its next await, as on any task.
+                    let aborted = CancellationToken::new();
+                    let _aborted = aborted.clone().drop_guard();
                     let blocking = tokio::task::spawn_blocking(move || {
                         // Held to the end, also where nobody waits for it any more: the thread is taken that long.
                         let _thread = thread;
-                        runtime.block_on(run)
+                        runtime.block_on(aborted.run_until_cancelled(run))
                     });
-                    blocking.await.unwrap_or_else(|error| Ended::Status(error::handler_lost(&container, &error)))
+                    match blocking.await {
+                        Ok(Some(ended)) => ended,
+                        // Only where this task is gone.
+                        Ok(None) => pending().await,
+                        Err(error) => Ended::Status(error::handler_lost(&container, &error)),
+                    }
                 });
             }
         }
@@ -549,7 +570,7 @@ impl<H: Handler> MapBody<H> {
                     let EndedCall { ids, done, call, held, outlet, keys, took } = ended;
                     self.keep(call);
                     self.writer.tally.took(took);
-                    self.finish(ids, done, outlet.as_ref(), keys, cx);
+                    self.finish(ids, done, outlet.as_ref(), keys);
                     // What it kept goes with the chunk that its answer is in now.
                     drop(held);
                     self.run_next(cx);
@@ -561,26 +582,32 @@ impl<H: Handler> MapBody<H> {
         }
     }
 
-    /// Stream mode: writes the outputs that have been made so far.
+    /// Stream mode: writes outputs as they are made, up to a chunk: handlers on other threads go on making them.
     fn take_outputs(&mut self, cx: &mut TaskContext<'_>) {
         if let Some((_, outputs)) = &mut self.outputs {
-            while let Poll::Ready(Some(output)) = outputs.poll_recv(cx) {
+            while self.writer.len() < CHUNK
+                && let Poll::Ready(Some(output)) = outputs.poll_recv(cx)
+            {
+                self.writer.output(&output.id, &output.message);
+            }
+        }
+    }
+
+    /// Stream mode: writes all outputs that were made before this call. Not by polling, which finds nothing once this task
+    /// has had its share of the thread, and an output would then leave behind the end of its message.
+    fn write_outputs(&mut self) {
+        if let Some((_, outputs)) = &mut self.outputs {
+            for _ in 0..outputs.len() {
+                let Ok(output) = outputs.try_recv() else { return };
                 self.writer.output(&output.id, &output.message);
             }
         }
     }
 
     /// Writes the answers of a call, or does what its failure asks for.
-    fn finish(
-        &mut self,
-        ids: Few<Text>,
-        done: Done,
-        outlet: Option<&Outlet>,
-        keys: Option<Keys>,
-        cx: &mut TaskContext<'_>,
-    ) {
+    fn finish(&mut self, ids: Few<Text>, done: Done, outlet: Option<&Outlet>, keys: Option<Keys>) {
         // What it sent goes before the end of it.
-        self.take_outputs(cx);
+        self.write_outputs();
         let ids = ids.as_slice();
         let written = done.and_then(|answers| self.writer.answers(ids, &answers));
         let lost = match written {
