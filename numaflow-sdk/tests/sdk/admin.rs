@@ -48,7 +48,7 @@ async fn get(address: SocketAddr, path: &str) -> Answer {
     ask(address, "GET", path).await
 }
 
-async fn in_flight(address: SocketAddr, query: &str) -> Value {
+pub(crate) async fn in_flight(address: SocketAddr, query: &str) -> Value {
     let answer = get(address, &format!("/inflight{query}")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert!(answer.head.contains("content-type: application/json"), "{answer:?}");
@@ -56,7 +56,7 @@ async fn in_flight(address: SocketAddr, query: &str) -> Value {
 }
 
 /// The value of a sample, by its name and labels as they stand on the page.
-async fn metric(address: SocketAddr, sample: &str) -> f64 {
+pub(crate) async fn metric(address: SocketAddr, sample: &str) -> f64 {
     let page = get(address, "/metrics").await.body;
     let line = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{sample} is missing from\n{page}")).parse().unwrap()
@@ -84,7 +84,7 @@ fn bind<S: Service>(server: Server<S>) -> (TempDir, Bound<S>, SocketAddr) {
 }
 
 /// A server that is never told to stop, and its client.
-async fn serve<S: Service>(server: Server<S>) -> (TempDir, SocketAddr, MapClient) {
+pub(crate) async fn serve<S: Service>(server: Server<S>) -> (TempDir, SocketAddr, MapClient) {
     let (directory, bound, address) = bind(server);
     #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
     drop(tokio::spawn(bound.serve_until(std::future::pending())));
