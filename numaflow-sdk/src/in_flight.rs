@@ -5,12 +5,17 @@
 //! neither the runtime nor the streams: only locks that are held for the copying of a few words.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+mod current;
 pub(crate) mod watchdog;
+
+pub(crate) use current::Current;
+
+use current::Shown;
 
 /// The most bytes of an id that are kept: enough to find the message, while a peer may send ids of any length.
 const MAX_ID_BYTES: usize = 128;
@@ -18,12 +23,11 @@ const MAX_ID_BYTES: usize = 128;
 const CUT_MARK: &str = "…";
 /// Streams run on different threads and meet at these locks only where their numbers happen to.
 const SHARDS: usize = 16;
-/// How many numbers a stream takes at once, so that the hot path has no counter to share.
-const NUMBERS_AT_ONCE: u64 = 1024;
 
 /// Where a message is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
+#[non_exhaustive]
+pub enum Stage {
     /// Read, and waiting for room within the limits or for its batch.
     Queued,
     /// Its handler has begun: it runs, or waits for something of its own.
@@ -37,7 +41,9 @@ pub(crate) enum Stage {
 impl Stage {
     pub(crate) const ALL: [Self; 4] = [Self::Queued, Self::Handler, Self::Retrying, Self::Answered];
 
-    pub(crate) const fn name(self) -> &'static str {
+    /// Its name in logs, metrics and `/inflight`: `queued`, `handler`, `retrying` or `answered`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Queued => "queued",
             Self::Handler => "handler",
@@ -57,7 +63,7 @@ impl Stage {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Message {
     sequence: u64,
     id: String,
@@ -70,17 +76,36 @@ impl Message {
     /// Overwrites what was here and keeps the buffer of its id.
     fn set(&mut self, sequence: u64, id: &str, bytes: usize, stage: Stage, since: Instant) {
         self.id.clear();
-        if id.len() <= MAX_ID_BYTES {
-            self.id.push_str(id);
-        } else {
-            self.id.push_str(&id[..id.floor_char_boundary(MAX_ID_BYTES)]);
-            self.id.push_str(CUT_MARK);
-        }
+        push_cut(&mut self.id, id);
         (self.sequence, self.bytes, self.stage, self.since) = (sequence, bytes, stage, since);
     }
 
     fn empty(since: Instant) -> Self {
         Self { sequence: 0, id: String::new(), bytes: 0, stage: Stage::Handler, since }
+    }
+
+    fn seen(&self) -> Seen<'_> {
+        Seen { sequence: self.sequence, id: &self.id, bytes: self.bytes, stage: self.stage, since: self.since }
+    }
+}
+
+/// A message as those who look on see it.
+#[derive(Debug, Clone, Copy)]
+struct Seen<'a> {
+    sequence: u64,
+    id: &'a str,
+    bytes: usize,
+    stage: Stage,
+    since: Instant,
+}
+
+/// Adds as much of an id as is kept.
+fn push_cut(text: &mut String, id: &str) {
+    if id.len() <= MAX_ID_BYTES {
+        text.push_str(id);
+    } else {
+        text.push_str(&id[..id.floor_char_boundary(MAX_ID_BYTES)]);
+        text.push_str(CUT_MARK);
     }
 }
 
@@ -119,8 +144,8 @@ impl Shard {
 struct Registry {
     next_sequence: AtomicU64,
     shards: [Mutex<Shard>; SHARDS],
-    /// The messages that streams have in hand at this moment.
-    currents: Mutex<Vec<Arc<Mutex<Running>>>>,
+    /// The messages that streams have in hand at this moment, and the answers on their way.
+    currents: Mutex<Vec<Weak<Mutex<Shown>>>>,
 }
 
 /// The messages in flight of one server, over all its connections and streams. Cheap to clone.
@@ -140,6 +165,12 @@ pub(crate) struct Listed {
     /// The time since it was read.
     pub(crate) age: Duration,
     pub(crate) bytes: usize,
+}
+
+impl Listed {
+    fn new(Seen { sequence, id, bytes, stage, since }: Seen<'_>, now: Instant) -> Self {
+        Self { sequence, id: id.to_owned(), stage, age: now.saturating_duration_since(since), bytes }
+    }
 }
 
 /// What is in flight, in figures.
@@ -174,38 +205,28 @@ impl InFlight {
         Entry { in_flight: self.clone(), shard, slot }
     }
 
-    /// The place where one stream shows the message it has in hand; one for its whole life.
-    pub(crate) fn current(&self, now: Instant) -> Current {
-        let running = Running { message: Message::empty(now), begun: false, numbers: 0..0 };
-        let running = Arc::new(Mutex::new(running));
-        lock(&self.registry.currents).push(running.clone());
-        Current { in_flight: self.clone(), running }
+    /// The place where one stream shows the messages that it handles in place.
+    pub(crate) fn current(&self) -> Current {
+        Current::new(self.clone())
     }
 
     /// Calls `visit` with every message. No two locks are held at once but that of the list of streams, which only
     /// streams that open or close wait for.
-    fn each(&self, mut visit: impl FnMut(&Message)) {
+    fn each(&self, mut visit: impl FnMut(Seen<'_>)) {
         for shard in &self.registry.shards {
-            lock(shard).slots.iter().filter(|slot| slot.taken).for_each(|slot| visit(&slot.message));
+            lock(shard).slots.iter().filter(|slot| slot.taken).for_each(|slot| visit(slot.message.seen()));
         }
-        for running in lock(&self.registry.currents).iter() {
-            let running = lock(running);
-            if running.begun {
-                visit(&running.message);
-            }
+        for shown in lock(&self.registry.currents).iter().filter_map(Weak::upgrade) {
+            lock(&shown).each(&mut visit);
         }
     }
 
     /// Every message in flight, the oldest first. Messages that move on meanwhile may be missing.
     pub(crate) fn list(&self, now: Instant) -> Vec<Listed> {
         let mut messages = Vec::new();
-        self.each(|message| messages.push(message.clone()));
-        messages.sort_by_key(|message| (message.since, message.sequence));
-        let listed = |Message { sequence, id, bytes, stage, since }| {
-            let age = now.saturating_duration_since(since);
-            Listed { sequence, id, stage, age, bytes }
-        };
-        messages.into_iter().map(listed).collect()
+        self.each(|message| messages.push((message.since, Listed::new(message, now))));
+        messages.sort_by_key(|(since, listed)| (*since, listed.sequence));
+        messages.into_iter().map(|(_, listed)| listed).collect()
     }
 
     /// The figures of what is in flight, which are cheaper to have than the list.
@@ -234,6 +255,11 @@ impl Entry {
         lock(&self.in_flight.registry.shards[self.shard])
     }
 
+    /// The message as it is now.
+    pub(crate) fn listed(&self, now: Instant) -> Listed {
+        Listed::new(self.lock().slots[self.slot].message.seen(), now)
+    }
+
     /// The message has come to this stage.
     pub(crate) fn stage(&self, stage: Stage) {
         self.lock().slots[self.slot].message.stage = stage;
@@ -243,57 +269,6 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         self.lock().give_back(self.slot);
-    }
-}
-
-#[derive(Debug)]
-struct Running {
-    message: Message,
-    begun: bool,
-    /// The numbers that this stream may still give out.
-    numbers: std::ops::Range<u64>,
-}
-
-/// Shows the message that a stream polls in place, so that a handler that blocks its thread is seen by another one. Most
-/// handlers are ready at once and never need an [`Entry`]: for them a lock that nobody else wants and the copy of an id
-/// are all that tracking costs.
-#[derive(Debug)]
-pub(crate) struct Current {
-    in_flight: InFlight,
-    running: Arc<Mutex<Running>>,
-}
-
-impl Current {
-    /// The handler of this message begins. Takes the place of the message before it, so [`Current::end`] is needed only
-    /// where no other follows at once. `since` is when it was read.
-    pub(crate) fn begin(&self, id: &str, bytes: usize, since: Instant) {
-        let mut running = lock(&self.running);
-        let sequence = running.numbers.next().unwrap_or_else(|| {
-            let first = self.in_flight.registry.next_sequence.fetch_add(NUMBERS_AT_ONCE, Ordering::Relaxed);
-            running.numbers = first + 1..first + NUMBERS_AT_ONCE;
-            first
-        });
-        running.message.set(sequence, id, bytes, Stage::Handler, since);
-        running.begun = true;
-    }
-
-    /// The stream has no message in hand.
-    pub(crate) fn end(&self) {
-        lock(&self.running).begun = false;
-    }
-
-    /// The message that was begun last moves to an entry of its own, because its handler waits: same number, same age.
-    pub(crate) fn enter(&self, stage: Stage) -> Entry {
-        let mut running = lock(&self.running);
-        running.begun = false;
-        let Message { sequence, id, bytes, since, .. } = &running.message;
-        self.in_flight.enter_as(*sequence, id, *bytes, stage, *since)
-    }
-}
-
-impl Drop for Current {
-    fn drop(&mut self) {
-        lock(&self.in_flight.registry.currents).retain(|running| !Arc::ptr_eq(running, &self.running));
     }
 }
 
@@ -312,7 +287,7 @@ mod tests {
         let (in_flight, start) = (InFlight::default(), Instant::now());
         let _second = in_flight.enter("second", 10, Stage::Queued, start + SECOND);
         let _first = in_flight.enter("first", 20, Stage::Handler, start);
-        let current = in_flight.current(start);
+        let current = in_flight.current();
         current.begin("third", 30, start + 2 * SECOND);
         assert_eq!(ids(&in_flight, start), ["first", "second", "third"]);
         let ages: Vec<_> = in_flight.list(start + 5 * SECOND).into_iter().map(|listed| listed.age).collect();
@@ -366,45 +341,5 @@ mod tests {
         let _whole = in_flight.enter(&"x".repeat(MAX_ID_BYTES), 1, Stage::Handler, now);
         let expected = [format!("{}…", "ü".repeat(64)), format!("x{}…", "ü".repeat(63)), "x".repeat(MAX_ID_BYTES)];
         assert_eq!(ids(&in_flight, now), expected);
-    }
-
-    #[test]
-    fn a_stream_shows_the_message_in_hand() {
-        let (in_flight, start) = (InFlight::default(), Instant::now());
-        let current = in_flight.current(start);
-        assert_eq!(ids(&in_flight, start), [""; 0]);
-        current.begin("a", 1, start);
-        current.begin("b", 1, start);
-        assert_eq!(ids(&in_flight, start), ["b"]);
-        current.end();
-        assert_eq!(ids(&in_flight, start), [""; 0]);
-        current.begin("c", 1, start);
-        let before = in_flight.list(start);
-        let entry = current.enter(Stage::Handler);
-        assert_eq!(in_flight.list(start), before, "it keeps its number");
-        current.begin("d", 1, start + SECOND);
-        assert_eq!(ids(&in_flight, start), ["c", "d"]);
-        drop(current);
-        assert_eq!(ids(&in_flight, start), ["c"]);
-        drop(entry);
-        assert_eq!(ids(&in_flight, start), [""; 0]);
-    }
-
-    #[test]
-    fn streams_never_share_a_number() {
-        let (in_flight, now) = (InFlight::default(), Instant::now());
-        let currents = [in_flight.current(now), in_flight.current(now)];
-        let mut entries = Vec::new();
-        for _ in 0..2 * NUMBERS_AT_ONCE {
-            for current in &currents {
-                current.begin("x", 1, now);
-                entries.push(current.enter(Stage::Handler));
-            }
-            entries.push(in_flight.enter("x", 1, Stage::Handler, now));
-        }
-        let mut numbers: Vec<_> = in_flight.list(now).into_iter().map(|listed| listed.sequence).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        assert_eq!(numbers.len(), entries.len());
     }
 }

@@ -55,12 +55,13 @@ mod text;
 mod time;
 
 pub use error::{HandlerError, ServeError};
+pub use in_flight::Stage;
 pub use kind::{Kind, MapMode};
 pub use message::{IntoMessages, Message, Messages, NackOptions};
 pub use metadata::{SystemMetadata, UserMetadata};
 pub use request::MapRequest;
 pub use run::{run, run_server_with, run_with};
-pub use server::{Bound, Description, Drained, Draining, Server};
+pub use server::{AbandonedMessage, Bound, Description, Drained, Draining, Server};
 pub use service::Service;
 pub use settings::{Environment, ProcessEnvironment, Settings, parse_duration, parse_size};
 

@@ -12,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::chain;
 use crate::server::{Description, Drained, Files, Server};
-use crate::service::Service;
+use crate::service::{Context, Service};
 use crate::settings::{ProcessEnvironment, Settings};
 use crate::{HandlerError, ServeError};
 
-/// What is added to the drain's time before the process ends without the runtime's help.
-const MARGIN: Duration = Duration::from_millis(500);
+/// What is added to the drain's time before the process ends without the runtime's help. A runtime that works is done
+/// before the drain's time is over, so this is for a machine that is slow.
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// Serves until the process is told to stop by SIGTERM or SIGINT, drains, and returns the exit code. Works as PID 1.
 ///
@@ -25,7 +26,9 @@ const MARGIN: Duration = Duration::from_millis(500);
 /// those that the platform sets (`NUMAFLOW_UD_CONTAINER_TYPE`, `NUMAFLOW_REPLICA`). A second signal ends the process at
 /// once, and the drain's deadline does so even when handlers block every thread of the runtime.
 ///
-/// The exit code is 0 after a drain, 64 when a setting is wrong, 1 otherwise; the reason is on standard error.
+/// The exit code is 0 after a drain, 64 when a setting is wrong, 1 otherwise; the reason is on standard error. Messages
+/// that a drain had to give up are named in the log, or on standard error where there is none; the platform sends them
+/// again.
 ///
 /// ```no_run
 /// use numaflow_sdk::{MapRequest, Message, map};
@@ -119,16 +122,18 @@ where
             (Ok(Event::Finished(result)), _) => break result,
             (Ok(Event::Bound(bound)), _) => {
                 announce(&bound.description.to_string());
+                // A signal may have come first.
+                deadline = deadline.map(|_| bound.deadline());
                 serving = Some(bound);
             }
-            (Ok(Event::Signal), Some(Serving { description, .. })) if deadline.is_none() => {
-                tracing::info!(timeout = ?description.drain_timeout, "draining");
-                deadline = Some(Instant::now() + description.drain_timeout + MARGIN);
+            (Ok(Event::Signal), Some(serving)) if deadline.is_none() => {
+                tracing::info!(timeout = ?serving.description.drain_timeout, "draining");
+                deadline = Some(serving.deadline());
                 shutdown.cancel();
             }
-            (Ok(Event::Signal), Some(Serving { files, .. })) => break Ok(cut_off(files, "a second signal came")),
-            (Err(_), Some(Serving { files, .. })) => {
-                break Ok(cut_off(files, "handlers block every thread of the runtime"));
+            (Ok(Event::Signal), Some(serving)) => break Ok(serving.cut_off("a second signal cuts the drain short")),
+            (Err(_), Some(serving)) => {
+                break Ok(serving.cut_off("the drain's time is over, and handlers block the threads of the runtime"));
             }
             // Not listening yet, as far as is known here: what was begun is given up.
             (Ok(Event::Signal), None) if deadline.is_none() => {
@@ -138,6 +143,11 @@ where
             (Ok(Event::Signal) | Err(_), None) => break Ok(Drained::default()),
         }
     };
+    if let Ok(drained) = &result
+        && !tracing::dispatcher::has_been_set()
+    {
+        drained.print();
+    }
     // Does not wait for tasks: those that can be were waited for.
     runtime.shutdown_background();
     result
@@ -153,6 +163,22 @@ enum Event {
 struct Serving {
     description: Description,
     files: Arc<Files>,
+    context: Arc<Context>,
+}
+
+impl Serving {
+    /// When a drain that starts now is over, whatever handlers do.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.description.drain_timeout + MARGIN
+    }
+
+    /// Ends the drain without the runtime.
+    fn cut_off(&self, reason: &str) -> Drained {
+        let drained = self.context.abandon();
+        self.files.remove();
+        drained.log(reason);
+        drained
+    }
 }
 
 async fn serve<S: Service>(
@@ -161,11 +187,13 @@ async fn serve<S: Service>(
     events: SyncSender<Event>,
 ) -> Result<Drained, ServeError> {
     let server = tokio::select! {
-        server = set_up => server?,
+        // A signal during the set-up is not lost on a set-up that is done at the same time.
+        biased;
         () = shutdown.cancelled() => return Ok(Drained::default()),
+        server = set_up => server?,
     };
     let bound = server.bind()?;
-    let serving = Serving { description: bound.describe(), files: bound.files() };
+    let serving = Serving { description: bound.describe(), files: bound.files(), context: bound.context() };
     // The queue has room: a signal or two is all that can be in it.
     drop(events.try_send(Event::Bound(serving)));
     bound.serve_until(shutdown.cancelled_owned()).await
@@ -182,12 +210,6 @@ fn forward_signals(events: SyncSender<Event>) -> std::io::Result<()> {
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(forward)?;
     Ok(())
-}
-
-fn cut_off(files: &Arc<Files>, reason: &str) -> Drained {
-    tracing::warn!("the drain is cut short: {reason}");
-    files.remove();
-    Drained::default()
 }
 
 #[expect(clippy::print_stderr, reason = "a program without a subscriber for its logs still says where it listens")]

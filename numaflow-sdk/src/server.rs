@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::in_flight::InFlight;
 use crate::kind::Kind;
@@ -23,12 +23,14 @@ use crate::{ServeError, Settings};
 
 mod connection;
 pub(crate) mod drain;
+mod drained;
 pub(crate) mod info;
 pub(crate) mod observer;
 pub(crate) mod socket;
 pub(crate) mod together;
 
 pub use drain::Draining;
+pub use drained::{AbandonedMessage, Drained};
 pub(crate) use socket::Files;
 
 use drain::Drain;
@@ -48,7 +50,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 const DEFAULT_SLOW_AFTER: Duration = Duration::from_secs(30);
 /// The part of the drain in which streams are made to end, at most.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
-/// What is added to the drain for breaking connections off.
+/// The part of the drain in which connections are broken off, at most.
 const BREAKING_TIME: Duration = Duration::from_millis(100);
 
 /// A server that is set up and not yet listening.
@@ -383,22 +385,15 @@ pub struct Bound<S> {
     observer: Observer,
 }
 
-/// How a server came to its end: all zero after a clean drain.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Drained {
-    /// The streams that still had a handler at work when the drain's time was over.
-    pub abandoned_streams: usize,
-    /// The connections that were cut off then, with these streams or with answers that their peer had not taken.
-    pub abandoned_connections: usize,
-}
-
 impl<S: Service> Bound<S> {
     /// Serves until `shutdown` is ready, then drains.
     ///
     /// A drain goes on serving what its peers have open and send, until they have closed their streams. Five seconds
     /// before its time is over (a fifth of it, if it is shorter than 25 s) it stops reading, answers what is in flight and
-    /// ends the streams with UNAVAILABLE, and at its deadline it aborts what is left. The files are removed in any case.
+    /// ends the streams with UNAVAILABLE, and just before its deadline it aborts what is left. The files are removed in any
+    /// case.
+    ///
+    /// What it had to give up is in the result, and in the log at level WARN.
     ///
     /// The deadline is kept by a timer of the runtime, which a handler that blocks every worker thread also blocks;
     /// [`run`](crate::run) keeps it in that case too.
@@ -428,6 +423,7 @@ impl<S: Service> Bound<S> {
         let drain_timeout = serving.options.drain_timeout.value;
         let deadline = Instant::now() + drain_timeout;
         let closing_time = CLOSING_TIME.min(drain_timeout / 5);
+        let breaking_time = BREAKING_TIME.min(drain_timeout / 10);
         // A peer that lost its connection may still come back for what it has in flight.
         tokio::select! {
             () = accept(&listener, &serving) => {}
@@ -436,18 +432,13 @@ impl<S: Service> Bound<S> {
         }
         drop(listener);
         drain.close();
-        let mut drained = Drained::default();
-        if timeout_at(deadline, drain.connections_closed()).await.is_err() {
-            drained =
-                Drained { abandoned_streams: drain.open_streams(), abandoned_connections: drain.open_connections() };
-            tracing::warn!(
-                streams = drained.abandoned_streams,
-                connections = drained.abandoned_connections,
-                "the drain's time is over; what is still open is cut off"
-            );
+        let in_time = timeout_at(deadline - breaking_time, drain.connections_closed()).await.is_ok();
+        let drained = serving.context.abandon();
+        drained.log(if in_time { "the drain is over" } else { "the drain's time is over" });
+        if !in_time {
             drain.cut();
             // Breaking off takes one poll each; those that a handler keeps from being polled are left behind.
-            drop(timeout(BREAKING_TIME, drain.connections_closed()).await);
+            drop(timeout_at(deadline, drain.connections_closed()).await);
         }
         files.remove();
         Ok(drained)
@@ -483,6 +474,11 @@ impl<S: Service> Bound<S> {
     /// The files, for whoever may have to remove them when the runtime cannot.
     pub(crate) fn files(&self) -> Arc<Files> {
         self.files.clone()
+    }
+
+    /// What the streams know, for whoever may have to tell of it when the runtime cannot.
+    pub(crate) fn context(&self) -> Arc<Context> {
+        self.serving.context.clone()
     }
 }
 

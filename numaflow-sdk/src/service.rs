@@ -1,11 +1,13 @@
 //! What a server can serve, and the gRPC plumbing that all services share.
 
+use std::cmp::Reverse;
 use std::future::{Future, Ready, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::body::Incoming;
 use prost::Message;
+use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::body::Body;
 use tonic::server::{Grpc, StreamingService, UnaryService};
@@ -17,6 +19,7 @@ use crate::kind::Kind;
 use crate::limit::{Limits, Usage};
 use crate::metrics::{Metrics, add};
 use crate::server::drain::Drain;
+use crate::server::{AbandonedMessage, Drained};
 use crate::{ServeError, Settings};
 
 /// What a [`Server`](crate::Server) can serve: made by [`map::service`](crate::map::service) or
@@ -124,6 +127,18 @@ where
 }
 
 impl Context {
+    /// What a drain leaves undone when it ends at this moment. Needs no runtime.
+    pub(crate) fn abandon(&self) -> Drained {
+        let mut messages = self.drain.take_given_up();
+        messages.extend(self.in_flight.list(Instant::now()));
+        messages.sort_by_key(|message| Reverse(message.age));
+        Drained {
+            abandoned_streams: self.drain.open_streams(),
+            abandoned_connections: self.drain.open_connections(),
+            abandoned_messages: messages.into_iter().map(AbandonedMessage::from).collect(),
+        }
+    }
+
     /// Counts a stream as opened, and as open until the token is dropped.
     pub(crate) fn open_stream(&self) -> TaskTrackerToken {
         add(&self.metrics.streams_opened, 1);

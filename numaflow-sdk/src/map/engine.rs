@@ -37,8 +37,8 @@ use super::writer::Writer;
 use crate::in_flight::{Current, Entry, Stage};
 use crate::limit::{Hold, Permit, Share};
 use crate::metrics::{Outcome, Tally};
-use crate::server::together::Turn;
 use crate::panic::catching;
+use crate::server::together::Turn;
 use crate::service::Context;
 use crate::text::Text;
 use crate::{MapMode, MapRequest, error};
@@ -160,7 +160,7 @@ impl<H: Handler> MapBody<H> {
             share: context.limits.share(),
             permit: None,
             hold: None,
-            current: context.in_flight.current(now),
+            current: context.in_flight.current(),
             heavy: true,
             copies_left: 0,
             now,
@@ -482,7 +482,9 @@ impl<H: Handler> MapBody<H> {
         }
         let held = match (held, ids.as_slice()) {
             (Some(held), _) => held,
-            (None, [_]) if in_place => self.held(self.current.enter(Stage::Handler)),
+            (None, [_]) if in_place => {
+                Few::One(Held::new(self.permit.take(), self.hold.take(), self.current.enter(Stage::Handler)))
+            }
             (None, [id, ..]) => self.held(self.list(id, size)),
             (None, []) => return,
         };
@@ -498,7 +500,7 @@ impl<H: Handler> MapBody<H> {
     fn show(&self, ids: &Few<Text>, held: Option<&Few<Held>>, size: usize) {
         match (held, ids) {
             (Some(held), _) => {
-                self.current.end();
+                self.current.rest();
                 held.as_slice().iter().for_each(|held| held.stage(Stage::Handler));
             }
             (None, Few::One(id)) => self.current.begin(id.as_str(), size, self.now),
@@ -571,8 +573,8 @@ impl<H: Handler> MapBody<H> {
                     self.keep(call);
                     self.writer.tally.took(took);
                     self.finish(ids, done, outlet.as_ref(), keys);
-                    // What it kept goes with the chunk that its answer is in now.
-                    drop(held);
+                    // What it kept goes with the chunk that its answer is in now, but for its place in the list.
+                    self.current.answered(held.into_entries());
                     self.run_next(cx);
                 }
                 Poll::Ready(Some(Ok(Ended::Status(status)))) => self.fail(status),
@@ -692,6 +694,10 @@ impl<H: Handler> MapBody<H> {
         {
             self.closing = None;
             self.core.stop_reading();
+            if let Some(held) = self.batch.as_ref().and_then(|batch| batch.held.as_ref()) {
+                let entries = held.as_slice().iter().filter_map(Held::entry);
+                self.context.drain.give_up(entries.map(|entry| entry.listed(self.now)));
+            }
             self.forget_batch();
         }
     }
@@ -746,15 +752,15 @@ impl<H: Handler> Body for MapBody<H> {
         this.poll_work(cx);
         // An idle stream holds nothing, and what was handled in place is handed over below.
         (this.permit, this.hold) = (None, None);
-        this.current.end();
         this.writer.tally.flush();
         if this.waits_for_more() {
             return this.end_turn(cx);
         }
         this.ended = 0;
         if let Some(chunk) = this.writer.take() {
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+            return Poll::Ready(Some(Ok(Frame::data(this.current.hand_over(chunk)))));
         }
+        this.current.end();
         if !this.has_turn() {
             // What was handled in this turn had no answers.
             return this.end_turn(cx);

@@ -38,6 +38,17 @@ impl<T> Few<T> {
     }
 }
 
+impl Few<Held> {
+    /// Where its messages are listed; what else is held for them is given back.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = Entry> {
+        let (one, many) = match self {
+            Self::One(one) => (Some(one), Vec::new()),
+            Self::Many(many) => (None, many),
+        };
+        one.into_iter().chain(many).filter_map(|held| held.entry)
+    }
+}
+
 /// One call of a handler: a message, or a batch of them.
 #[derive(Debug)]
 pub(super) struct Work<R> {
@@ -63,6 +74,11 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn new(permit: Option<Permit>, hold: Option<Hold>, entry: Option<Entry>) -> Self {
         Self { permit, hold, entry }
+    }
+
+    /// Where it is listed.
+    pub(super) fn entry(&self) -> Option<&Entry> {
+        self.entry.as_ref()
     }
 
     pub(super) fn stage(&self, stage: Stage) {

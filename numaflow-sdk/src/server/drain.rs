@@ -1,10 +1,13 @@
 //! The way down: what is told to stop, who is still at work, and who can be made to stop.
 
 use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::in_flight::Listed;
 
 /// Tells user code that the server was asked to stop. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -40,6 +43,8 @@ pub(crate) struct Drain {
     cut: CancellationToken,
     streams: TaskTracker,
     connections: TaskTracker,
+    /// What streams had read and gave up because of the drain.
+    given_up: Arc<Mutex<Vec<Listed>>>,
 }
 
 impl Drain {
@@ -50,7 +55,23 @@ impl Drain {
             cut: CancellationToken::new(),
             streams: TaskTracker::new(),
             connections: TaskTracker::new(),
+            given_up: Arc::default(),
         }
+    }
+
+    /// A stream ends without these messages, which it had read.
+    pub(crate) fn give_up(&self, messages: impl Iterator<Item = Listed>) {
+        self.given_up().extend(messages);
+    }
+
+    /// What streams have given up so far.
+    pub(crate) fn take_given_up(&self) -> Vec<Listed> {
+        std::mem::take(&mut *self.given_up())
+    }
+
+    fn given_up(&self) -> MutexGuard<'_, Vec<Listed>> {
+        // Nothing panics while it holds the lock.
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The handle for user code.
