@@ -19,7 +19,7 @@ use crate::raw::RawCall;
 use crate::support::{left_in, within};
 
 const LONG: Duration = Duration::from_secs(20);
-const ANY_PORT: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
+pub(crate) const ANY_PORT: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
 /// `MapRequest { handshake: Handshake { sot: true } }`.
 const HANDSHAKE: &[u8] = &[0x1a, 0x02, 0x08, 0x01];
@@ -63,7 +63,7 @@ pub(crate) async fn metric(address: SocketAddr, sample: &str) -> f64 {
 }
 
 /// Asks until a sample has come to this value.
-async fn until(address: SocketAddr, sample: &str, value: f64) {
+pub(crate) async fn until(address: SocketAddr, sample: &str, value: f64) {
     within(LONG, async { while metric(address, sample).await < value {} }).await;
 }
 

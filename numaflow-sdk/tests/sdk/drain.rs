@@ -1,10 +1,13 @@
 //! The way down, from every state, by its deadline.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use numaflow_sdk::{Drained, MapRequest, Messages, Server, map};
-use tokio::sync::{mpsc, oneshot};
+use numaflow_sdk::map::{self, Outputs};
+use numaflow_sdk::{Drained, MapMode, MapRequest, Message, Messages, Server, Service, Stage};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::admin::{ANY_PORT, until};
 use crate::support::{OnSocket, left_in, status, within};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -89,7 +92,8 @@ async fn a_stuck_handler_is_cut_off_at_the_deadline() {
     starts.recv().await.unwrap();
     let begun = Instant::now();
     let (directory, served) = server.stop();
-    assert_eq!(served.await.unwrap().unwrap().abandoned_streams, 1);
+    let drained = served.await.unwrap().unwrap();
+    assert_eq!((drained.abandoned_streams, abandoned(&drained)), (1, vec![("1", Stage::Handler)]));
     assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
     assert_eq!(left_in(&directory), [""; 0]);
     stream.recv().await.unwrap_err();
@@ -112,7 +116,8 @@ async fn an_answer_half_sent_is_cut_off_at_the_deadline() {
     stream.send("1", MapRequest::new(vec![0; 32 << 20])).await.unwrap();
     starts.recv().await.unwrap();
     let (directory, served) = server.stop();
-    assert_eq!(served.await.unwrap().unwrap().abandoned_connections, 1);
+    let drained = served.await.unwrap().unwrap();
+    assert_eq!((drained.abandoned_connections, abandoned(&drained)), (1, vec![("1", Stage::Answered)]));
     assert_eq!(left_in(&directory), [""; 0]);
 }
 
@@ -126,4 +131,149 @@ async fn what_is_to_be_done_at_shutdown_is_done_first() {
     was_told.await.unwrap();
     stream.close();
     served.await.unwrap().unwrap();
+}
+
+/// A server with little time whose handler says that it has begun and then waits for `go`, or for ever.
+struct Stepped {
+    server: OnSocket,
+    starts: mpsc::Receiver<()>,
+    go: Arc<Semaphore>,
+}
+
+impl Stepped {
+    fn start<S: Service>(timeout: Duration, service: impl FnOnce(mpsc::Sender<()>, Arc<Semaphore>) -> S) -> Self {
+        let (started, starts) = mpsc::channel(16);
+        let go = Arc::new(Semaphore::new(0));
+        let server = Server::new(service(started, go.clone())).drain_timeout(timeout).admin(ANY_PORT);
+        Self { server: OnSocket::start(server), starts, go }
+    }
+}
+
+const SHORT: Duration = Duration::from_millis(500);
+
+fn whole_batches(started: mpsc::Sender<()>, go: Arc<Semaphore>) -> map::MapService {
+    map::batch_service(map::batch_from_fn(move |requests: Vec<MapRequest>| {
+        let (started, go) = (started.clone(), go.clone());
+        async move {
+            started.send(()).await?;
+            go.acquire().await?.forget();
+            Ok(requests.into_iter().map(|request| (request.id().to_owned(), request.into_message())).collect())
+        }
+    }))
+}
+
+/// One output, then another.
+fn two_outputs(started: mpsc::Sender<()>, go: Arc<Semaphore>) -> map::MapService {
+    map::stream_service(map::stream_from_fn(move |request: MapRequest, mut outputs: Outputs| {
+        let (started, go) = (started.clone(), go.clone());
+        async move {
+            outputs.send(Message::new("first")).await?;
+            started.send(()).await?;
+            go.acquire().await?.forget();
+            outputs.send(request.into_message()).await?;
+            Ok(())
+        }
+    }))
+}
+
+/// Ids and stages of what was abandoned.
+fn abandoned(drained: &Drained) -> Vec<(&str, Stage)> {
+    drained.abandoned_messages.iter().map(|message| (&message.id[..], message.stage)).collect()
+}
+
+#[tokio::test]
+async fn a_batch_half_read_is_given_up_by_name() {
+    let Stepped { server, .. } = Stepped::start(SHORT, whole_batches);
+    let client = server.map_client().await;
+    let mut stream = client.open().await.unwrap();
+    stream.send("1", MapRequest::new("a")).await.unwrap();
+    stream.send("2", MapRequest::new("b")).await.unwrap();
+    until(server.admin.unwrap(), "numaflow_udf_in_flight_messages{stage=\"queued\"}", 2.0).await;
+    let (directory, served) = server.stop();
+    // No answer is made up for what was not asked in full.
+    assert_eq!(status(&stream.recv().await.unwrap_err()).0, "UNAVAILABLE");
+    let drained = served.await.unwrap().unwrap();
+    assert_eq!(abandoned(&drained), [("1", Stage::Queued), ("2", Stage::Queued)]);
+    assert_eq!((drained.abandoned_streams, left_in(&directory).len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_complete_batch_is_answered_to_its_end() {
+    let Stepped { server, mut starts, go } = Stepped::start(LONG, whole_batches);
+    let client = server.map_client().await;
+    let mut stream = client.open().await.unwrap();
+    stream.send("1", MapRequest::new("a")).await.unwrap();
+    stream.send_eot().await.unwrap();
+    starts.recv().await.unwrap();
+    let (directory, served) = server.stop();
+    go.add_permits(1);
+    let (answer, end) = (stream.recv().await.unwrap().unwrap(), stream.recv().await.unwrap().unwrap());
+    assert_eq!((&answer.id[..], answer.eot, end.eot), ("1", false, true));
+    stream.close();
+    assert_eq!(stream.recv().await.unwrap(), None);
+    assert_eq!(within(LONG / 5, served).await.unwrap().unwrap(), Drained::default());
+    assert_eq!(left_in(&directory), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_batch_in_its_handler_is_named_at_the_deadline() {
+    let Stepped { server, mut starts, go: _go } = Stepped::start(SHORT, whole_batches);
+    let client = server.map_client().await;
+    let mut stream = client.open().await.unwrap();
+    stream.send("1", MapRequest::new("a")).await.unwrap();
+    stream.send("2", MapRequest::new("b")).await.unwrap();
+    stream.send_eot().await.unwrap();
+    starts.recv().await.unwrap();
+    let (directory, served) = server.stop();
+    let drained = served.await.unwrap().unwrap();
+    assert_eq!(abandoned(&drained), [("1", Stage::Handler), ("2", Stage::Handler)]);
+    assert_eq!((drained.abandoned_streams, left_in(&directory).len()), (1, 0));
+    stream.recv().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn outputs_half_sent_are_sent_to_their_end() {
+    let Stepped { server, mut starts, go } = Stepped::start(LONG, two_outputs);
+    let client = server.map_client().await;
+    let mut stream = client.open().await.unwrap();
+    stream.send("1", MapRequest::new("second")).await.unwrap();
+    starts.recv().await.unwrap();
+    assert_eq!(stream.recv().await.unwrap().unwrap().messages[0].value(), "first");
+    let (directory, served) = server.stop();
+    go.add_permits(1);
+    assert_eq!(stream.recv().await.unwrap().unwrap().messages[0].value(), "second");
+    assert!(stream.recv().await.unwrap().unwrap().eot);
+    stream.close();
+    assert_eq!(stream.recv().await.unwrap(), None);
+    assert_eq!(within(LONG / 5, served).await.unwrap().unwrap(), Drained::default());
+    assert_eq!(left_in(&directory), [""; 0]);
+}
+
+#[tokio::test]
+async fn outputs_half_sent_have_no_end_at_the_deadline() {
+    let Stepped { server, mut starts, go: _go } = Stepped::start(SHORT, two_outputs);
+    let client = server.map_client().await;
+    let mut stream = client.open().await.unwrap();
+    stream.send("1", MapRequest::new("second")).await.unwrap();
+    starts.recv().await.unwrap();
+    assert!(!stream.recv().await.unwrap().unwrap().eot);
+    let (directory, served) = server.stop();
+    stream.recv().await.unwrap_err();
+    let drained = served.await.unwrap().unwrap();
+    assert_eq!(abandoned(&drained), [("1", Stage::Handler)]);
+    assert_eq!((drained.abandoned_streams, left_in(&directory).len()), (1, 0));
+}
+
+#[tokio::test]
+async fn idle_streams_of_every_mode_end_before_the_deadline() {
+    for mode in [MapMode::Unary, MapMode::Batch, MapMode::Stream] {
+        let service = map::service(map::from_fn(async |r: MapRequest| Ok(r.into_message()))).mode(mode);
+        let server = OnSocket::start(Server::new(service).drain_timeout(SHORT));
+        let client = server.map_client().await;
+        let mut stream = client.open().await.unwrap();
+        let (directory, served) = server.stop();
+        assert_eq!(status(&stream.recv().await.unwrap_err()).0, "UNAVAILABLE", "{mode}");
+        assert_eq!(served.await.unwrap().unwrap(), Drained::default(), "{mode}");
+        assert_eq!(left_in(&directory), [""; 0], "{mode}");
+    }
 }

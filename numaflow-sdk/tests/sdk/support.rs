@@ -1,5 +1,6 @@
 //! What many modules need: handlers that report and wait, and a server in a folder of its own.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle;
 /// A server on a socket in a folder that goes away with it.
 pub(crate) struct OnSocket {
     pub(crate) directory: TempDir,
+    pub(crate) admin: Option<SocketAddr>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<Result<Drained, ServeError>>,
 }
@@ -24,10 +26,11 @@ impl OnSocket {
             .server_info_path(directory.path().join("server-info"))
             .bind()
             .unwrap();
+        let admin = bound.admin_address();
         let (stop, stopped) = oneshot::channel();
         #[expect(clippy::disallowed_methods, reason = "joined by stop")]
         let served = tokio::spawn(bound.serve_until(async { drop(stopped.await) }));
-        Self { directory, stop, served }
+        Self { directory, admin, stop, served }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

@@ -1,0 +1,72 @@
+//! Handlers that block every thread of the runtime for ever.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use numaflow_sdk::MapRequest;
+use numaflow_sdk::testing::{MapClient, MapStream};
+
+use crate::process::{DRAIN, Process, WORKERS};
+use crate::server::Doing;
+
+fn block_on<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), test).await.unwrap() })
+}
+
+/// A process whose workers are all blocked, and the peer's stream.
+async fn blocked() -> (Process, MapStream) {
+    let mut process = Process::start().await;
+    let client = MapClient::connect(process.socket()).await.unwrap();
+    let mut stream = client.open().await.unwrap();
+    for index in 0..WORKERS {
+        stream.send(format!("stuck-{index}"), MapRequest::new(Doing::BlocksLater.to_text())).await.unwrap();
+    }
+    process.lines("blocks ", WORKERS).await;
+    (process, stream)
+}
+
+fn is_stuck(ids: &mut dyn Iterator<Item = &str>) -> bool {
+    let mut ids: Vec<_> = ids.collect();
+    ids.sort_unstable();
+    ids == ["stuck-0", "stuck-1"]
+}
+
+pub(crate) fn test() {
+    block_on(async {
+        let (mut process, _stream) = blocked().await;
+        let line = process.line("http://").await;
+        let address = line.split_once("http://").unwrap().1.split(' ').next().unwrap().to_owned();
+        let page = get(&address, "/inflight");
+        let page: serde_json::Value = serde_json::from_str(page.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let messages = page["messages"].as_array().unwrap();
+        assert!(is_stuck(&mut messages.iter().map(|message| message["id"].as_str().unwrap())), "{page}");
+        assert!(messages.iter().all(|message| message["stage"] == "handler"), "{page}");
+
+        process.terminate();
+        let end = process.end().await;
+        end.check().unwrap();
+        assert!(is_stuck(&mut end.abandoned.iter().map(String::as_str)), "{end:?}");
+    });
+}
+
+pub(crate) fn second_signal() {
+    block_on(async {
+        let (process, _stream) = blocked().await;
+        process.terminate();
+        process.terminate();
+        let end = process.end().await;
+        end.check().unwrap();
+        assert!(end.took < DRAIN, "{end:?}");
+        assert!(is_stuck(&mut end.abandoned.iter().map(String::as_str)), "{end:?}");
+    });
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    page
+}

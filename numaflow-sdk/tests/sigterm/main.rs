@@ -1,0 +1,33 @@
+//! Server processes that are told to stop while their handlers are quick, slow or stuck, and while their peer goes on
+//! sending. The server is this program itself, started with [`server::VARIABLE`] set.
+//!
+//! `DRAIN_RUNS` is the number of random runs (24), `DRAIN_SEED` the seed of one that failed before.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+mod blocked;
+mod process;
+mod runs;
+mod server;
+
+fn main() -> ExitCode {
+    if std::env::var_os(server::VARIABLE).is_some() {
+        return server::run();
+    }
+    fn trial(name: &str, test: fn()) -> Trial {
+        let run = move || {
+            test();
+            Ok::<_, Failed>(())
+        };
+        Trial::test(name, run)
+    }
+    let trials = vec![
+        trial("each_process_ends_in_time_and_accounts_for_every_message", runs::all),
+        trial("blocked_workers_are_listed_and_end_with_the_process", blocked::test),
+        trial("a_second_signal_ends_it_at_once", blocked::second_signal),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}

@@ -1,0 +1,127 @@
+//! A server process, what it says and how it ends.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use numaflow_sdk::testing::ServerInfo;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::server::VARIABLE;
+
+pub(crate) const DRAIN: Duration = Duration::from_secs(1);
+/// What the process may take beyond the drain on a machine that is busy with others.
+pub(crate) const SLACK: Duration = Duration::from_millis(700);
+/// The threads of its runtime.
+pub(crate) const WORKERS: usize = 2;
+
+/// A server process; killed when a test fails.
+pub(crate) struct Process {
+    child: Child,
+    directory: TempDir,
+    said: watch::Receiver<Vec<String>>,
+    reader: JoinHandle<()>,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) struct End {
+    /// Of the process; `None` where a signal killed it.
+    pub(crate) code: Option<i32>,
+    pub(crate) took: Duration,
+    /// The files that it left.
+    pub(crate) left: usize,
+    /// The ids that handlers were given.
+    pub(crate) taken: HashSet<String>,
+    /// The ids that it named as abandoned.
+    pub(crate) abandoned: HashSet<String>,
+}
+
+impl Process {
+    /// Starts a server, and returns when its info file is there.
+    pub(crate) async fn start() -> Self {
+        let directory = TempDir::new().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .env(VARIABLE, "1")
+            .env("UDF_SOCKET", directory.path().join("s"))
+            .env("UDF_SERVER_INFO", directory.path().join("i"))
+            .env("UDF_DRAIN_TIMEOUT", format!("{}ms", DRAIN.as_millis()))
+            .env("UDF_ADMIN", "0")
+            .env("TOKIO_WORKER_THREADS", WORKERS.to_string())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let (say, said) = watch::channel(Vec::new());
+        let reader = std::thread::spawn(move || listen(stderr, &say));
+        ServerInfo::wait(directory.path().join("i")).await.unwrap();
+        Self { child, directory, said, reader }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("s")
+    }
+
+    /// The first line that has this in it, once it is there.
+    pub(crate) async fn line(&mut self, part: &str) -> String {
+        let said = self.said.wait_for(|lines| lines.iter().any(|line| line.contains(part))).await.unwrap();
+        said.iter().find(|line| line.contains(part)).cloned().unwrap()
+    }
+
+    /// Waits until so many lines start like this.
+    pub(crate) async fn lines(&mut self, start: &str, count: usize) {
+        let enough = |lines: &Vec<String>| lines.iter().filter(|line| line.starts_with(start)).count() >= count;
+        self.said.wait_for(enough).await.unwrap();
+    }
+
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn end(mut self) -> End {
+        let end = tokio::task::spawn_blocking(move || {
+            let begun = Instant::now();
+            let code = self.child.wait().unwrap().code();
+            let took = begun.elapsed();
+            self.reader.join().unwrap();
+            let said = self.said.borrow();
+            let starting =
+                |start: &'static str| said.iter().filter_map(move |line| line.strip_prefix(start)).map(str::to_owned);
+            // In quotes, which an id of these tests does not have.
+            let quoted = |line: String| -> Vec<_> { line.split('"').skip(1).step_by(2).map(str::to_owned).collect() };
+            End {
+                code,
+                took,
+                left: std::fs::read_dir(self.directory.path()).unwrap().count(),
+                taken: starting("taken ").collect(),
+                abandoned: starting("abandoned: ").flat_map(quoted).collect(),
+            }
+        });
+        end.await.unwrap()
+    }
+}
+
+impl End {
+    /// What is wrong with it, but for the messages.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let Self { code, took, left, .. } = self;
+        if *code == Some(0) && *left == 0 && *took <= DRAIN + SLACK {
+            return Ok(());
+        }
+        Err(format!("exit code {code:?} after {took:?}, {left} files left"))
+    }
+}
+
+/// Takes down what the process says, until it ends.
+fn listen(stderr: ChildStderr, say: &watch::Sender<Vec<String>>) {
+    for line in BufReader::new(stderr).lines() {
+        let line = line.unwrap();
+        say.send_modify(|lines| lines.push(line));
+    }
+}
