@@ -24,7 +24,7 @@ use tonic::Status;
 
 use super::attempt::{Done, Failed, attempt};
 use super::core::{Core, Meaning, Parts};
-use super::execution::{Call, Execution, OnTask, poll_call};
+use super::execution::{Call, Execution, OnTask};
 use super::handler::{Handler, Request as _};
 use super::options::Options;
 use super::order::{Admission, Keys, Order};
@@ -419,16 +419,7 @@ impl<H: Handler> MapBody<H> {
         }
     }
 
-    /// Puts a call in its box, once its handler is ready for it. User code runs here too, before there is a future: what
-    /// it panics with is what the call comes to.
-    fn call(&mut self, request: H::Request, outlet: Option<&Outlet>, cx: &mut TaskContext<'_>) -> Call {
-        let mut call = self.boxes.pop().unwrap_or_else(|| ReusableBoxFuture::new(pending()));
-        if let Err(panic) = catching(|| self.prepare(&mut call, request, outlet, cx)) {
-            call.set(async move { Err(Failure::Panic(panic).into()) });
-        }
-        call
-    }
-
+    /// Puts a call in its box, once its handler is ready for it.
     fn prepare(&mut self, call: &mut Call, request: H::Request, outlet: Option<&Outlet>, cx: &mut TaskContext<'_>) {
         let ready = self.handler.poll_ready(cx);
         match ready {
@@ -463,11 +454,18 @@ impl<H: Handler> MapBody<H> {
             (Some((sink, _)), [id]) => Some(sink.outlet(id.clone())),
             _ => None,
         };
-        let mut call = self.call(request, outlet.as_ref(), cx);
+        let mut call = self.boxes.pop().unwrap_or_else(|| ReusableBoxFuture::new(pending()));
         let in_place = self.runs_in_place();
         if in_place {
             self.show(&ids, held.as_ref(), size);
-            let polled = poll_call(&mut call, cx);
+        }
+        // User code runs also before there is a future: what it panics with there is what the call comes to.
+        let polled = catching(|| {
+            self.prepare(&mut call, request, outlet.as_ref(), cx);
+            if in_place { call.poll(cx) } else { Poll::Pending }
+        });
+        let polled = polled.unwrap_or_else(|panic| Poll::Ready(Err(Failure::Panic(panic).into())));
+        if in_place || polled.is_ready() {
             let now = Instant::now();
             let took = now - self.now;
             self.now = now;

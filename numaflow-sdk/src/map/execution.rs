@@ -120,7 +120,7 @@ impl Pace {
 pub(super) type Call = ReusableBoxFuture<'static, Done>;
 
 /// Polls a call once; its panic becomes a failure.
-pub(super) fn poll_call(call: &mut Call, cx: &mut TaskContext<'_>) -> Poll<Done> {
+fn poll_call(call: &mut Call, cx: &mut TaskContext<'_>) -> Poll<Done> {
     catching(|| call.poll(cx)).unwrap_or_else(|panic| Poll::Ready(Err(Failure::Panic(panic).into())))
 }
 
