@@ -27,14 +27,29 @@ pub(crate) enum FrameError {
     BadFlag(u8),
 }
 
-/// One message, without its prefix.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// One message, without its prefix. To be given back with [`Deframer::restore`], because the chunk that it lies in is on
+/// loan: counting one more reference to it would cost as much as reading a short message does.
+#[derive(Debug, Default)]
+#[must_use = "the rest of the chunk goes back with it"]
 pub(crate) struct Message {
-    /// The message.
-    pub(crate) bytes: Bytes,
+    /// The message, and behind it what the chunk has of others.
+    buffer: Bytes,
+    length: usize,
     /// The bytes that stay in memory as long as any slice of the message does: the chunk that it lies in, or itself where
     /// it was put together from several.
     pub(crate) pinned: usize,
+}
+
+impl Message {
+    /// The message.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+
+    /// What parts of the message can be slices of.
+    pub(crate) fn buffer(&self) -> &Bytes {
+        &self.buffer
+    }
 }
 
 /// Cuts a stream of bytes into messages.
@@ -48,6 +63,8 @@ pub(crate) struct Deframer {
     /// The chunks behind it. The caller bounds them: it pushes more only when it has taken out what there is.
     later: VecDeque<Bytes>,
     state: State,
+    /// Whether the chunk is on loan.
+    lent: bool,
 }
 
 #[derive(Debug)]
@@ -67,11 +84,19 @@ impl State {
 impl Deframer {
     /// Creates one that takes messages of up to `max_message_size` bytes.
     pub(crate) fn new(max_message_size: usize) -> Self {
-        Self { max_message_size, chunk: Bytes::new(), chunk_size: 0, later: VecDeque::new(), state: State::BETWEEN }
+        Self {
+            max_message_size,
+            chunk: Bytes::new(),
+            chunk_size: 0,
+            later: VecDeque::new(),
+            state: State::BETWEEN,
+            lent: false,
+        }
     }
 
     /// Adds bytes as they were received, cut anywhere.
     pub(crate) fn push(&mut self, chunk: Bytes) {
+        debug_assert!(!self.lent, "a message was not given back");
         if self.chunk.is_empty() {
             self.chunk_size = chunk.len();
             self.chunk = chunk;
@@ -86,6 +111,7 @@ impl Deframer {
     ///
     /// When the bytes are not what gRPC sends. The error stays: without a length there is no next message.
     pub(crate) fn next(&mut self) -> Result<Option<Message>, FrameError> {
+        debug_assert!(!self.lent, "a message was not given back");
         loop {
             match &mut self.state {
                 State::Prefix { bytes, have } => {
@@ -120,15 +146,17 @@ impl Deframer {
                 }
                 State::Body { length, gathered } => {
                     if gathered.is_empty() && self.chunk.len() >= *length {
-                        let bytes = self.chunk.split_to(*length);
+                        let length = *length;
                         self.state = State::BETWEEN;
-                        return Ok(Some(Message { bytes, pinned: self.chunk_size }));
+                        self.lent = true;
+                        let buffer = std::mem::take(&mut self.chunk);
+                        return Ok(Some(Message { buffer, length, pinned: self.chunk_size }));
                     }
                     gather(gathered, *length, &mut self.chunk);
                     if gathered.len() == *length {
-                        let bytes = Bytes::from(std::mem::take(gathered));
+                        let buffer = Bytes::from(std::mem::take(gathered));
                         self.state = State::BETWEEN;
-                        return Ok(Some(Message { pinned: bytes.len(), bytes }));
+                        return Ok(Some(Message { length: buffer.len(), pinned: buffer.len(), buffer }));
                     }
                     if !self.turn_to_next_chunk() {
                         return Ok(None);
@@ -136,6 +164,14 @@ impl Deframer {
                 }
                 State::Failed(error) => return Err(*error),
             }
+        }
+    }
+
+    /// Takes a message back, and the chunk with it.
+    pub(crate) fn restore(&mut self, message: Message) {
+        if std::mem::take(&mut self.lent) {
+            self.chunk = message.buffer;
+            self.chunk.advance(message.length);
         }
     }
 
@@ -224,6 +260,14 @@ mod tests {
             .prop_map(|(length, first)| (0..length).map(|i| first.wrapping_add(i.to_le_bytes()[0])).collect())
     }
 
+    /// The next message, given back at once: what it is, and what it keeps in memory.
+    fn take(deframer: &mut Deframer) -> Result<Option<(Bytes, usize)>, FrameError> {
+        let Some(message) = deframer.next()? else { return Ok(None) };
+        let taken = (message.buffer().slice_ref(message.bytes()), message.pinned);
+        deframer.restore(message);
+        Ok(Some(taken))
+    }
+
     proptest! {
         #[test]
         fn messages_come_out_as_they_went_in_however_they_are_cut(
@@ -251,18 +295,18 @@ mod tests {
                 if index % pushed_at_once != 0 && end != stream.len() {
                     continue;
                 }
-                while let Some(message) = deframer.next().unwrap() {
-                    prop_assert_eq!(&message.bytes[..], &messages[came][..]);
-                    let body = ends[came] - message.bytes.len()..ends[came];
+                while let Some((message, pinned)) = take(&mut deframer).unwrap() {
+                    prop_assert_eq!(&message[..], &messages[came][..]);
+                    let body = ends[came] - message.len()..ends[came];
                     let after = cuts.partition_point(|cut| *cut <= body.start);
                     let chunk = after.checked_sub(1).map_or(0, |before| cuts[before])..cuts[after.min(cuts.len() - 1)];
-                    if message.bytes.is_empty() {
-                        prop_assert_eq!(message.pinned, 0);
+                    if message.is_empty() {
+                        prop_assert_eq!(pinned, 0);
                     } else if body.end <= chunk.end {
-                        prop_assert_eq!(message.pinned, chunk.len(), "the chunk is kept");
-                        prop_assert_eq!(message.bytes.as_ptr(), stream[body].as_ptr(), "nothing is copied");
+                        prop_assert_eq!(pinned, chunk.len(), "the chunk is kept");
+                        prop_assert_eq!(message.as_ptr(), stream[body].as_ptr(), "nothing is copied");
                     } else {
-                        prop_assert_eq!(message.pinned, message.bytes.len(), "only the copy is kept");
+                        prop_assert_eq!(pinned, message.len(), "only the copy is kept");
                     }
                     came += 1;
                 }
@@ -283,7 +327,7 @@ mod tests {
         }
         for message in ["one", "two"] {
             assert!(!deframer.is_between_messages());
-            assert_eq!(deframer.next().unwrap().unwrap().bytes, message);
+            assert_eq!(take(&mut deframer).unwrap().unwrap().0, message);
         }
         assert!(deframer.is_between_messages());
     }
@@ -298,9 +342,9 @@ mod tests {
         let (mut arrived, mut room, mut moves) = (0, 0, 0);
         deframer.push(stream.split_to(PREFIX));
         loop {
-            let came = deframer.next().unwrap();
-            if let Some(came) = came {
-                assert!(came.bytes == message);
+            let came = take(&mut deframer).unwrap();
+            if let Some((came, _)) = came {
+                assert!(came == message);
                 break;
             }
             let State::Body { gathered, .. } = &deframer.state else { panic!("{:?}", deframer.state) };
@@ -319,12 +363,12 @@ mod tests {
     fn a_message_at_the_limit_is_taken_and_one_above_is_not() {
         let mut deframer = Deframer::new(10);
         deframer.push(frame(&[1; 10]).freeze());
-        assert_eq!(deframer.next().unwrap().unwrap().bytes, [1; 10][..]);
+        assert_eq!(take(&mut deframer).unwrap().unwrap().0, [1; 10][..]);
         deframer.push(frame(&[1; 11]).freeze());
         let error = FrameError::TooLarge { length: 11, limit: 10 };
-        assert_eq!(deframer.next(), Err(error));
+        assert_eq!(take(&mut deframer), Err(error));
         deframer.push(frame(b"x").freeze());
-        assert_eq!(deframer.next(), Err(error), "an error stays");
+        assert_eq!(take(&mut deframer), Err(error), "an error stays");
         assert!(!deframer.is_between_messages());
         assert_eq!(deframer.announced(), None);
     }
@@ -336,7 +380,7 @@ mod tests {
             let mut deframer = Deframer::new(10);
             // Whatever length it comes with.
             deframer.push(Bytes::copy_from_slice(&[flag, 0xff, 0, 0, 0]));
-            assert_eq!(deframer.next(), Err(error));
+            assert_eq!(take(&mut deframer), Err(error));
         }
     }
 }

@@ -34,6 +34,7 @@ use super::requests::{Received, Requests};
 use super::wire;
 use super::work::{Few, Held, Work};
 use super::writer::Writer;
+use crate::frame::Message;
 use crate::in_flight::{Current, Entry, Stage};
 use crate::limit::{Hold, Permit, Share};
 use crate::metrics::{Outcome, Tally};
@@ -223,7 +224,11 @@ impl<H: Handler> MapBody<H> {
                 }
             }
             match ready!(self.requests.poll_next(&self.share, self.batch.is_some(), cx)) {
-                Some(Ok(received)) => ready!(self.poll_received(received, cx)),
+                Some(Ok(Received { message, hold })) => {
+                    let polled = self.poll_received(&message, hold, cx);
+                    self.requests.restore(message);
+                    ready!(polled);
+                }
                 Some(Err(status)) => self.stop(status),
                 None => {
                     if let Err(fault) = self.core.half_closed() {
@@ -255,10 +260,13 @@ impl<H: Handler> MapBody<H> {
     }
 
     /// Decodes what was received and does what it means.
-    fn poll_received(&mut self, received: Received, cx: &mut TaskContext<'_>) -> Poll<()> {
-        let Received { bytes, pinned, hold } = received;
-        let size = bytes.len();
-        let request = match wire::decode(&self.own(bytes, pinned)) {
+    fn poll_received(&mut self, message: &Message, hold: Option<Hold>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let size = message.bytes().len();
+        let decoded = match self.copy(message) {
+            Some(copy) => wire::decode(&copy, &copy),
+            None => wire::decode(message.buffer(), message.bytes()),
+        };
+        let request = match decoded {
             Ok(request) => request,
             Err(problem) => {
                 self.writer.tally.read(size);
@@ -291,14 +299,14 @@ impl<H: Handler> MapBody<H> {
         Poll::Ready(())
     }
 
-    /// The bytes of a message, copied where the buffer that they lie in is not to be kept for them.
-    fn own(&mut self, bytes: Bytes, pinned: usize) -> Bytes {
+    /// The bytes of a message for itself, where the buffer that they lie in is not to be kept for them.
+    fn copy(&mut self, message: &Message) -> Option<Bytes> {
         let outlives = match self.options.execution {
             Execution::Automatic => H::WHOLE_BATCH || self.heavy || self.order.is_some() || self.copies_left > 0,
             Execution::Tasks | Execution::Blocking { .. } => true,
         };
         self.copies_left = self.copies_left.saturating_sub(1);
-        if outlives && 2 * bytes.len() < pinned { Bytes::copy_from_slice(&bytes) } else { bytes }
+        (outlives && 2 * message.bytes().len() < message.pinned).then(|| Bytes::copy_from_slice(message.bytes()))
     }
 
     /// Gives a message to its handler once there is room for it.

@@ -3,24 +3,21 @@
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
-use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use tonic::Status;
 
 use crate::error;
-use crate::frame::Deframer;
+use crate::frame::{Deframer, Message};
 use crate::limit::{Hold, Share};
 
 /// A message up to this size is received before there is room for it: the peer has sent most of it already, and every
 /// stream may have one. A larger one waits, so that half-received messages are bounded as well.
 const RECEIVED_FREELY: usize = 64 << 10;
 
-/// One message of the peer, not decoded.
+/// One message of the peer, not decoded; to be given back with [`Requests::restore`].
 #[derive(Debug)]
 pub(super) struct Received {
-    pub(super) bytes: Bytes,
-    /// The bytes that stay in memory as long as any part of the message does.
-    pub(super) pinned: usize,
+    pub(super) message: Message,
     /// The room for it, where that was needed to receive it.
     pub(super) hold: Option<Hold>,
 }
@@ -50,7 +47,7 @@ impl Requests {
             match self.deframer.next() {
                 Ok(Some(message)) => {
                     let hold = self.hold.take();
-                    return Poll::Ready(Some(Ok(Received { bytes: message.bytes, pinned: message.pinned, hold })));
+                    return Poll::Ready(Some(Ok(Received { message, hold })));
                 }
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Some(Err(error::bad_prefix(error)))),
@@ -73,6 +70,11 @@ impl Requests {
                 None => return Poll::Ready(Some(Err(error::cut_short()))),
             }
         }
+    }
+
+    /// Takes a message back, which is needed before the next one.
+    pub(super) fn restore(&mut self, message: Message) {
+        self.deframer.restore(message);
     }
 
     /// Whether the peer has sent more than was read.

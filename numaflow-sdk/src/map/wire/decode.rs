@@ -123,19 +123,19 @@ const BYTES_6: u64 = delimited(6);
 const INTEGER_1: u64 = integer(1);
 const INTEGER_2: u64 = integer(2);
 
-/// Reads a message. Fields may come in any order and any number of times: the last scalar counts, messages are merged,
+/// Reads a message that lies in `buffer`, which its parts become slices of. Fields may come in any order and any number of times: the last scalar counts, messages are merged,
 /// entries of maps replace those of the same key. Unknown fields are skipped.
 ///
 /// # Errors
 ///
 /// When the bytes are not protobuf, a known field has another type, or a text is not UTF-8.
-pub(in crate::map) fn decode(message: &Bytes) -> Result<Request, DecodeError> {
+pub(in crate::map) fn decode(buffer: &Bytes, message: &[u8]) -> Result<Request, DecodeError> {
     let mut id = "";
     let mut request = None;
     let mut handshake = None;
     let mut status = None;
     each_field(message, &MAP_REQUEST, |key, input| match key {
-        BYTES_1 => merge_request(read_bytes(input)?, message, request.get_or_insert_default()),
+        BYTES_1 => merge_request(read_bytes(input)?, buffer, request.get_or_insert_default()),
         BYTES_2 => {
             id = read_text(input)?;
             Ok(())
@@ -145,8 +145,8 @@ pub(in crate::map) fn decode(message: &Bytes) -> Result<Request, DecodeError> {
         key => skip_unknown(key, input, &MAP_REQUEST),
     })?;
     Ok(Request {
-        id: Text::slice_of(message, id),
-        request: request.map(|parts| parts.into_request(message, id)),
+        id: Text::slice_of(buffer, id),
+        request: request.map(|parts| parts.into_request(buffer, id)),
         handshake,
         status,
     })

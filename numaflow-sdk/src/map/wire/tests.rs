@@ -58,7 +58,7 @@ const MAP_OF_ANOTHER_TYPE: [&str; 4] = [
 
 /// What is read is what the generated decoder reads, or neither can read it. Says whether they can.
 fn agree(bytes: &Bytes) -> bool {
-    match (decode(bytes), pb::MapRequest::decode(bytes.clone())) {
+    match (decode(bytes, bytes), pb::MapRequest::decode(bytes.clone())) {
         (Ok(ours), Ok(theirs)) => {
             assert_eq!(ours.id.as_str(), theirs.id);
             assert_eq!(ours.handshake, theirs.handshake.map(|handshake| handshake.sot));
@@ -301,7 +301,7 @@ fn what_is_read_is_a_slice_of_what_was_received() {
     let request = pb::map_request::Request { value: value.clone(), metadata: Some(metadata), ..Default::default() };
     let message = pb::MapRequest { id: id.clone(), request: Some(request), ..Default::default() };
     let buffer = Bytes::from(message.encode_to_vec());
-    let read = decode(&buffer).unwrap();
+    let read = decode(&buffer, &buffer).unwrap();
     let mut request = read.request.unwrap();
     drop(read.id);
 
@@ -321,14 +321,15 @@ fn what_is_read_is_a_slice_of_what_was_received() {
 #[test]
 fn empty_metadata_is_no_metadata() {
     let message = Bytes::from(field(1, &field(6, &[])));
-    let request = decode(&message).unwrap().request.unwrap();
+    let request = decode(&message, &message).unwrap().request.unwrap();
     assert!(request.has_nothing_attached());
-    assert!(!decode(&field(1, &field(6, &field(1, b"in"))).into()).unwrap().request.unwrap().has_nothing_attached());
+    let attached = Bytes::from(field(1, &field(6, &field(1, b"in"))));
+    assert!(!decode(&attached, &attached).unwrap().request.unwrap().has_nothing_attached());
 }
 
 #[test]
 fn an_error_says_where_and_what() {
-    let told = |message: Vec<u8>| decode(&message.into()).unwrap_err().to_string();
+    let told = |message: Vec<u8>| decode(&Bytes::new(), &message).unwrap_err().to_string();
     assert_eq!(told(vec![0xff; 16]), "MapRequest: an integer has more than 64 bits");
     assert_eq!(told(vec![0x12, 5, b'x']), "MapRequest.id: it ends too early");
     assert_eq!(told(vec![0x12, 1, 0xff]), "MapRequest.id: the text is not UTF-8");
@@ -377,7 +378,7 @@ fn framed(out: &BytesMut) -> pb::MapResponse {
     frames.push(Bytes::copy_from_slice(out));
     let message = frames.next().unwrap().unwrap();
     assert!(frames.is_between_messages());
-    pb::MapResponse::decode(message.bytes).unwrap()
+    pb::MapResponse::decode(message.bytes()).unwrap()
 }
 
 proptest! {
