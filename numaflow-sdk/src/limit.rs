@@ -10,9 +10,16 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-#[cfg_attr(not(test), expect(dead_code, reason = "what the limits do not use yet"))]
+use tokio::time::Instant;
+
 mod adaptive;
+mod max_in_flight;
+
+pub use max_in_flight::MaxInFlight;
+
+use adaptive::Adaptive;
 
 /// What a message takes besides what it was sent as: our own bookkeeping, roughly.
 const OVERHEAD: usize = 256;
@@ -30,13 +37,19 @@ pub(crate) struct Limits {
 struct Shared {
     room: Mutex<Room>,
     max_bytes: usize,
+    /// Whether the limit of messages moves.
+    adapts: bool,
 }
 
 #[derive(Debug)]
 struct Room {
     max_messages: usize,
+    /// Where the limit of messages comes from, if it moves.
+    adaptive: Option<Adaptive>,
     /// The messages that handlers have.
     messages: usize,
+    /// The most of them since a latency was last observed.
+    peak: usize,
     /// The bytes held, but for those of the oversize admission.
     bytes: usize,
     /// Whether a message is in hand that was admitted although there was no room for its bytes.
@@ -52,13 +65,28 @@ pub(crate) struct Usage {
     pub(crate) max_messages: usize,
     pub(crate) bytes: usize,
     pub(crate) max_bytes: usize,
+    /// Whether the limit of messages moves.
+    pub(crate) adapts: bool,
 }
 
 impl Limits {
     /// Both must be above zero.
-    pub(crate) fn new(max_messages: usize, max_bytes: usize) -> Self {
-        let room = Room { max_messages, messages: 0, bytes: 0, oversize: false, waiting: Vec::new() };
-        Self { shared: Arc::new(Shared { room: Mutex::new(room), max_bytes }) }
+    pub(crate) fn new(max_in_flight: MaxInFlight, max_bytes: usize) -> Self {
+        let adaptive = match max_in_flight {
+            MaxInFlight::Fixed(_) => None,
+            MaxInFlight::Adaptive { floor, ceiling } => Some(Adaptive::new(floor, ceiling)),
+        };
+        let adapts = adaptive.is_some();
+        let room = Room {
+            max_messages: max_in_flight.first(),
+            adaptive,
+            messages: 0,
+            peak: 0,
+            bytes: 0,
+            oversize: false,
+            waiting: Vec::new(),
+        };
+        Self { shared: Arc::new(Shared { room: Mutex::new(room), max_bytes, adapts }) }
     }
 
     /// A stream's part in the limits.
@@ -74,16 +102,25 @@ impl Limits {
             max_messages: room.max_messages,
             bytes: room.bytes,
             max_bytes: self.shared.max_bytes,
+            adapts: self.shared.adapts,
         }
     }
 
-    /// Moves the limit of messages; those above a lower one finish in their own time.
-    pub(crate) fn set_max_messages(&self, max_messages: usize) {
-        let mut room = self.lock();
-        let grown = max_messages > room.max_messages;
-        room.max_messages = max_messages;
-        if grown {
-            wake(room);
+    /// A handler that waited has answered, so long after it began. Moves the limit of messages, if it is to move; those
+    /// above a lower one finish in their own time.
+    pub(crate) fn observe(&self, latency: Duration, now: Instant) {
+        if !self.shared.adapts {
+            return;
+        }
+        let mut guard = self.lock();
+        let room = &mut *guard;
+        let Some(adaptive) = &mut room.adaptive else { return };
+        // Handlers that began together end together: when their latencies are looked at, none of them may be left.
+        let peak = std::mem::replace(&mut room.peak, room.messages);
+        adaptive.observe(latency, peak, now);
+        let before = std::mem::replace(&mut room.max_messages, adaptive.limit());
+        if room.max_messages > before {
+            wake(guard);
         }
     }
 
@@ -146,6 +183,7 @@ impl Share {
             return room.wait(cx);
         }
         room.messages += 1;
+        room.peak = room.peak.max(room.messages);
         Poll::Ready(Permit { limits: self.stream.limits.clone() })
     }
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::in_flight::InFlight;
 use crate::kind::Kind;
-use crate::limit::{Limits, default_max_bytes};
+use crate::limit::{Limits, MaxInFlight, default_max_bytes};
 use crate::metrics::Metrics;
 use crate::panic;
 use crate::service::{Context, Service};
@@ -39,7 +39,7 @@ use observer::Observer;
 /// Where the platform looks for sockets and info files.
 const RUNTIME_DIRECTORY: &str = "/var/run/numaflow";
 /// Bounds memory, not throughput: the platform keeps 500 messages in flight unless told otherwise.
-const DEFAULT_MAX_IN_FLIGHT: usize = 4096;
+const DEFAULT_MAX_IN_FLIGHT: MaxInFlight = MaxInFlight::Fixed(4096);
 /// The message size that the platform's client is limited to, both ways.
 const DEFAULT_MAX_MESSAGE_SIZE: usize = 64 << 20;
 /// The platform's container may run under another uid, and the volume is the pod's own.
@@ -83,7 +83,7 @@ struct Options {
     socket_path: Option<PathBuf>,
     server_info_path: Option<PathBuf>,
     socket_mode: u32,
-    max_in_flight: Chosen<usize>,
+    max_in_flight: Chosen<MaxInFlight>,
     max_in_flight_bytes: Chosen<usize>,
     max_message_size: usize,
     drain_timeout: Chosen<Duration>,
@@ -163,9 +163,11 @@ impl<S: Service> Server<S> {
     /// The most messages in flight, over all streams. 4,096 by default: eight times what the platform keeps in flight,
     /// unless its read batch size or concurrency was raised. At the limit the server reads no further, and HTTP/2 holds
     /// the peer back; nothing is refused.
+    ///
+    /// A range (`64..=4096`) makes it a limit that finds itself between the two: see [`MaxInFlight::Adaptive`].
     #[must_use]
-    pub fn max_in_flight(mut self, messages: usize) -> Self {
-        self.options.max_in_flight = Chosen::set(messages);
+    pub fn max_in_flight(mut self, messages: impl Into<MaxInFlight>) -> Self {
+        self.options.max_in_flight = Chosen::set(messages.into());
         self
     }
 
@@ -284,7 +286,7 @@ impl<S: Service> Server<S> {
     ///
     /// # Errors
     ///
-    /// A zero limit, a socket path that is too long or taken, a folder that cannot be made, a file that cannot be
+    /// A zero limit or an empty range of one, a socket path that is too long or taken, a folder that cannot be made, a file that cannot be
     /// written, an admin address that is taken. Nothing that was made stays.
     ///
     /// # Panics
@@ -344,14 +346,14 @@ impl<S: Service> Server<S> {
 
 impl Options {
     fn check(&self) -> Result<(), ServeError> {
-        let limits = [
-            ("max_in_flight", self.max_in_flight.value),
-            ("max_in_flight_bytes", self.max_in_flight_bytes.value),
-            ("max_message_size", self.max_message_size),
-        ];
+        let limits =
+            [("max_in_flight_bytes", self.max_in_flight_bytes.value), ("max_message_size", self.max_message_size)];
         let refused = |name, problem: &str| Err(ServeError::Option { name, problem: problem.to_owned() });
         if let Some((name, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return refused(name, "must be above zero");
+        }
+        if let Err(problem) = self.max_in_flight.value.check() {
+            return refused("max_in_flight", &problem);
         }
         if self.slow_after.is_zero() {
             return refused("slow_after", "must be above zero");
@@ -505,7 +507,7 @@ pub struct Description {
     /// Where its info file is.
     pub server_info_path: PathBuf,
     /// The most messages in flight.
-    pub max_in_flight: usize,
+    pub max_in_flight: MaxInFlight,
     /// The most bytes of messages in flight.
     pub max_in_flight_bytes: usize,
     /// How long a drain may take.
@@ -542,9 +544,13 @@ impl fmt::Display for Description {
             self.claimed_sdk_version()
         )?;
         let [messages, bytes, drain] = &self.origins;
+        let adapts = match self.max_in_flight {
+            MaxInFlight::Fixed(_) => "",
+            MaxInFlight::Adaptive { .. } => ", adapts to the handlers' latency",
+        };
         writeln!(
             f,
-            "  in flight    at most {} messages ({messages}), {} KiB ({bytes})",
+            "  in flight    at most {} messages ({messages}{adapts}), {} KiB ({bytes})",
             self.max_in_flight,
             self.max_in_flight_bytes >> 10
         )?;

@@ -149,7 +149,11 @@ impl Context {
     pub(crate) fn limit_reached(&self) {
         add(&self.metrics.limit_reached, 1);
         if !self.limit_told.swap(true, Ordering::Relaxed) {
-            let Usage { messages, max_messages, bytes, max_bytes } = self.limits.usage();
+            let Usage { messages, max_messages, bytes, max_bytes, adapts } = self.limits.usage();
+            // One that finds itself is there to be reached.
+            if adapts && messages >= max_messages {
+                return;
+            }
             tracing::warn!(
                 messages,
                 max_messages,

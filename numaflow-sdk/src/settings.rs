@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::map::{Execution, FailurePolicy};
-use crate::{MapMode, ServeError};
+use crate::{MapMode, MaxInFlight, ServeError};
 
 /// Where values of environment variables come from: the process, or a test.
 pub trait Environment {
@@ -44,8 +44,8 @@ pub struct Settings {
     pub server_info_path: Option<PathBuf>,
     /// `socket-mode`, octal: see [`Server::socket_mode`](crate::Server::socket_mode).
     pub socket_mode: Option<u32>,
-    /// `max-in-flight`: see [`Server::max_in_flight`](crate::Server::max_in_flight).
-    pub max_in_flight: Option<usize>,
+    /// `max-in-flight`, a number or a range (`64..4096`): see [`Server::max_in_flight`](crate::Server::max_in_flight).
+    pub max_in_flight: Option<MaxInFlight>,
     /// `max-in-flight-bytes`, with an optional suffix (`64MiB`): see
     /// [`Server::max_in_flight_bytes`](crate::Server::max_in_flight_bytes).
     pub max_in_flight_bytes: Option<usize>,
@@ -105,7 +105,7 @@ impl Settings {
             "socket" => self.socket_path = Some(parse_path(text)?),
             "server-info" => self.server_info_path = Some(parse_path(text)?),
             "socket-mode" => self.socket_mode = Some(parse_mode(text)?),
-            "max-in-flight" => self.max_in_flight = Some(parse_count(text)?),
+            "max-in-flight" => self.max_in_flight = Some(text.parse()?),
             "max-in-flight-bytes" => self.max_in_flight_bytes = Some(parse_size(text)?),
             "drain-timeout" => self.drain_timeout = Some(parse_duration(text)?),
             "slow-after" => self.slow_after = Some(parse_duration(text)?),
@@ -204,13 +204,6 @@ fn parse_attempts(text: &str) -> Result<u32, String> {
     }
 }
 
-fn parse_count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count) if count > 0 => Ok(count),
-        _ => Err(format!("is {text:?}; give a whole number above zero")),
-    }
-}
-
 /// A bare port is one of the loopback interface: whoever wants to be reached from outside says so.
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let port = text.strip_prefix("localhost:").unwrap_or(text).parse::<u16>();
@@ -282,7 +275,7 @@ mod tests {
 
     #[test]
     fn every_name_can_be_set() {
-        let texts = ["/tmp/s", "/tmp/i", "0600", "64", "1MiB", "1500ms", "2m", "0.0.0.0:9090"];
+        let texts = ["/tmp/s", "/tmp/i", "0600", "64..128", "1MiB", "1500ms", "2m", "0.0.0.0:9090"];
         let map_texts = ["batch", "nack:5s", "3", "blocking:8", "2MiB"];
         assert_eq!((texts.len(), map_texts.len()), (Settings::NAMES.len(), Settings::MAP_NAMES.len()));
         let mut settings = Settings::default();
@@ -291,6 +284,7 @@ mod tests {
             settings.set(name, text).unwrap();
         }
         assert_eq!(settings.socket_mode, Some(0o600));
+        assert_eq!(settings.max_in_flight, Some(MaxInFlight::from(64..=128)));
         assert_eq!(settings.max_in_flight_bytes, Some(1 << 20));
         assert_eq!(settings.drain_timeout, Some(Duration::from_millis(1500)));
         assert_eq!(settings.slow_after, Some(Duration::from_secs(120)));

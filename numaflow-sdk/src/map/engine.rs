@@ -578,6 +578,9 @@ impl<H: Handler> MapBody<H> {
                     let EndedCall { ids, done, call, held, outlet, keys, took } = ended;
                     self.keep(call);
                     self.writer.tally.took(took);
+                    if done.is_ok() && !H::WHOLE_BATCH {
+                        self.context.limits.observe(took, self.now);
+                    }
                     self.finish(ids, done, outlet.as_ref(), keys);
                     // What it kept goes with the chunk that its answer is in now, but for its place in the list.
                     self.current.answered(held.into_entries());

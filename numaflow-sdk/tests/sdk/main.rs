@@ -1,6 +1,7 @@
 //! The SDK's behaviour through its public API, one module a behaviour.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
+mod adaptive;
 mod admin;
 mod drain;
 mod failures;
