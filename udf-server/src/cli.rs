@@ -10,15 +10,13 @@ use crate::demo::{self, DemoArgs};
 use crate::drive::{self, DriveArgs};
 use crate::error::Failure;
 #[cfg(feature = "kafka")]
-use crate::flights_map;
+use crate::flights_map::{self, FlightsMapArgs};
 use crate::health::{self, HealthArgs};
 #[cfg(feature = "kafka")]
 use crate::kafka_source::{self, KafkaSourceArgs};
 use crate::map::{self, MapCommand};
 #[cfg(feature = "kafka")]
 use crate::parent;
-#[cfg(feature = "kafka")]
-use crate::serve::ServerArgs;
 
 /// Numaflow sidecar: a Kafka source, maps without code, and a driver that plays the platform on a laptop.
 ///
@@ -52,7 +50,7 @@ enum Command {
     /// Serve the demo's map
     #[cfg(feature = "kafka")]
     #[command(hide = true)]
-    FlightsMap(ServerArgs),
+    FlightsMap(FlightsMapArgs),
 }
 
 /// Parses the command line and runs the command.

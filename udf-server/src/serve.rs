@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use numaflow_sdk::{Environment, ServeError, Server, Service, Settings, run_server_with};
+use numaflow_sdk::map::MapService;
+use numaflow_sdk::{Environment, ServeError, Server, Settings, run_server_with};
 
 use crate::config::Layers;
 use crate::error::Failure;
@@ -23,8 +24,9 @@ pub(crate) struct ServerArgs {
     /// Permissions of the socket, in octal [default: 0666, since the platform may run under another uid]
     #[arg(long, value_name = "MODE")]
     pub(crate) socket_mode: Option<String>,
-    /// The most messages in flight; beyond it the server reads no further [default: 4096]
-    #[arg(long, value_name = "N")]
+    /// The most messages in flight; beyond it the server reads no further. A range such as 64..4096 adapts to the
+    /// handlers' latency [default: 4096]
+    #[arg(long, value_name = "N|N..N")]
     pub(crate) max_in_flight: Option<String>,
     /// The most bytes in flight, such as 128MiB [default: a quarter of the memory limit, 64MiB to 256MiB]
     #[arg(long, value_name = "SIZE")]
@@ -46,6 +48,54 @@ pub(crate) struct ServerArgs {
     pub(crate) config: Option<PathBuf>,
 }
 
+/// The flags of every command that serves a map, besides those of all servers and set in the same places.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Map options (also UDF_... in the environment, or a key of the file)")]
+pub(crate) struct MapArgs {
+    /// How the platform hands messages over: unary, one by one; batch, for throughput, though a batch waits for its
+    /// slowest message; stream, where a message becomes many [default: unary]
+    #[arg(long, value_name = "MODE")]
+    pub(crate) map_mode: Option<String>,
+    /// What becomes of a message that fails: fail ends the stream, and the platform sends again; drop, nack[:DELAY],
+    /// dead-letter:TAG (the input itself, with this tag) or fail-tag answer for it [default: fail]
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) on_failure: Option<String>,
+    /// How often a message is tried before that, with growing pauses [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) attempts: Option<String>,
+    /// Where handlers run: automatic; tasks, spread over the cores from the start; blocking[:N], on at most N threads of
+    /// their own [default: automatic]
+    #[arg(long, value_name = "WHERE")]
+    pub(crate) execution: Option<String>,
+    /// The most bytes of a batch that is handled in one call, such as 256MiB [default: half of the memory limit, 128MiB to
+    /// 512MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_batch_bytes: Option<String>,
+}
+
+impl MapArgs {
+    /// What flags, environment and file say of the map.
+    fn settings(&self, layers: &mut Layers<'_>) -> Settings {
+        let flags = [
+            ("map-mode", &self.map_mode),
+            ("on-failure", &self.on_failure),
+            ("attempts", &self.attempts),
+            ("execution", &self.execution),
+            ("max-batch-bytes", &self.max_batch_bytes),
+        ];
+        parsed(layers, &flags)
+    }
+}
+
+/// The settings with these names, whose flags say this.
+fn parsed(layers: &mut Layers<'_>, flags: &[(&'static str, &Option<String>)]) -> Settings {
+    let mut settings = Settings::default();
+    for (name, flag) in flags {
+        layers.parsed(name, flag.as_deref(), |text| settings.set(name, text));
+    }
+    settings
+}
+
 impl ServerArgs {
     /// What flags, environment, file and platform say of the server.
     pub(crate) fn settings(&self, layers: &mut Layers<'_>) -> Settings {
@@ -59,11 +109,7 @@ impl ServerArgs {
             ("slow-after", &self.slow_after),
             ("admin", &self.admin),
         ];
-        let mut settings = Settings::default();
-        for (name, flag) in flags {
-            layers.parsed(name, flag.as_deref(), |text| settings.set(name, text));
-        }
-        settings.or(layers.platform())
+        parsed(layers, &flags).or(layers.platform())
     }
 
     /// How flags, environment and file want log lines.
@@ -72,13 +118,66 @@ impl ServerArgs {
     }
 }
 
-/// Serves a service that needs nothing but the common flags, until a signal.
-pub(crate) fn serve<S: Service>(service: S, args: &ServerArgs, environment: &dyn Environment) -> Result<(), Failure> {
-    let mut layers = Layers::new(environment, args.config.as_deref())?;
-    let settings = args.settings(&mut layers);
-    let log_format = args.log_format(&mut layers);
+/// Serves a map that needs nothing but the common flags, until a signal.
+pub(crate) fn serve_map(
+    service: MapService,
+    map: &MapArgs,
+    server: &ServerArgs,
+    environment: &dyn Environment,
+) -> Result<(), Failure> {
+    let mut layers = Layers::new(environment, server.config.as_deref())?;
+    let settings = map.settings(&mut layers).or(server.settings(&mut layers));
+    let log_format = server.log_format(&mut layers);
     layers.finish()?;
     logging::set_up(log_format, environment);
     run_server_with(async move || Ok::<_, ServeError>(Server::new(service).settings(settings)))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use numaflow_sdk::map::FailurePolicy;
+    use numaflow_sdk::{MapMode, MaxInFlight};
+
+    use super::*;
+    use crate::config::tests::{Variables, file};
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        map: MapArgs,
+        #[command(flatten)]
+        server: ServerArgs,
+    }
+
+    fn settings(arguments: &[&str], environment: &Variables, file: &str) -> Result<Settings, Failure> {
+        let file = self::file(file);
+        let arguments = std::iter::once("map").chain(arguments.iter().copied());
+        let Command { map, server } = Command::try_parse_from(arguments).unwrap();
+        let mut layers = Layers::new(environment, Some(file.path()))?;
+        let settings = map.settings(&mut layers).or(server.settings(&mut layers));
+        layers.finish()?;
+        Ok(settings)
+    }
+
+    #[test]
+    fn every_name_has_a_flag() {
+        for name in Settings::NAMES.into_iter().chain(Settings::MAP_NAMES) {
+            // With a value that no option takes, so that the place of the mistake shows that the flag was asked.
+            let error = settings(&[&format!("--{name}"), ""], &Variables::default(), "").unwrap_err().to_string();
+            assert!(error.starts_with(&format!("error: --{name} is ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn options_of_maps_have_the_same_places_as_all() {
+        let text = "map-mode: stream\non-failure: drop\nattempts: 3\nexecution: tasks\nmax-in-flight: 8..16\n";
+        let environment = Variables::from([("UDF_MAP_MODE", "batch"), ("UDF_ON_FAILURE", "dead-letter:bad")]);
+        let settings = settings(&["--map-mode", "unary"], &environment, text).unwrap();
+        assert_eq!(settings.map_mode, Some(MapMode::Unary));
+        assert_eq!(settings.on_failure, Some(FailurePolicy::DeadLetter { tag: "bad".to_owned() }));
+        assert_eq!((settings.attempts, settings.max_in_flight), (Some(3), Some(MaxInFlight::from(8..=16))));
+        assert_eq!(settings.max_batch_bytes, None);
+    }
 }

@@ -1,13 +1,14 @@
 //! Servers as the platform runs them: processes of their own, stopped by signals with streams still open.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use numaflow_sdk::MapRequest;
 use numaflow_sdk::source::ReadRequest;
 use numaflow_sdk::testing::{MapClient, ServerInfo, SourceClient};
+use numaflow_sdk::{MapMode, MapRequest};
 use rdkafka::mocking::MockCluster;
 use tempfile::TempDir;
 
@@ -44,7 +45,7 @@ impl Server {
             .arg("--server-info")
             .arg(directory.join("i"))
             .args(["--drain-timeout", "1s"])
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap()
     }
@@ -140,6 +141,36 @@ async fn a_kafka_source_with_open_streams_stops_within_its_time() {
     assert_eq!(server.left(), 0);
 }
 
+#[tokio::test]
+async fn a_map_is_served_in_the_mode_asked_for() {
+    let server = Server::start(&["map", "cat", "--map-mode", "batch", "--max-in-flight", "8..16"]).await;
+    assert_eq!(ServerInfo::read(server.path("i")).unwrap().map_mode(), MapMode::Batch);
+    let mut stream = MapClient::connect(server.path("s")).await.unwrap().open().await.unwrap();
+    stream.send("1", MapRequest::new("x")).await.unwrap();
+    stream.send_eot().await.unwrap();
+    let answers = [stream.recv().await.unwrap().unwrap(), stream.recv().await.unwrap().unwrap()];
+    assert_eq!(answers.map(|answer| (answer.id, answer.eot)), [("1".to_owned(), false), (String::new(), true)]);
+    server.signal("-TERM");
+    stream.recv().await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_drain_gives_up_is_named_in_the_log() {
+    let mut server = Server::start(&["map", "cat", "--slow-after", "20ms", "--log-format", "json"]).await;
+    let mut log = BufReader::new(server.process.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut stream = MapClient::connect(server.path("s")).await.unwrap().open().await.unwrap();
+    // More than the window of a peer that does not read.
+    stream.send("the large one", MapRequest::new(vec![0; 32 << 20])).await.unwrap();
+    // The watchdog says that the answer waits.
+    log.find(|line| line.contains("the large one") && line.contains("\"answered\"")).unwrap();
+    server.signal("-TERM");
+    let line = log.find(|line| line.contains("abandoned: ")).unwrap();
+    assert!(line.contains("the large one") && line.contains("(answered, "), "{line}");
+    drop(log);
+    let (code, _) = server.wait();
+    assert_eq!(code, Some(0));
+}
+
 /// What a command says before it ends with this exit code.
 fn said(output: Output, code: i32) -> String {
     let said = String::from_utf8(output.stderr).unwrap();
@@ -164,6 +195,35 @@ fn every_mistake_in_the_environment_is_named() {
     command.env("UDF_MAX_IN_FLIGHT", "many").env("UDF_SOCKET_MODE", "rw");
     let said = said(command.output().unwrap(), 64);
     assert!(said.contains("UDF_MAX_IN_FLIGHT is \"many\"") && said.contains("UDF_SOCKET_MODE is \"rw\""), "{said}");
+}
+
+#[test]
+fn every_mistake_in_the_options_of_a_map_is_one_sentence() {
+    let mistakes = [
+        ("--map-mode", "async", "is \"async\"; give unary, batch or stream"),
+        ("--on-failure", "ignore", "is \"ignore\"; give fail, drop, nack"),
+        ("--attempts", "0", "is \"0\"; give the tries in all"),
+        ("--execution", "blocking:0", "is \"blocking:0\"; give automatic, tasks, blocking"),
+        ("--max-batch-bytes", "1MB", "is \"1MB\"; give a number of bytes"),
+        ("--max-in-flight", "9..8", "is \"9..8\"; give a whole number above zero, or the floor"),
+    ];
+    let arguments = mistakes.iter().flat_map(|(flag, value, _)| [*flag, *value]);
+    let said = said(udf_server(&["map", "cat"]).args(arguments).output().unwrap(), 64);
+    assert_eq!(said.lines().count(), mistakes.len(), "{said}");
+    for (flag, _, problem) in mistakes {
+        assert!(said.contains(&format!("error: {flag} {problem}")), "{flag} {problem}: {said}");
+    }
+}
+
+#[test]
+fn a_source_has_no_options_of_maps() {
+    let directory = TempDir::new().unwrap();
+    let config = directory.path().join("kafka.yaml");
+    std::fs::write(&config, "map-mode: batch\n").unwrap();
+    let in_file = said(udf_server(&KAFKA).arg("--config").arg(&config).output().unwrap(), 64);
+    assert!(in_file.contains("map-mode in ") && in_file.contains("is not a setting of this command"), "{in_file}");
+    let as_flag = said(udf_server(&KAFKA).args(["--map-mode", "batch"]).output().unwrap(), 64);
+    assert!(as_flag.contains("unexpected argument '--map-mode'"), "{as_flag}");
 }
 
 #[test]
