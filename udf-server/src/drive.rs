@@ -50,7 +50,7 @@ pub use report::{Latency, Report};
 pub struct Settings {
     /// Where messages come from.
     pub input: Input,
-    /// The map; without one, messages go out as they came in.
+    /// The map, in the mode that its server-info names; without one, messages go out as they came in.
     pub map: Option<ServerAt>,
     /// Where outputs go, one value a line; `None` counts them and writes none.
     pub out: Option<Destination>,
@@ -60,7 +60,8 @@ pub struct Settings {
     pub batch_size: usize,
     /// How long a read waits for them. 1 s as on the platform.
     pub read_timeout: Duration,
-    /// How many messages the map is given at a time. The batch size as on the platform.
+    /// How many messages the map is given at a time. The batch size as on the platform. In batch mode it is given all that
+    /// a read has come back with.
     pub concurrency: usize,
     /// When to stop; its sender can change that while the run is on.
     pub until: watch::Receiver<Until>,
@@ -168,7 +169,7 @@ impl Drive {
     ///
     /// An input that can't be read, an output that can't be written or is the input, servers that were not reached before
     /// the run was told to stop, a server that breaks the protocol, a server-info
-    /// file that is not valid, a map in a mode other than unary.
+    /// file that is not valid, a map that changes its mode.
     pub async fn run(self) -> Result<Report, DriveError> {
         let Self { settings, journal } = self;
         let mut until = settings.until.clone();
@@ -259,12 +260,14 @@ pub enum DriveError {
     },
     /// A server-info file is not valid.
     Info(InfoError),
-    /// A map is served in a mode that the driver doesn't speak.
+    /// A map came back in another mode.
     MapMode {
         /// Its socket.
         socket: PathBuf,
-        /// The mode.
-        mode: MapMode,
+        /// The mode that it was served in.
+        was: MapMode,
+        /// The mode that it is served in now.
+        is: MapMode,
     },
     /// The task that owns the source's client is gone.
     SourceTaskLost,
@@ -308,8 +311,8 @@ impl fmt::Display for DriveError {
             Self::Output { name, .. } => write!(f, "{name} cannot be written"),
             Self::Server { socket, .. } => write!(f, "the server on {} cannot be driven", socket.display()),
             Self::Info(_) => f.write_str("a server cannot be driven"),
-            Self::MapMode { socket, mode } => {
-                write!(f, "the map on {} is served as {mode}, and drive speaks unary-map only", socket.display())
+            Self::MapMode { socket, was, is } => {
+                write!(f, "the map on {} was served as {was}, and is now as {is}: start drive again", socket.display())
             }
             Self::SourceTaskLost => f.write_str("the task that talks to the source ended"),
             Self::NotReached => f.write_str("stopped before the servers were reached: nothing was read or written"),

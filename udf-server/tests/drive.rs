@@ -7,6 +7,8 @@
 mod command;
 #[path = "drive/map.rs"]
 mod map;
+#[path = "drive/modes.rs"]
+mod modes;
 #[path = "drive/script.rs"]
 mod script;
 #[path = "drive/source.rs"]

@@ -4,13 +4,15 @@
 
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use numaflow::batchmap::{self, BatchMapper, BatchResponse};
 use numaflow::map::{MapRequest, Mapper, Message, Server};
 use numaflow::shared::ServerExtras;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// Turns `n` into `2n`, and drops every seventh.
 struct Double;
@@ -54,6 +56,56 @@ async fn a_map_of_the_published_sdk_maps_every_record() {
     let expected: String =
         (1..=2100).filter(|number| number % 7 != 0).map(|number| format!("{}\n", 2 * number)).collect();
     assert_eq!(std::fs::read_to_string(path("out")).unwrap(), expected);
+}
+
+/// Answers a batch but for its last message the first time, as that SDK lets a handler do.
+struct Skips {
+    batches: AtomicU32,
+}
+
+impl BatchMapper for Skips {
+    fn batchmap<'a, 'b>(
+        &'a self,
+        mut input: mpsc::Receiver<batchmap::Datum>,
+    ) -> Pin<Box<dyn Future<Output = Vec<BatchResponse>> + Send + 'b>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async move {
+            let mut responses = Vec::new();
+            while let Some(datum) = input.recv().await {
+                let mut response = BatchResponse::from_id(datum.id);
+                response.append(batchmap::Message::new(datum.value));
+                responses.push(response);
+            }
+            // It is called once more, for the batch that may follow.
+            if !responses.is_empty() && self.batches.fetch_add(1, Ordering::SeqCst) == 0 {
+                responses.pop();
+            }
+            responses
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_batch_with_a_hole_is_sent_again() {
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (stop, stopped) = oneshot::channel();
+    let map = Skips { batches: AtomicU32::new(0) };
+    let server = batchmap::Server::new(map).with_socket_file(path("s.sock")).with_server_info_file(path("info"));
+    std::fs::write(path("in"), "1\n2\n3\n").unwrap();
+    let serve = async { server.start_with_shutdown(stopped).await.unwrap() };
+    let drive = async {
+        let report = drive(directory.path()).await;
+        stop.send(()).unwrap();
+        report
+    };
+    let ((), report) = tokio::join!(serve, drive);
+    let counts = ["mapped", "acked", "redriven", "map_reconnects"].map(|name| report[name].as_u64().unwrap());
+    assert_eq!(counts, [3, 3, 3, 1]);
+    assert_eq!(std::fs::read_to_string(path("out")).unwrap(), "1\n2\n3\n");
 }
 
 /// Runs the command, as a user would, and returns its summary.

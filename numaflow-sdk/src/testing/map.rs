@@ -249,8 +249,7 @@ impl MapSender {
     ///
     /// [`ClientError::Closed`] when the stream is; [`MapReceiver::recv`] then tells why.
     pub async fn send_eot(&self) -> Result<(), ClientError> {
-        let status = Some(wire::TransmissionStatus { eot: true });
-        self.requests.send(wire::MapRequest { status, ..Default::default() }).await
+        self.requests.send(eot()).await
     }
 
     /// Half-closes the stream: nothing more is sent, answers still come.
@@ -270,6 +269,15 @@ impl MapPermit<'_> {
     pub fn send(self, id: impl Into<String>, request: MapRequest) {
         self.permit.send(to_wire(id.into(), request));
     }
+
+    /// Ends the batch that was sent, in batch mode.
+    pub fn send_eot(self) {
+        self.permit.send(eot());
+    }
+}
+
+fn eot() -> wire::MapRequest {
+    wire::MapRequest { status: Some(wire::TransmissionStatus { eot: true }), ..Default::default() }
 }
 
 fn ended_early() -> ClientError {

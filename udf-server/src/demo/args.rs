@@ -33,6 +33,9 @@ pub(crate) struct DemoArgs {
     /// Keep topic and group after the run, with --brokers
     #[arg(long)]
     pub(super) keep: bool,
+    /// How the map is served, and the platform speaks to it
+    #[arg(long, value_name = "MODE", default_value = "unary", value_parser = ["unary", "batch", "stream"])]
+    pub(super) map_mode: String,
     /// Print the outcome as one JSON object
     #[arg(long)]
     pub(super) json: bool,

@@ -304,7 +304,8 @@ impl Demo<'_> {
     }
 
     fn map(&self) -> Spec {
-        Spec { name: "map", arguments: self.server(&["flights-map"], "map"), log: self.path("map.log") }
+        let arguments = self.server(&["flights-map", "--map-mode", &self.args.map_mode], "map");
+        Spec { name: "map", arguments, log: self.path("map.log") }
     }
 
     /// The arguments of a server, by the name of its files.

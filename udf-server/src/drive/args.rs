@@ -30,7 +30,7 @@ pub struct DriveArgs {
     /// The server-info file of the source server
     #[arg(long, value_name = "FILE")]
     source_info: Option<PathBuf>,
-    /// The server-info file of the map server
+    /// The server-info file of the map server, which names its mode [default: unary mode]
     #[arg(long, value_name = "FILE", requires = "map")]
     map_info: Option<PathBuf>,
     /// Where outputs go, one value a line; - for standard output [default: they are counted and not written]

@@ -84,6 +84,11 @@ pub enum Notice {
         /// How.
         error: ClientError,
     },
+    /// The map ended a batch without an answer to each message; the driver sends all of it again.
+    PartialBatch {
+        /// How many had none.
+        unanswered: usize,
+    },
     /// The source says in its server-info that it has no `NackFn` that the platform would call.
     CannotNack,
     /// Nacks were given up after the platform's number of attempts.
@@ -98,6 +103,9 @@ impl fmt::Display for Notice {
             }
             Self::WaitingForInfo { error } => write!(f, "waiting: {}", chain(error)),
             Self::Lost { what, error } => write!(f, "{what} failed and is tried again: {}", chain(error)),
+            Self::PartialBatch { unanswered } => {
+                write!(f, "the map ended a batch with {unanswered} messages unanswered: all of it is sent again")
+            }
             Self::CannotNack => f.write_str(
                 "the map nacked messages and the source's SDK is too old for NackFn: they come again only if the source \
                  sees to it",

@@ -190,7 +190,7 @@ impl Pipeline {
         };
         let mut all = Vec::with_capacity(new.len());
         loop {
-            while map.in_flight() < self.concurrency
+            while map.has_room(self.concurrency)
                 && let Some((position, message)) = new.pop_front()
             {
                 map.push(position, message);

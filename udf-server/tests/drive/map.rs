@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use numaflow_sdk::{HandlerError, MapRequest, Message, map};
+use numaflow_sdk::{HandlerError, MapMode, MapRequest, Message, map};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use udf_server::drive::{Drive, Until};
@@ -12,7 +12,13 @@ use udf_server::drive::{Drive, Until};
 use crate::stage::{Stage, lines_of, run, settings};
 
 #[tokio::test]
-async fn every_message_has_one_outcome() {
+async fn every_message_has_one_outcome_in_every_mode() {
+    for mode in [MapMode::Unary, MapMode::Batch, MapMode::Stream] {
+        every_message_has_one_outcome(mode).await;
+    }
+}
+
+async fn every_message_has_one_outcome(mode: MapMode) {
     let mut stage = Stage::new();
     let map = map::from_fn(async |request: MapRequest| {
         let value = request.value().clone();
@@ -25,10 +31,10 @@ async fn every_message_has_one_outcome() {
         })
     });
     let mut settings = settings(stage.lines(["none", "drop", "dead", "two", "one", ""]), Until::Told);
-    settings.map = Some(stage.serve("map", map::service(map)));
+    settings.map = Some(stage.serve("map", map::service(map).mode(mode)));
     settings.out = stage.out();
     let counts = run(settings).await.counts;
-    assert_eq!((counts.read, counts.mapped, counts.dropped, counts.dead_letters), (6, 3, 2, 1));
+    assert_eq!((counts.read, counts.mapped, counts.dropped, counts.dead_letters), (6, 3, 2, 1), "{mode}");
     // The ids: vertex, offset in base64, partition, index.
     assert_eq!(lines_of(&stage.path("out")), ["2", "2", "drive-NQ==-0-0", "drive-Ng==-0-0"]);
     assert_eq!(lines_of(&stage.path("out.dead")), ["dead", "?"]);
@@ -129,17 +135,4 @@ async fn a_batch_that_never_ends_is_given_up_after_the_grace_period() {
     let report = report.unwrap();
     assert_eq!((report.unresolved, report.counts.read, report.counts.acked), (1, 1, 0));
     assert!(begun.elapsed() >= grace);
-}
-
-#[tokio::test]
-async fn a_map_in_another_mode_is_refused() {
-    let mut stage = Stage::new();
-    let mut at = stage.serve("map", map::service(map::from_fn(async |r: MapRequest| Ok(r.into_message()))));
-    let info = stage.path("batch-info");
-    std::fs::write(&info, r#"{"language":"go","metadata":{"MAP_MODE":"batch-map"}}U+005C__END__"#).unwrap();
-    at.info = Some(info);
-    let mut settings = settings(stage.lines(["1"]), Until::Told);
-    settings.map = Some(at);
-    let error = Drive::new(settings).0.run().await.unwrap_err().to_string();
-    assert!(error.contains("batch-map"), "{error}");
 }
