@@ -91,7 +91,12 @@ impl Limits {
 
     /// A stream's part in the limits.
     pub(crate) fn share(&self) -> Share {
-        let stream = Stream { limits: self.clone(), bytes: AtomicUsize::new(0), oversize: AtomicBool::new(false) };
+        let stream = Stream {
+            limits: self.clone(),
+            bytes: AtomicUsize::new(0),
+            oversize: AtomicBool::new(false),
+            paused: AtomicUsize::new(0),
+        };
         Share { stream: Arc::new(stream) }
     }
 
@@ -173,18 +178,31 @@ struct Stream {
     limits: Limits,
     bytes: AtomicUsize,
     oversize: AtomicBool,
+    /// Its handlers that stand still without a permit, because its peer takes nothing in.
+    paused: AtomicUsize,
 }
 
 impl Share {
-    /// Leave for one more message to be with its handler. Not kept where there is none: an idle stream holds nothing.
+    /// Leave for one more message to be with its handler. Not kept where there is none: an idle stream holds nothing. A
+    /// stream whose handlers stand still starts no others, so it never has more of both together than the limit.
     pub(crate) fn poll_permit(&self, cx: &Context<'_>) -> Poll<Permit> {
         let mut room = self.stream.limits.lock();
-        if room.messages >= room.max_messages {
+        if room.messages >= room.max_messages || self.stream.paused.load(Relaxed) > 0 {
             return room.wait(cx);
         }
         room.messages += 1;
         room.peak = room.peak.max(room.messages);
         Poll::Ready(Permit { limits: self.stream.limits.clone() })
+    }
+
+    /// Gives a permit back for as long as its handler can't go on until the peer takes something in. Otherwise one peer
+    /// that does not read could keep the permits of all others.
+    pub(crate) fn pause(&self, permit: Permit) -> Paused {
+        let room = self.stream.limits.lock();
+        self.stream.paused.fetch_add(1, Relaxed);
+        drop(room);
+        drop(permit);
+        Paused { stream: self.stream.clone() }
     }
 
     /// A permit beyond the limit, for the other messages of a batch that was begun.
@@ -241,6 +259,32 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut room = self.limits.lock();
         room.messages -= 1;
+        wake(room);
+    }
+}
+
+/// A handler that stands still without its permit.
+#[derive(Debug)]
+pub(crate) struct Paused {
+    stream: Arc<Stream>,
+}
+
+impl Paused {
+    /// A permit for the handler to go on with, as soon as there is one. What was paused is over when it is dropped.
+    pub(crate) fn poll_resume(&self, cx: &Context<'_>) -> Poll<Permit> {
+        let mut room = self.stream.limits.lock();
+        if room.messages >= room.max_messages {
+            return room.wait(cx);
+        }
+        room.messages += 1;
+        Poll::Ready(Permit { limits: self.stream.limits.clone() })
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        let room = self.stream.limits.lock();
+        self.stream.paused.fetch_sub(1, Relaxed);
         wake(room);
     }
 }
@@ -312,7 +356,201 @@ fn share_of(memory_limit: Option<usize>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Wake;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    const MAX_MESSAGES: usize = 3;
+    const MAX_BYTES: usize = 5 * OVERHEAD;
+    const STREAMS: usize = 3;
+
+    /// Counts how often it was woken.
+    #[derive(Debug, Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// What a stream may do.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Permit,
+        PermitBeyond,
+        Hold(usize),
+        HoldBeyond(usize),
+        Answer(usize),
+        DropPermit,
+        DropHold,
+        Pause,
+        Resume,
+        GiveUp,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let size = prop_oneof![4 => 0..OVERHEAD, 1 => 0..2 * MAX_BYTES];
+        prop_oneof![
+            6 => Just(Step::Permit),
+            1 => Just(Step::PermitBeyond),
+            6 => size.clone().prop_map(Step::Hold),
+            1 => size.clone().prop_map(Step::HoldBeyond),
+            3 => size.prop_map(Step::Answer),
+            4 => Just(Step::DropPermit),
+            4 => Just(Step::DropHold),
+            2 => Just(Step::Pause),
+            2 => Just(Step::Resume),
+            1 => Just(Step::GiveUp),
+        ]
+    }
+
+    /// A stream, with what it was given.
+    struct Member {
+        share: Share,
+        woken: Arc<Woken>,
+        /// How often it was woken when it was last told to wait.
+        waits_since: Option<usize>,
+        permits: Vec<Permit>,
+        paused: Vec<Paused>,
+        holds: Vec<Hold>,
+    }
+
+    impl Member {
+        fn new(limits: &Limits) -> Self {
+            Self {
+                share: limits.share(),
+                woken: Arc::default(),
+                waits_since: None,
+                permits: Vec::new(),
+                paused: Vec::new(),
+                holds: Vec::new(),
+            }
+        }
+
+        fn poll<T>(&mut self, poll: impl FnOnce(&mut Self, &Context<'_>) -> Poll<T>) -> Option<T> {
+            let waker = Waker::from(self.woken.clone());
+            match poll(self, &Context::from_waker(&waker)) {
+                Poll::Ready(given) => Some(given),
+                Poll::Pending => {
+                    self.waits_since = Some(self.woken.0.load(Relaxed));
+                    None
+                }
+            }
+        }
+    }
+
+    /// What is in flight, counted from what was given out.
+    fn counted(members: &[Member]) -> (usize, usize, usize) {
+        let permits = members.iter().map(|member| member.permits.len()).sum();
+        let holds = || members.iter().flat_map(|member| &member.holds);
+        let bytes = holds().filter(|hold| !hold.oversize).map(|hold| hold.bytes).sum();
+        (permits, bytes, holds().filter(|hold| hold.oversize).count())
+    }
+
+    proptest! {
+        /// Whatever streams do: no more is given out than there is, what is given back is there again and wakes those who
+        /// wait, and who holds nothing is refused nothing that is free.
+        #[test]
+        fn the_limits_are_kept(steps in prop::collection::vec((0..STREAMS, step()), 0..200)) {
+            let limits = Limits::new(MAX_MESSAGES, MAX_BYTES);
+            let mut members: Vec<_> = (0..STREAMS).map(|_| Member::new(&limits)).collect();
+            for (index, step) in steps {
+                let (messages, bytes, oversize) = counted(&members);
+                let free = MAX_BYTES.saturating_sub(bytes);
+                let member = &mut members[index];
+                let holds_nothing = member.holds.is_empty();
+                let mut gives_back = false;
+                match step {
+                    Step::Permit => {
+                        let permit = member.poll(|member, cx| member.share.poll_permit(cx));
+                        let may = messages < MAX_MESSAGES && member.paused.is_empty();
+                        prop_assert_eq!(permit.is_some(), may);
+                        member.permits.extend(permit);
+                    }
+                    Step::PermitBeyond => member.permits.push(member.share.permit_beyond()),
+                    Step::Hold(size) => {
+                        if let Some(hold) = member.poll(|member, cx| member.share.poll_hold(size, cx)) {
+                            prop_assert!(hold.covers(size) && !hold.covers(size + 1));
+                            if hold.oversize {
+                                prop_assert!(oversize == 0 && holds_nothing && cost(size) > free);
+                            } else {
+                                prop_assert!(cost(size) <= free);
+                            }
+                            member.holds.push(hold);
+                        } else {
+                            prop_assert!(!holds_nothing || cost(size) > free && oversize > 0);
+                        }
+                    }
+                    Step::HoldBeyond(size) => member.holds.push(member.share.hold_beyond(size)),
+                    Step::Answer(size) => if let Some(hold) = member.holds.last_mut() {
+                        hold.becomes_answer(size);
+                        gives_back = true;
+                    },
+                    Step::DropPermit => gives_back = member.permits.pop().is_some(),
+                    Step::DropHold => gives_back = member.holds.pop().is_some(),
+                    Step::Pause => if let Some(permit) = member.permits.pop() {
+                        member.paused.push(member.share.pause(permit));
+                        gives_back = true;
+                    },
+                    Step::Resume => if let Some(paused) = member.paused.pop() {
+                        match member.poll(|_, cx| paused.poll_resume(cx)) {
+                            Some(permit) => {
+                                prop_assert!(messages < MAX_MESSAGES);
+                                member.permits.push(permit);
+                                gives_back = true;
+                            }
+                            None => {
+                                prop_assert!(messages >= MAX_MESSAGES);
+                                member.paused.push(paused);
+                            }
+                        }
+                    },
+                    Step::GiveUp => gives_back = member.paused.pop().is_some(),
+                }
+                let (messages, bytes, oversize) = counted(&members);
+                prop_assert!(oversize <= 1);
+                let usage = Usage { messages, max_messages: MAX_MESSAGES, bytes, max_bytes: MAX_BYTES };
+                prop_assert_eq!(limits.usage(), usage);
+                if gives_back {
+                    for member in &mut members {
+                        if let Some(since) = member.waits_since.take() {
+                            prop_assert!(member.woken.0.load(Relaxed) > since, "woken by what was given back");
+                        }
+                    }
+                }
+            }
+            // When all others have gone, one has all there is.
+            let mut last = members.pop().unwrap();
+            members.clear();
+            (last.permits, last.paused, last.holds) = Default::default();
+            prop_assert_eq!(limits.usage().messages + limits.usage().bytes, 0);
+            for _ in 0..MAX_MESSAGES {
+                let permit = last.poll(|last, cx| last.share.poll_permit(cx));
+                prop_assert!(permit.is_some());
+                last.permits.extend(permit);
+            }
+            prop_assert!(last.poll(|last, cx| last.share.poll_hold(usize::MAX, cx)).is_some());
+        }
+    }
+
+    /// A stream that is given less and less leaves room for whoever comes next.
+    #[test]
+    fn one_stream_does_not_take_all() {
+        let limits = Limits::new(1, 100 * OVERHEAD);
+        let [mut greedy, mut next] = [Member::new(&limits), Member::new(&limits)];
+        while let Some(hold) = greedy.poll(|greedy, cx| greedy.share.poll_hold(0, cx)) {
+            greedy.holds.push(hold);
+        }
+        assert_eq!(greedy.holds.len(), 88);
+        for _ in 0..5 {
+            let hold = next.poll(|next, cx| next.share.poll_hold(0, cx));
+            assert!(!hold.as_ref().unwrap().oversize);
+            next.holds.extend(hold);
+        }
+    }
 
     #[test]
     fn the_default_is_a_quarter_within_bounds() {

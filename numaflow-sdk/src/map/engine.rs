@@ -24,7 +24,7 @@ use tonic::Status;
 
 use super::attempt::{Done, Failed, attempt};
 use super::core::{Core, Meaning, Parts};
-use super::execution::{Call, Execution, OnTask};
+use super::execution::{Call, Execution, OnTask, panicked, until_ready};
 use super::handler::{Handler, Request as _};
 use super::options::Options;
 use super::order::{Admission, Keys, Order};
@@ -144,6 +144,7 @@ struct EndedCall {
 impl<H: Handler> MapBody<H> {
     pub(super) fn new(handler: H, context: Arc<Context>, options: Arc<Options>, turn: Turn, body: Incoming) -> Self {
         let now = Instant::now();
+        let share = context.limits.share();
         Self {
             keeps_inputs: needs_input(&options.on_failure, &options.retry),
             requests: Requests::new(body, context.max_message_size),
@@ -156,9 +157,9 @@ impl<H: Handler> MapBody<H> {
             next: VecDeque::new(),
             boxes: Vec::new(),
             tasks: JoinSet::new(),
-            outputs: (options.mode == MapMode::Stream).then(|| Sink::new(context.max_message_size)),
+            outputs: (options.mode == MapMode::Stream).then(|| Sink::new(share.clone(), context.max_message_size)),
             writer: Writer::new(options.mode, context.max_message_size, Tally::new(context.metrics.clone())),
-            share: context.limits.share(),
+            share,
             permit: None,
             hold: None,
             current: context.in_flight.current(),
@@ -432,7 +433,7 @@ impl<H: Handler> MapBody<H> {
         let ready = self.handler.poll_ready(cx);
         match ready {
             Poll::Ready(Ok(())) if !self.keeps_inputs => {
-                call.set(self.handler.call(request, outlet));
+                call.set(until_ready(self.handler.call(request, outlet)));
             }
             Poll::Ready(Err(error)) => call.set(async move { Err(error.into()) }),
             Poll::Ready(Ok(())) | Poll::Pending => {
@@ -472,7 +473,7 @@ impl<H: Handler> MapBody<H> {
             self.prepare(&mut call, request, outlet.as_ref(), cx);
             if in_place { call.poll(cx) } else { Poll::Pending }
         });
-        let polled = polled.unwrap_or_else(|panic| Poll::Ready(Err(Failure::Panic(panic).into())));
+        let polled = polled.unwrap_or_else(|panic| Poll::Ready(panicked(&mut call, panic)));
         if in_place || polled.is_ready() {
             let now = Instant::now();
             let took = now - self.now;
@@ -524,11 +525,15 @@ impl<H: Handler> MapBody<H> {
 
     fn spawn(&mut self, ids: Few<Text>, call: Call, mut held: Few<Held>, outlet: Option<Outlet>, keys: Option<Keys>) {
         let begun = self.now;
+        if let (Some(outlet), [held]) = (&outlet, held.as_mut_slice()) {
+            outlet.keep(held.take_permit());
+        }
         let mut call = OnTask::new(call, self.options.pace.clone());
         let run = async move {
             let done = (&mut call).await;
             let took = begun.elapsed();
             let mut size = done.as_ref().map_or(0, |answers| answers.size(ids.as_slice()));
+            drop(outlet.as_ref().and_then(Outlet::take_permit));
             for held in held.as_mut_slice() {
                 held.answered(std::mem::take(&mut size));
             }

@@ -1,7 +1,9 @@
 //! The outputs of stream mode on their way from a handler to its stream.
 
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fmt, slice};
 
 use tokio::sync::mpsc;
@@ -9,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::wire;
 use crate::Message;
+use crate::limit::{Paused, Permit, Share};
 use crate::text::Text;
 
 /// The outputs that wait in a stream. What waits longer waits in its handler.
@@ -31,19 +34,28 @@ pub(super) struct Output {
 pub(super) struct Sink {
     sender: mpsc::Sender<Output>,
     room: Arc<Semaphore>,
+    share: Share,
     max_message_size: usize,
 }
 
 impl Sink {
-    pub(super) fn new(max_message_size: usize) -> (Self, mpsc::Receiver<Output>) {
+    pub(super) fn new(share: Share, max_message_size: usize) -> (Self, mpsc::Receiver<Output>) {
         let (sender, receiver) = mpsc::channel(QUEUED);
-        (Self { sender, room: Arc::new(Semaphore::new(QUEUED_UNITS)), max_message_size }, receiver)
+        (Self { sender, room: Arc::new(Semaphore::new(QUEUED_UNITS)), share, max_message_size }, receiver)
     }
 
     /// Where the handler of one message puts its outputs.
     pub(super) fn outlet(&self, id: Text) -> Outlet {
-        Outlet { sink: self.clone(), id, used: Arc::new(AtomicBool::new(false)) }
+        Outlet { sink: self.clone(), id, call: Arc::default() }
     }
+}
+
+/// What a handler's call and its outputs share.
+#[derive(Debug, Default)]
+struct Shared {
+    used: AtomicBool,
+    /// The permit of a call on a task, while it does not stand still.
+    permit: Mutex<Option<Permit>>,
 }
 
 /// Where the handler of one message puts its outputs.
@@ -51,13 +63,28 @@ impl Sink {
 pub(super) struct Outlet {
     sink: Sink,
     id: Text,
-    used: Arc<AtomicBool>,
+    call: Arc<Shared>,
 }
 
 impl Outlet {
     /// Whether an output has left, which cannot be taken back.
     pub(super) fn was_used(&self) -> bool {
-        self.used.load(Relaxed)
+        self.call.used.load(Relaxed)
+    }
+
+    /// Keeps the permit of the call, now that it goes on as a task.
+    pub(super) fn keep(&self, permit: Option<Permit>) {
+        *self.permit() = permit;
+    }
+
+    /// The call is over: what is left of its permit, for outputs may outlive it.
+    pub(super) fn take_permit(&self) -> Option<Permit> {
+        self.permit().take()
+    }
+
+    fn permit(&self) -> MutexGuard<'_, Option<Permit>> {
+        // Nothing panics while it holds the lock.
+        self.call.permit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(&self, message: Message) -> Result<(), SendError> {
@@ -66,15 +93,64 @@ impl Outlet {
         if length > limit {
             return Err(SendError::TooLarge { length, limit });
         }
+        let mut standing = Standing { outlet: self, paused: None };
+        let (place, room) = {
+            let mut reserved = pin!(self.reserve(length));
+            poll_fn(|cx| {
+                let polled = reserved.as_mut().poll(cx);
+                if polled.is_pending()
+                    && let Some(permit) = self.take_permit()
+                {
+                    standing.paused = Some(self.sink.share.pause(permit));
+                }
+                polled
+            })
+            .await?
+        };
+        standing.go_on().await;
+        self.call.used.store(true, Relaxed);
+        place.send(Output { id: self.id.clone(), message, _room: room });
+        Ok(())
+    }
+
+    /// A place for an output of this length, and its part of the bytes.
+    async fn reserve(
+        &self,
+        length: usize,
+    ) -> Result<(mpsc::Permit<'_, Output>, Option<OwnedSemaphorePermit>), SendError> {
         let units = (length / UNIT).min(QUEUED_UNITS);
         let room = match u32::try_from(units).unwrap_or(u32::MAX) {
             0 => None,
             units => Some(self.sink.room.clone().acquire_many_owned(units).await.map_err(|_| SendError::Closed)?),
         };
         let place = self.sink.sender.reserve().await.map_err(|_| SendError::Closed)?;
-        self.used.store(true, Relaxed);
-        place.send(Output { id: self.id.clone(), message, _room: room });
-        Ok(())
+        Ok((place, room))
+    }
+}
+
+/// A handler that may stand still, and then has given its permit back.
+struct Standing<'a> {
+    outlet: &'a Outlet,
+    paused: Option<Paused>,
+}
+
+impl Standing<'_> {
+    /// Waits for a permit again, where it was given back.
+    async fn go_on(&mut self) {
+        if let Some(paused) = &self.paused {
+            let permit = poll_fn(|cx| paused.poll_resume(cx)).await;
+            self.outlet.keep(Some(permit));
+            self.paused = None;
+        }
+    }
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        // The handler has given up waiting, or its stream is gone, and it runs on, room or not: then it is counted.
+        if self.paused.is_some() {
+            self.outlet.keep(Some(self.outlet.sink.share.permit_beyond()));
+        }
     }
 }
 

@@ -81,6 +81,11 @@ impl Held {
         self.entry.as_ref()
     }
 
+    /// The permit, for a handler that gives it back while it stands still.
+    pub(super) fn take_permit(&mut self) -> Option<Permit> {
+        self.permit.take()
+    }
+
     pub(super) fn stage(&self, stage: Stage) {
         if let Some(entry) = &self.entry {
             entry.stage(stage);
