@@ -455,7 +455,7 @@ mod tests {
         /// wait, and who holds nothing is refused nothing that is free.
         #[test]
         fn the_limits_are_kept(steps in prop::collection::vec((0..STREAMS, step()), 0..200)) {
-            let limits = Limits::new(MAX_MESSAGES, MAX_BYTES);
+            let limits = Limits::new(MaxInFlight::Fixed(MAX_MESSAGES), MAX_BYTES);
             let mut members: Vec<_> = (0..STREAMS).map(|_| Member::new(&limits)).collect();
             for (index, step) in steps {
                 let (messages, bytes, oversize) = counted(&members);
@@ -512,7 +512,7 @@ mod tests {
                 }
                 let (messages, bytes, oversize) = counted(&members);
                 prop_assert!(oversize <= 1);
-                let usage = Usage { messages, max_messages: MAX_MESSAGES, bytes, max_bytes: MAX_BYTES };
+                let usage = Usage { messages, max_messages: MAX_MESSAGES, bytes, max_bytes: MAX_BYTES, adapts: false };
                 prop_assert_eq!(limits.usage(), usage);
                 if gives_back {
                     for member in &mut members {
@@ -539,7 +539,7 @@ mod tests {
     /// A stream that is given less and less leaves room for whoever comes next.
     #[test]
     fn one_stream_does_not_take_all() {
-        let limits = Limits::new(1, 100 * OVERHEAD);
+        let limits = Limits::new(MaxInFlight::Fixed(1), 100 * OVERHEAD);
         let [mut greedy, mut next] = [Member::new(&limits), Member::new(&limits)];
         while let Some(hold) = greedy.poll(|greedy, cx| greedy.share.poll_hold(0, cx)) {
             greedy.holds.push(hold);

@@ -24,7 +24,7 @@ use tonic::Status;
 
 use super::attempt::{Done, Failed, attempt};
 use super::core::{Core, Meaning, Parts};
-use super::execution::{Call, Execution, OnTask, panicked, until_ready};
+use super::execution::{Call, Execution, OnTask, panicked};
 use super::handler::{Handler, Request as _};
 use super::options::Options;
 use super::order::{Admission, Keys, Order};
@@ -433,7 +433,7 @@ impl<H: Handler> MapBody<H> {
         let ready = self.handler.poll_ready(cx);
         match ready {
             Poll::Ready(Ok(())) if !self.keeps_inputs => {
-                call.set(until_ready(self.handler.call(request, outlet)));
+                call.set(self.handler.call(request, outlet));
             }
             Poll::Ready(Err(error)) => call.set(async move { Err(error.into()) }),
             Poll::Ready(Ok(())) | Poll::Pending => {

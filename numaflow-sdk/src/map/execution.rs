@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context as TaskContext, Poll, ready};
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 use std::{fmt, thread};
 
@@ -130,34 +130,6 @@ fn poll_call(call: &mut Call, cx: &mut TaskContext<'_>) -> Poll<Done> {
 pub(super) fn panicked(call: &mut Call, panic: Panic) -> Done {
     drop(catching(|| *call = Call::new(pending())));
     Err(Failure::Panic(panic).into())
-}
-
-pin_project_lite::pin_project! {
-    /// Made by [`until_ready`].
-    pub(super) struct UntilReady<F> {
-        #[pin]
-        future: Option<F>,
-    }
-}
-
-/// A future that is dropped as soon as it is ready, while its box is kept for another one: what it holds, such as its
-/// part in a concurrency limit of tower's, is not to be held until then.
-pub(super) fn until_ready<F: Future>(future: F) -> UntilReady<F> {
-    UntilReady { future: Some(future) }
-}
-
-impl<F: Future> Future for UntilReady<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
-        let mut this = self.project();
-        let Some(future) = this.future.as_mut().as_pin_mut() else {
-            return Poll::Pending;
-        };
-        let output = ready!(future.poll(cx));
-        this.future.set(None);
-        Poll::Ready(output)
-    }
 }
 
 /// A call on a task: its panics are caught, and the time that its polls take is observed.

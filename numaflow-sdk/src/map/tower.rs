@@ -1,7 +1,8 @@
 //! tower services as maps.
 
 use std::future::Future;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use tower_service::Service;
 
@@ -31,9 +32,37 @@ where
     }
 
     fn call(&mut self, request: MapRequest, _outlet: Option<&Outlet>) -> impl Future<Output = Done> + Send + 'static {
-        mapped(self.service.call(request), |result| match result {
+        mapped(until_ready(self.service.call(request)), |result| match result {
             Ok(response) => Ok(Answers::One(response.into_messages())),
             Err(error) => Err(HandlerError::new(error).into()),
         })
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// Made by [`until_ready`].
+    struct UntilReady<F> {
+        #[pin]
+        future: Option<F>,
+    }
+}
+
+/// A future that is dropped as soon as it is ready. The box of a call is kept for another one, and what the future of a
+/// layer holds to its end, such as its part in a concurrency limit, is not to be held until then.
+fn until_ready<F: Future>(future: F) -> UntilReady<F> {
+    UntilReady { future: Some(future) }
+}
+
+impl<F: Future> Future for UntilReady<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            return Poll::Pending;
+        };
+        let output = ready!(future.poll(cx));
+        this.future.set(None);
+        Poll::Ready(output)
     }
 }
