@@ -63,14 +63,16 @@ pub(crate) use self::core::Fault as MapFault;
 ///
 /// * [`Message::to_drop`](crate::Message::to_drop): the message is of no use and is done with.
 /// * [`Message::to_nack`](crate::Message::to_nack): this one is to be delivered again.
-/// * an `Err`: the stream cannot go on. What is in flight is answered, then the stream ends with a status, and the
-///   platform sends again whatever was not answered, this message first of all.
+/// * an `Err`: something failed, and what becomes of the message is for whoever serves the map to say, by its [`Retry`]
+///   and its [`FailurePolicy`]. By default the stream answers what it can and ends with a status, and the platform sends
+///   again whatever was not answered, this message first of all. A [`HandlerError`] may bring its own answer along.
 ///
 /// A panic is treated as an `Err` and takes neither the process nor another message with it.
 pub trait Mapper: Send + Sync + 'static {
     /// Maps one message.
     ///
-    /// The future is polled once where the request was read; if it is not ready it continues on a task of its own.
+    /// The future is polled once where the request was read; if it is not ready it continues on a task of its own. See
+    /// [`Execution`] for handlers that compute for long or block their thread.
     ///
     /// # Errors
     ///

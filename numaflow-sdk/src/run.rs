@@ -26,9 +26,9 @@ const MARGIN: Duration = Duration::from_millis(100);
 /// those that the platform sets (`NUMAFLOW_UD_CONTAINER_TYPE`, `NUMAFLOW_REPLICA`). A second signal ends the process at
 /// once, and the drain's deadline does so even when handlers block every thread of the runtime.
 ///
-/// The exit code is 0 after a drain, 64 when a setting is wrong, 1 otherwise; the reason is on standard error. Messages
-/// that a drain had to give up are named in the log, or on standard error where there is none; the platform sends them
-/// again.
+/// The exit code is 0 after a drain, 64 when a setting is wrong, 1 otherwise and after a panic that ends the server
+/// ([`exit_on_panic`](crate::map::MapService::exit_on_panic)); the reason is on standard error. Messages that a drain had to
+/// give up are named in the log, or on standard error where there is none; the platform sends them again.
 ///
 /// ```no_run
 /// use numaflow_sdk::{MapRequest, Message, map};
@@ -77,6 +77,7 @@ where
         })
     });
     match result {
+        Ok(drained) if drained.after_panic => ExitCode::FAILURE,
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);

@@ -417,6 +417,7 @@ impl<S: Service> Bound<S> {
         tokio::select! {
             () = accept(&listener, &serving) => {}
             () = &mut shutdown => {}
+            () = drain.panicked() => tracing::error!("draining, because a handler panicked"),
         }
         for action in on_shutdown {
             action();

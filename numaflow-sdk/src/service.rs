@@ -133,6 +133,7 @@ impl Context {
         messages.extend(self.in_flight.list(Instant::now()));
         messages.sort_by_key(|message| Reverse(message.age));
         Drained {
+            after_panic: self.drain.has_panicked(),
             abandoned_streams: self.drain.open_streams(),
             abandoned_connections: self.drain.open_connections(),
             abandoned_messages: messages.into_iter().map(AbandonedMessage::from).collect(),

@@ -37,7 +37,7 @@ use super::writer::Writer;
 use crate::frame::Message;
 use crate::in_flight::{Current, Entry, Stage};
 use crate::limit::{Hold, Permit, Share};
-use crate::metrics::{Outcome, Tally};
+use crate::metrics::{self, Outcome, Tally};
 use crate::panic::catching;
 use crate::server::together::Turn;
 use crate::service::Context;
@@ -648,6 +648,9 @@ impl<H: Handler> MapBody<H> {
         let Failed { failure, inputs } = failed;
         let kind = failure.kind();
         self.context.metrics.handler_failed(kind);
+        if self.options.exit_on_panic && kind == metrics::Failure::Panic {
+            self.context.drain.end_after_panic();
+        }
         let id = ids.first().map(Text::as_str).unwrap_or_default();
         tracing::error!(id, messages = ids.len(), failure = failure.text(), "the handler failed");
         // What an error brings along is one message, which can't stand for each of a batch.

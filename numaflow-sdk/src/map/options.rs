@@ -18,6 +18,7 @@ pub(super) struct Options {
     pub(super) retry: Retry,
     pub(super) execution: Execution,
     pub(super) key_ordered: bool,
+    pub(super) exit_on_panic: bool,
     /// The most bytes of one batch that is collected.
     pub(super) max_batch_bytes: usize,
     /// The threads that blocking handlers may still take.
@@ -34,6 +35,7 @@ impl Options {
             retry: Retry::default(),
             execution: Execution::default(),
             key_ordered: false,
+            exit_on_panic: false,
             max_batch_bytes: crate::limit::default_max_batch_bytes(),
             threads: Arc::new(Semaphore::new(0)),
             pace: Arc::default(),

@@ -129,6 +129,16 @@ impl MapService {
         self
     }
 
+    /// Whether a panic ends the server, as it does with the platform's official SDKs: it drains, and
+    /// [`run`](crate::run) returns with exit code 1, so that the container starts anew. Off by default: what panicked was
+    /// one message, and the others need not wait for a restart. For maps whose panics leave state behind that nobody
+    /// should go on with.
+    #[must_use]
+    pub fn exit_on_panic(mut self, exit_on_panic: bool) -> Self {
+        self.options.exit_on_panic = exit_on_panic;
+        self
+    }
+
     /// The most bytes of one batch that is collected for a [`BatchMapper`]. A batch is always read to its end, whatever the
     /// limits of the server are, because two batches that were read in part would wait for each other; so it has a limit of
     /// its own, and ends its stream with RESOURCE_EXHAUSTED. By default half of the container's memory limit, at least

@@ -41,6 +41,8 @@ pub(crate) struct Drain {
     closing: CancellationToken,
     /// Connections break off, and everything that hangs off them with them.
     cut: CancellationToken,
+    /// A handler has panicked that the server is to end for.
+    panicked: CancellationToken,
     streams: TaskTracker,
     connections: TaskTracker,
     /// What streams had read and gave up because of the drain.
@@ -53,10 +55,25 @@ impl Drain {
             started: CancellationToken::new(),
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
+            panicked: CancellationToken::new(),
             streams: TaskTracker::new(),
             connections: TaskTracker::new(),
             given_up: Arc::default(),
         }
+    }
+
+    /// The server is to end, because a handler has panicked.
+    pub(crate) fn end_after_panic(&self) {
+        self.panicked.cancel();
+    }
+
+    /// Waits until the server is to end because a handler has panicked.
+    pub(crate) async fn panicked(&self) {
+        self.panicked.cancelled().await;
+    }
+
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.panicked.is_cancelled()
     }
 
     /// A stream ends without these messages, which it had read.

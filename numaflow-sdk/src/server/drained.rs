@@ -12,6 +12,9 @@ const LINE: usize = 1000;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
+    /// Whether the server ended because a handler panicked: see
+    /// [`MapService::exit_on_panic`](crate::map::MapService::exit_on_panic).
+    pub after_panic: bool,
     /// The streams that still had a handler at work when the drain's time was over.
     pub abandoned_streams: usize,
     /// The connections that were cut off then, with these streams or with answers that their peer had not taken.
@@ -62,7 +65,7 @@ impl Drained {
 
     /// Says in the log what was left undone, if anything.
     pub(crate) fn log(&self, reason: &str) {
-        if *self == Self::default() {
+        if *self == (Self { after_panic: self.after_panic, ..Self::default() }) {
             return;
         }
         tracing::warn!(

@@ -26,6 +26,24 @@ async fn at_rest_it_is_over_at_once() {
     assert_eq!(left_in(&directory), [""; 0]);
 }
 
+/// Nothing asked this server to stop: it does so itself, and answers the others first.
+#[tokio::test]
+async fn a_panic_that_ends_the_server_drains_it() {
+    let mapper = map::from_fn(async |request: MapRequest| match &request.value()[..] {
+        b"panic" => panic!("as asked"),
+        _ => Ok(request.into_message()),
+    });
+    let service = map::service(mapper).exit_on_panic(true).on_failure(map::FailurePolicy::Drop);
+    let server = OnSocket::start(Server::new(service).drain_timeout(LONG));
+    let client = server.map_client().await;
+    let mut stream = client.open().await.unwrap();
+    assert!(stream.map(MapRequest::new("panic")).await.unwrap()[0].is_drop());
+    assert_eq!(stream.map(MapRequest::new("x")).await.unwrap()[0].value(), "x");
+    stream.close();
+    let (_directory, drained) = within(LONG / 5, server.ended()).await;
+    assert!(drained.unwrap().after_panic);
+}
+
 #[tokio::test]
 async fn in_mid_message_the_answer_still_comes() {
     let (started, mut starts) = mpsc::channel(1);

@@ -41,6 +41,15 @@ impl OnSocket {
         MapClient::connect(self.socket()).await.unwrap()
     }
 
+    /// Waits for a server that ends without being told to.
+    pub(crate) async fn ended(self) -> (TempDir, Result<Drained, ServeError>) {
+        // Kept until then: dropped, it would tell the server to stop.
+        let stop = self.stop;
+        let drained = self.served.await.unwrap();
+        drop(stop);
+        (self.directory, drained)
+    }
+
     /// Starts the drain; the handle is ready when it is over.
     pub(crate) fn stop(self) -> (TempDir, JoinHandle<Result<Drained, ServeError>>) {
         self.stop.send(()).unwrap();
