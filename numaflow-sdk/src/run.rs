@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::chain;
@@ -103,7 +105,7 @@ where
     // stop all its timers and its signal handling.
     let (events, queue) = sync_channel(8);
     forward_signals(events.clone()).map_err(runtime_error)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(runtime_error)?;
+    let runtime = runtime().map_err(runtime_error)?;
     let shutdown = CancellationToken::new();
     let set_up = set_up();
     let serve = serve(set_up, shutdown.clone(), events.clone());
@@ -154,6 +156,17 @@ where
     result
 }
 
+/// With two threads at least, also where there is one core: a handler that blocks one must leave one for the others.
+fn runtime() -> io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    let one_core = thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    // The variable is tokio's own, and says what it says.
+    if one_core && std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        builder.worker_threads(2);
+    }
+    builder.enable_all().build()
+}
+
 enum Event {
     Bound(Serving),
     Signal,
@@ -200,7 +213,7 @@ async fn serve<S: Service>(
     bound.serve_until(shutdown.cancelled_owned()).await
 }
 
-fn forward_signals(events: SyncSender<Event>) -> std::io::Result<()> {
+fn forward_signals(events: SyncSender<Event>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let forward = move || {
         for _ in signals.forever() {
@@ -209,7 +222,7 @@ fn forward_signals(events: SyncSender<Event>) -> std::io::Result<()> {
             }
         }
     };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(forward)?;
+    thread::Builder::new().name("signals".to_owned()).spawn(forward)?;
     Ok(())
 }
 

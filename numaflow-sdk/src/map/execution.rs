@@ -25,7 +25,11 @@ use crate::panic::{Panic, catching};
 pub enum Execution {
     /// A handler is polled once where its message was read: if it is ready, as most are, its answer leaves without a task
     /// or a wake-up. If it waits, it goes on as a task of its own. Handlers that are found to hold their thread for tens
-    /// of microseconds start as tasks, so that they spread over the cores. The default.
+    /// of microseconds start as tasks, so that they spread over the cores; so do all for a while after one was found to
+    /// block its thread, and the first ones of a server. The default.
+    ///
+    /// A handler that blocks its thread in place, where none did before, holds up its connection for that time, `IsReady`
+    /// included. One that is known to block should be declared so.
     #[default]
     Automatic,
     /// Every handler is a task from its start. For handlers that are sometimes ready at once and sometimes compute for
@@ -83,18 +87,26 @@ const HEAVY: u64 = 40_000;
 /// Below this it is polled in place again. Far enough from [`HEAVY`] not to go back and forth.
 const LIGHT: u64 = 15_000;
 
+/// A handler that holds its thread for longer than this, in nanoseconds, blocks it, and its connection with it where it was
+/// polled in place: half of the time in which `IsReady` is to be answered.
+const BLOCKS: u64 = 50_000_000;
+/// After that, so many handlers start on tasks: it may be one in a thousand that blocks.
+const DISTRUST: u64 = 10_000;
+
 /// For how long handlers hold their thread in a poll, as a moving average over all streams of a server.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// In nanoseconds; what one update loses to another is made up by the next.
     average: AtomicU64,
+    /// How many handlers are yet to start on tasks because one has blocked.
+    distrust: AtomicU64,
 }
 
 impl Default for Pace {
     /// Heavy until a dozen or two handlers have shown otherwise: one that blocks its thread the first time it is called
     /// should not do so in the middle of its connection.
     fn default() -> Self {
-        Self { average: AtomicU64::new(2 * HEAVY) }
+        Self { average: AtomicU64::new(2 * HEAVY), distrust: AtomicU64::new(0) }
     }
 }
 
@@ -102,8 +114,12 @@ impl Pace {
     /// A poll took this long.
     pub(super) fn observe(&self, held: Duration) {
         let average = self.average.load(Relaxed);
-        // A single long poll, such as one that the system interrupted, does not make a handler heavy.
-        let held = u64::try_from(held.as_nanos()).unwrap_or(u64::MAX).min(10 * HEAVY);
+        let held = u64::try_from(held.as_nanos()).unwrap_or(u64::MAX);
+        if held > BLOCKS {
+            self.distrust.store(DISTRUST, Relaxed);
+        }
+        // A single long poll, such as one that the system interrupted, does not make handlers heavy on average.
+        let held = held.min(10 * HEAVY);
         let moved = average - average / 16 + held / 16;
         if moved != average {
             self.average.store(moved, Relaxed);
@@ -112,6 +128,11 @@ impl Pace {
 
     /// Whether handlers go on tasks, given whether they did so before.
     pub(super) fn is_heavy(&self, before: bool) -> bool {
+        let distrust = self.distrust.load(Relaxed);
+        if distrust > 0 {
+            self.distrust.store(distrust - 1, Relaxed);
+            return true;
+        }
         self.average.load(Relaxed) > if before { LIGHT } else { HEAVY }
     }
 }
@@ -157,5 +178,52 @@ impl Future for OnTask {
         let polled = poll_call(&mut self.call, cx);
         self.pace.observe(begun.elapsed());
         polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handlers_are_light_once_they_are_known_to_be() {
+        let pace = Pace::default();
+        assert!(pace.is_heavy(true));
+        let first_light = (1..).find(|_| {
+            pace.observe(Duration::from_nanos(200));
+            !pace.is_heavy(true)
+        });
+        assert!((10..100).contains(&first_light.unwrap()), "{first_light:?}");
+        // A few that take longer change nothing, many do, and the way back is longer than the way there.
+        pace.observe(Duration::from_millis(1));
+        assert!(!pace.is_heavy(false));
+        (0..100).for_each(|_| pace.observe(Duration::from_micros(100)));
+        assert!(pace.is_heavy(false));
+        (0..200).for_each(|_| pace.observe(Duration::from_micros(25)));
+        assert!(pace.is_heavy(true) && !pace.is_heavy(false));
+    }
+
+    #[test]
+    fn one_that_blocks_is_remembered() {
+        let pace = Pace::default();
+        (0..200).for_each(|_| pace.observe(Duration::ZERO));
+        assert!(!pace.is_heavy(false));
+        pace.observe(Duration::from_millis(60));
+        for _ in 0..DISTRUST {
+            assert!(pace.is_heavy(true));
+            pace.observe(Duration::ZERO);
+        }
+        assert!(!pace.is_heavy(true));
+    }
+
+    #[test]
+    fn texts_make_executions() {
+        for text in ["automatic", "tasks", "blocking:8"] {
+            assert_eq!(text.parse::<Execution>().unwrap().to_string(), text);
+        }
+        assert!(matches!("blocking".parse(), Ok(Execution::Blocking { .. })));
+        for text in ["", "blocking:0", "blocking:x", "Tasks"] {
+            assert!(text.parse::<Execution>().unwrap_err().contains("blocking:THREADS"), "{text}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::ServeError;
@@ -18,6 +19,10 @@ use crate::in_flight::watchdog::Watchdog;
 use crate::kind::Kind;
 use crate::metrics::add;
 use crate::service::Context;
+
+/// How often the runtime is nudged while a stream is open: a quarter of the 100 ms within which `IsReady` is
+/// to be answered.
+const NUDGE: Duration = Duration::from_millis(25);
 
 /// The watchdog and the admin endpoint of one server; both end when it is dropped.
 #[derive(Debug)]
@@ -62,16 +67,25 @@ impl Observer {
 
 fn start_watchdog(context: Arc<Context>, threshold: Duration) -> io::Result<Thread<SyncSender<Infallible>>> {
     let (stop, stopped) = sync_channel(1);
-    Thread::start("watchdog", stop, move || watch(&context, threshold, &stopped))
+    let runtime = Handle::current();
+    Thread::start("watchdog", stop, move || watch(&context, &runtime, threshold, &stopped))
 }
 
 /// Names messages that are in flight for long, until there is nobody left who could say stop.
-fn watch(context: &Context, threshold: Duration, stopped: &Receiver<Infallible>) {
+fn watch(context: &Context, runtime: &Handle, threshold: Duration, stopped: &Receiver<Infallible>) {
     let mut watchdog = Watchdog::new(threshold);
-    // A message is named at most an eighth late, and a server at rest wakes up a few times a minute.
+    // A message is named at most an eighth late.
     let pause = (threshold / 8).clamp(Duration::from_millis(10), Duration::from_secs(5));
-    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
+    let mut looks_at = Instant::now() + pause;
+    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause.min(NUDGE)) {
+        if context.drain.open_streams() > 0 {
+            nudge(runtime);
+        }
         let now = Instant::now();
+        if now < looks_at {
+            continue;
+        }
+        looks_at = now + pause;
         let any_slow = context.in_flight.summary(now).oldest_age >= threshold;
         let listed = if any_slow { context.in_flight.list(now) } else { Vec::new() };
         let named = watchdog.scan(&listed);
@@ -88,6 +102,13 @@ fn watch(context: &Context, threshold: Duration, stopped: &Receiver<Infallible>)
             );
         }
     }
+}
+
+/// Makes the runtime look for something to do. The thread of it that waited for input and output may have found a handler
+/// that blocks it, while all others sleep until they are woken: nobody would see what comes in then. One that is woken
+/// waits for input and output next.
+fn nudge(runtime: &Handle) {
+    drop(runtime.spawn(async {}));
 }
 
 /// A thread that ends with this handle. It waits for `stop` to be dropped, which is the first thing that happens then; the

@@ -3,6 +3,7 @@
 
 mod adaptive;
 mod admin;
+mod blocked;
 mod drain;
 mod execution;
 mod failures;
