@@ -559,4 +559,23 @@ mod tests {
         assert_eq!(share_of(Some(512 * MIB)), 128 * MIB);
         assert_eq!(share_of(Some(usize::MAX)), 256 * MIB);
     }
+
+    #[test]
+    fn a_limit_that_grows_wakes_who_waits() {
+        let limits = Limits::new((1..=8).into(), usize::MAX);
+        let share = limits.share();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let cx = Context::from_waker(&waker);
+        let Poll::Ready(_permit) = share.poll_permit(&cx) else { panic!("nothing is in flight") };
+        assert!(share.poll_permit(&cx).is_pending());
+        let (latency, mut now) = (Duration::from_millis(10), Instant::now());
+        while limits.usage().max_messages == 1 {
+            assert_eq!(woken.0.load(Relaxed), 0);
+            now += latency;
+            limits.observe(latency, now);
+        }
+        assert_eq!(woken.0.load(Relaxed), 1);
+        assert!(share.poll_permit(&cx).is_ready());
+    }
 }

@@ -48,6 +48,7 @@ struct Report {
     end: End,
 }
 
+#[expect(clippy::print_stdout, reason = "the seed, and what it came to")]
 pub(crate) fn all() {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let runs = number("DRAIN_RUNS").unwrap_or(RUNS);
@@ -167,11 +168,19 @@ async fn run(index: u64, seed: u64) -> Report {
 /// What the messages of a run ask for, in their order.
 fn doings(stuck: Stuck, random: &mut fastrand::Rng) -> impl Iterator<Item = Doing> {
     let first = random.usize(..150);
-    (0..).map(move |number: usize| match stuck {
-        Stuck::Waiting if number == first => Doing::Waits,
-        Stuck::Thread if number == first => Doing::Blocks,
-        Stuck::EveryThread if (first..first + WORKERS).contains(&number) => Doing::BlocksLater,
-        _ if random.bool() => Doing::Quick,
-        _ => Doing::Slow(random.u64(..=SLOWEST)),
+    let (stuck, doing) = match stuck {
+        Stuck::Nothing => (0, Doing::Quick),
+        Stuck::Waiting => (1, Doing::Waits),
+        Stuck::Thread => (1, Doing::Blocks),
+        Stuck::EveryThread => (WORKERS, Doing::BlocksLater),
+    };
+    (0..).map(move |number: usize| {
+        if (first..first + stuck).contains(&number) {
+            doing
+        } else if random.bool() {
+            Doing::Quick
+        } else {
+            Doing::Slow(random.u64(..=SLOWEST))
+        }
     })
 }
