@@ -303,6 +303,17 @@ impl Hold {
         cost(size) <= self.bytes
     }
 
+    /// The message turned out to be this large, which is known only once it takes the memory: there is nothing to wait for.
+    pub(crate) fn grow(&mut self, size: usize) {
+        let more = cost(size).saturating_sub(self.bytes);
+        let mut room = self.stream.limits.lock();
+        if !self.oversize {
+            room.bytes += more;
+        }
+        self.bytes += more;
+        self.stream.bytes.fetch_add(more, Relaxed);
+    }
+
     /// The handler is done with the message: from here on it is the answer that is held, whatever its size.
     pub(crate) fn becomes_answer(&mut self, size: usize) {
         let cost = cost(size);
@@ -383,6 +394,7 @@ mod tests {
         PermitBeyond,
         Hold(usize),
         HoldBeyond(usize),
+        Grow(usize),
         Answer(usize),
         DropPermit,
         DropHold,
@@ -398,6 +410,7 @@ mod tests {
             1 => Just(Step::PermitBeyond),
             6 => size.clone().prop_map(Step::Hold),
             1 => size.clone().prop_map(Step::HoldBeyond),
+            1 => size.clone().prop_map(Step::Grow),
             3 => size.prop_map(Step::Answer),
             4 => Just(Step::DropPermit),
             4 => Just(Step::DropHold),
@@ -485,6 +498,10 @@ mod tests {
                         }
                     }
                     Step::HoldBeyond(size) => member.holds.push(member.share.hold_beyond(size)),
+                    Step::Grow(size) => if let Some(hold) = member.holds.last_mut() {
+                        hold.grow(size);
+                        prop_assert!(hold.covers(size));
+                    },
                     Step::Answer(size) => if let Some(hold) = member.holds.last_mut() {
                         hold.becomes_answer(size);
                         gives_back = true;

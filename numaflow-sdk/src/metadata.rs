@@ -184,6 +184,14 @@ pub(crate) struct Metadata {
     pub(crate) user: UserMetadata,
 }
 
+impl Metadata {
+    /// The groups and the values in them.
+    pub(crate) fn len(&self) -> usize {
+        let groups = [&self.system.groups, &self.user.groups];
+        groups.into_iter().flatten().map(|groups| groups.len() + groups.values().map(HashMap::len).sum::<usize>()).sum()
+    }
+}
+
 impl From<pb::metadata::Metadata> for Metadata {
     fn from(wire: pb::metadata::Metadata) -> Self {
         Self {

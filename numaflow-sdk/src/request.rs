@@ -161,6 +161,15 @@ impl MapRequest {
         self.attached.get_or_insert_default()
     }
 
+    /// The keys, headers and values of metadata that are beyond what most messages have: each takes memory of its own,
+    /// however small it was sent.
+    pub(crate) fn many_parts(&self) -> usize {
+        /// As many as the bookkeeping of a message accounts for.
+        const FEW: usize = 4;
+        let attached = self.attached.as_ref().map_or(0, |attached| attached.headers.len() + attached.metadata.len());
+        (self.keys().len() + attached).saturating_sub(FEW)
+    }
+
     /// Whether there are neither headers nor metadata, and no memory for them.
     #[cfg(test)]
     pub(crate) fn has_nothing_attached(&self) -> bool {

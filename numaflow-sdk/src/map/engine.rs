@@ -59,6 +59,8 @@ const COPIED_AFTER_WAIT: u32 = 1024;
 const TURN: Duration = Duration::from_millis(2);
 /// So many answers of handlers on tasks are worth a write.
 const FEW: usize = 32;
+/// What a key, a header or a value of metadata takes besides its bytes, roughly: its place and an allocation.
+const PART: usize = 64;
 /// The boxes of calls that have ended which a stream keeps for the next ones.
 const BOXES_KEPT: usize = 64;
 
@@ -289,6 +291,7 @@ impl<H: Handler> MapBody<H> {
                 self.writer.tally.read(size);
                 // The rules say so only where there is one.
                 let request = request.unwrap_or_default();
+                let size = size.saturating_add(PART * request.many_parts());
                 return self.poll_admit(id, request, size, hold, None, cx);
             }
             Err(fault) => {
@@ -326,8 +329,11 @@ impl<H: Handler> MapBody<H> {
             return Poll::Ready(());
         }
         // What is left from the message before may do.
-        if hold.is_some() {
-            self.hold = hold;
+        if let Some(mut hold) = hold {
+            if !hold.covers(size) {
+                hold.grow(size);
+            }
+            self.hold = Some(hold);
         } else if !self.hold.as_ref().is_some_and(|hold| hold.covers(size)) {
             self.hold = None;
             match self.share.poll_hold(size, cx) {
@@ -577,7 +583,13 @@ impl<H: Handler> MapBody<H> {
     fn take_ended(&mut self, cx: &mut TaskContext<'_>) {
         while self.writer.len() < CHUNK {
             self.take_outputs(cx);
-            match self.tasks.poll_join_next(cx) {
+            // Polling says that there is nothing once this task has had its share of the thread. New messages would be read
+            // all the same, and what has ended would pile up.
+            let ended = match self.tasks.try_join_next() {
+                Some(ended) => Poll::Ready(Some(ended)),
+                None => self.tasks.poll_join_next(cx),
+            };
+            match ended {
                 Poll::Ready(Some(Ok(Ended::Call(ended)))) => {
                     self.ended = self.ended.saturating_add(1);
                     let EndedCall { ids, done, call, held, outlet, keys, took } = ended;

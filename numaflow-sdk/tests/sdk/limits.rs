@@ -119,6 +119,25 @@ async fn bytes_are_those_of_the_whole_message() {
     assert_eq!(counted.most.load(Ordering::SeqCst), 1);
 }
 
+/// Two bytes on the wire are a key, which takes many times that in memory: small messages and those that are received only
+/// when there is room for them.
+#[tokio::test]
+async fn bytes_are_those_that_a_message_takes() {
+    for (keys, limit) in [(2000, 130_000), (100_000, 7_000_000)] {
+        let mut counted = counted(|server| server.max_in_flight_bytes(limit)).await;
+        let mut stream = counted.client.open().await.unwrap();
+        stream.send("1", MapRequest::new("x").with_keys(vec![""; keys])).await.unwrap();
+        stream.send("2", MapRequest::new("x")).await.unwrap();
+        for id in ["1", "2"] {
+            counted.starts.recv().await.unwrap();
+            assert!(counted.client.is_ready().await.unwrap());
+            counted.go.add_permits(1);
+            assert_eq!(within(Duration::from_secs(5), stream.recv()).await.unwrap().unwrap().id, id);
+        }
+        assert_eq!(counted.most.load(Ordering::SeqCst), 1, "{keys} keys");
+    }
+}
+
 #[tokio::test]
 async fn permits_come_back_from_errors_and_from_peers_that_go() {
     let mut counted = counted(|server| server.max_in_flight(1)).await;

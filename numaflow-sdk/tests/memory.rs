@@ -1,0 +1,175 @@
+//! What messages pin is within a bound, as the system sees it and not as the server counts: in a process of its own, which
+//! is this program started again.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use numaflow_sdk::map::{self, Outputs};
+use numaflow_sdk::testing::MapClient;
+use numaflow_sdk::{MapRequest, Message, Server};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+/// Where the process that is measured listens; set only there.
+const SOCKET: &str = "MEMORY_TEST_SOCKET";
+const MIB: usize = 1 << 20;
+const LONG: Duration = Duration::from_secs(60);
+/// After which a peer that cannot send is taken to stand still.
+const STILL: Duration = Duration::from_millis(500);
+
+/// The server, in the process that is measured. A handler answers at once, or says that it has started and then waits for
+/// ever.
+#[test]
+fn served_to_the_others() {
+    let Some(socket) = std::env::var_os(SOCKET) else { return };
+    let mapper = map::stream_from_fn(async |request: MapRequest, mut outputs: Outputs| {
+        match request.value().first() {
+            Some(b'w') => {
+                outputs.send(Message::new("")).await?;
+                std::future::pending::<()>().await;
+            }
+            Some(b'e') => outputs.send(request.into_message()).await?,
+            _ => {}
+        }
+        Ok(())
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let info = Path::new(&socket).with_extension("info");
+        let server = Server::new(map::stream_service(mapper)).socket_path(socket).server_info_path(info);
+        // Until the test is over, however it ends: its end of the standard input is closed then.
+        let over = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+        server.bind().unwrap().serve_until(async { drop(over.await) }).await.unwrap();
+    });
+}
+
+struct Measured {
+    process: Child,
+    directory: TempDir,
+}
+
+impl Measured {
+    async fn start() -> (Self, MapClient) {
+        let directory = TempDir::new().unwrap();
+        let process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "served_to_the_others"])
+            .env(SOCKET, directory.path().join("s"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let this = Self { process, directory };
+        let connect = async {
+            loop {
+                match MapClient::connect(this.directory.path().join("s")).await {
+                    Ok(client) => return client,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let client = timeout(LONG, connect).await.unwrap();
+        (this, client)
+    }
+
+    /// A line of the process' status, in bytes.
+    fn memory(&self, line: &str) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let found = status.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':'));
+        let kib: usize = found.unwrap_or_else(|| panic!("no {line}")).trim().trim_end_matches(" kB").parse().unwrap();
+        kib * 1024
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+/// Small messages that are received many at a time, and each of which waits: they do not keep what they were received in.
+#[tokio::test]
+async fn small_messages_of_handlers_that_wait() {
+    const WAITING: usize = 4096;
+    let (measured, client) = Measured::start().await;
+    let before = measured.memory("VmRSS");
+    let (sender, mut receiver) = client.open().await.unwrap().split();
+    let sending = async {
+        for id in 0.. {
+            if timeout(STILL, sender.send(id.to_string(), MapRequest::new("w"))).await.is_err() {
+                return id;
+            }
+        }
+        0
+    };
+    let starting = async {
+        for _ in 0..WAITING {
+            receiver.recv().await.unwrap().unwrap();
+        }
+    };
+    let (sent, ()) = timeout(LONG, async { tokio::join!(sending, starting) }).await.unwrap();
+    assert!(sent > WAITING, "all of {sent} were read");
+    let grown = measured.memory("VmHWM").saturating_sub(before);
+    // What a waiting handler takes by itself, and the window of the stream.
+    assert!(grown < WAITING * 4096 + MIB, "{} KiB for {WAITING} messages", grown >> 10);
+}
+
+/// The worst mixture: after each message that waits as many that don't as it takes for the next one to be kept with the
+/// frame that it came in.
+#[tokio::test]
+async fn a_message_that_waits_among_many_that_do_not() {
+    const WAITING: usize = 60;
+    const BETWEEN: usize = 1100;
+    /// The largest frame that the server allows its peers, twice: the buffer that it is read into may be larger than it.
+    const PINNED: usize = 2 * 64 << 10;
+    let (measured, client) = Measured::start().await;
+    let mut stream = client.open().await.unwrap();
+    // What the server keeps for itself is there after the first ones.
+    stream.send("first", MapRequest::new("e")).await.unwrap();
+    while !stream.recv().await.unwrap().unwrap().eot {}
+    let before = measured.memory("VmRSS");
+    let (sender, mut receiver) = stream.split();
+    let sending = async {
+        for id in 0..WAITING * BETWEEN {
+            let value: &'static [u8] =
+                if id % BETWEEN == 0 { b"w" } else { b"-----------------------------------------" };
+            sender.send("id", MapRequest::new(value)).await.unwrap();
+        }
+    };
+    let receiving = async {
+        for _ in 0..WAITING * BETWEEN {
+            receiver.recv().await.unwrap().unwrap();
+        }
+    };
+    timeout(LONG, async { tokio::join!(sending, receiving) }).await.unwrap();
+    let (now, most) = (measured.memory("VmRSS"), measured.memory("VmHWM"));
+    let grown = now.saturating_sub(before);
+    assert!(grown < WAITING * PINNED + 4 * MIB, "{} KiB for {WAITING} messages, {} at most", grown >> 10, most >> 10);
+}
+
+/// Streams that nobody reads: each has its windows, a chunk and the outputs that wait, and no more.
+#[tokio::test]
+async fn streams_that_are_not_read() {
+    const STREAMS: usize = 8;
+    let (measured, _client) = Measured::start().await;
+    let before = measured.memory("VmRSS");
+    let mut unread = Vec::new();
+    let value = Bytes::from([&b"e"[..], &[0; 16 << 10]].concat());
+    for _ in 0..STREAMS {
+        // On connections of their own: a few would fill the peer's window of one.
+        let client = MapClient::connect(measured.directory.path().join("s")).await.unwrap();
+        let (sender, receiver) = client.open().await.unwrap().split();
+        let mut sent = 0;
+        while timeout(STILL, sender.send(sent.to_string(), MapRequest::new(value.clone()))).await.is_ok() {
+            sent += 1;
+            assert!(sent < 100_000, "the stream takes everything");
+        }
+        unread.push((sender, receiver));
+    }
+    let grown = measured.memory("VmHWM").saturating_sub(before);
+    // Of each: its window, the outputs that wait, and as much again for what holds them and what is read and written.
+    assert!(grown < STREAMS * 4 * MIB, "{} KiB for {STREAMS} streams", grown >> 10);
+}
