@@ -124,7 +124,7 @@ async fn a_message_that_waits_among_many_that_do_not() {
     const WAITING: usize = 60;
     const BETWEEN: usize = 1100;
     /// The largest frame that the server allows its peers, twice: the buffer that it is read into may be larger than it.
-    const PINNED: usize = 2 * 64 << 10;
+    const PINNED: usize = 2 * (64 << 10);
     let (measured, client) = Measured::start().await;
     let mut stream = client.open().await.unwrap();
     // What the server keeps for itself is there after the first ones.
