@@ -167,13 +167,13 @@ fn what_blocks_in_place_is_listed_once() {
 /// A handler that holds its thread until the test lets it go.
 #[derive(Clone)]
 struct Blocker {
-    started: mpsc::Sender<()>,
+    started: mpsc::SyncSender<()>,
     gone: Arc<Mutex<mpsc::Receiver<()>>>,
 }
 
 impl Blocker {
-    fn new() -> (Self, mpsc::Receiver<()>, mpsc::Sender<()>) {
-        let ((started, starts), (go, gone)) = (mpsc::channel(), mpsc::channel());
+    fn new() -> (Self, mpsc::Receiver<()>, mpsc::SyncSender<()>) {
+        let ((started, starts), (go, gone)) = (mpsc::sync_channel(10), mpsc::sync_channel(10));
         (Self { started, gone: Arc::new(Mutex::new(gone)) }, starts, go)
     }
 

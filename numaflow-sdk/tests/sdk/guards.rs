@@ -119,10 +119,13 @@ async fn cancelled_or_the_peer_is_gone() {
     }
 }
 
+type Setting = fn(MapService) -> MapService;
+type Make = fn() -> MapService;
+
 /// Messages that wait for room, for their keys' turn or for a thread when their stream ends: their handlers never run.
 #[tokio::test]
 async fn dropped_before_it_was_polled() {
-    let ways: [(&str, fn(MapService) -> MapService, usize); 4] = [
+    let ways: [(&str, Setting, usize); 4] = [
         ("room", |service| service, 1),
         ("its keys' turn", |service| service.key_ordered(true), 2),
         ("a thread", |service| service.execution(blocking(1)), 2),
@@ -150,7 +153,7 @@ async fn dropped_before_it_was_polled() {
 #[tokio::test]
 async fn a_blocking_handler_whose_peer_is_gone() {
     let (steps, director) = steps();
-    let (go, gone) = mpsc::channel::<()>();
+    let (go, gone) = mpsc::sync_channel::<()>(10);
     let gone = Arc::new(Mutex::new(gone));
     let mapper = map::from_fn(move |request: MapRequest| {
         let (steps, gone) = (steps.clone(), gone.clone());
@@ -208,7 +211,7 @@ impl tower::Service<MapRequest> for Panics {
 /// User code runs before there is a future, too: a closure that is not async, a tower service.
 #[tokio::test]
 async fn panicked_before_there_was_a_future() {
-    let services: [(&str, fn() -> MapService); 3] = [
+    let services: [(&str, Make); 3] = [
         ("a closure", || {
             map::service(map::from_fn(|request: MapRequest| {
                 assert!(request.value() != "panic", "as asked");

@@ -116,9 +116,11 @@ async fn a_batch_that_is_half_closed_before_its_end() {
     assert_eq!(called.load(Ordering::SeqCst), 0);
 }
 
+type Answer = fn(Vec<MapRequest>) -> BatchAnswers;
+
 #[tokio::test]
 async fn a_batch_handler_that_miscounts_is_told_how() {
-    let cases: [(fn(Vec<MapRequest>) -> BatchAnswers, &str); 4] = [
+    let cases: [(Answer, &str); 4] = [
         (
             |requests| backwards(requests[1..].to_vec()),
             "the handler answered 1 of the 2 messages of the batch, and not \"1\": give each message an answer, which \
