@@ -257,7 +257,7 @@ async fn a_batch_that_waits_for_room_when_the_drain_ends_streams() {
         }
     });
     // Less than what streams are given at the end: they are ended as soon as the drain begins.
-    let server = Server::new(map::batch_service(mapper)).max_in_flight(1).drain_timeout(Duration::from_secs(4));
+    let server = Server::new(map::batch_service(mapper)).max_in_flight_bytes(1).drain_timeout(Duration::from_secs(4));
     let server = OnSocket::start(server);
     let client = server.map_client().await;
     let (mut runs, mut waits) = (client.open().await.unwrap(), client.open().await.unwrap());

@@ -3,7 +3,6 @@
 
 mod adaptive;
 mod admin;
-mod blocked;
 mod drain;
 mod execution;
 mod failures;

@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use numaflow_sdk::MapRequest;
 use numaflow_sdk::testing::{MapClient, MapStream};
+use tokio::time::timeout;
 
 use crate::process::{DRAIN, Process, WORKERS};
 use crate::server::Doing;
+
+/// The bound is 100 ms; five times that, for machines that do something else as well.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 fn block_on<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -48,6 +52,28 @@ pub(crate) fn test() {
         let end = process.end().await;
         end.check().unwrap();
         assert!(is_stuck(&mut end.abandoned.iter().map(String::as_str)), "{end:?}");
+    });
+}
+
+/// With one thread of two blocked, whichever it is, what comes in is seen: on the connection of the message that blocks, as
+/// the platform asks for its health there, and on others.
+pub(crate) fn one_of_two() {
+    block_on(async {
+        for doing in [Doing::Blocks, Doing::BlocksLater] {
+            let mut process = Process::start().await;
+            let client = MapClient::connect(process.socket()).await.unwrap();
+            let mut stream = client.open().await.unwrap();
+            stream.send("stuck", MapRequest::new(doing.to_text())).await.unwrap();
+            process.lines("blocks ", 1).await;
+            for _ in 0..5 {
+                assert!(timeout(AT_ONCE, client.is_ready()).await.unwrap().unwrap());
+                let other = timeout(AT_ONCE, MapClient::connect(process.socket())).await.unwrap().unwrap();
+                let mut other = timeout(AT_ONCE, other.open()).await.unwrap().unwrap();
+                timeout(AT_ONCE, other.map(MapRequest::new(Doing::Quick.to_text()))).await.unwrap().unwrap();
+            }
+            process.terminate();
+            process.end().await.check().unwrap();
+        }
     });
 }
 

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
     let trials = vec![
         trial("each_process_ends_in_time_and_accounts_for_every_message", runs::all),
         trial("blocked_workers_are_listed_and_end_with_the_process", blocked::test),
+        trial("one_blocked_worker_leaves_what_comes_in_to_the_other", blocked::one_of_two),
         trial("a_second_signal_ends_it_at_once", blocked::second_signal),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

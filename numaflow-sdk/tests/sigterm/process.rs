@@ -19,12 +19,23 @@ pub(crate) const SLACK: Duration = Duration::from_millis(700);
 /// The threads of its runtime.
 pub(crate) const WORKERS: usize = 2;
 
-/// A server process; killed when a test fails.
+/// A server process.
 pub(crate) struct Process {
-    child: Child,
+    child: Killed,
     directory: TempDir,
     said: watch::Receiver<Vec<String>>,
     reader: JoinHandle<()>,
+}
+
+/// Killed where a test fails, so that nothing of it is left to wait for.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // Mostly it has ended.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 /// How it ended.
@@ -59,7 +70,7 @@ impl Process {
         let (say, said) = watch::channel(Vec::new());
         let reader = std::thread::spawn(move || listen(stderr, &say));
         ServerInfo::wait(directory.path().join("i")).await.unwrap();
-        Self { child, directory, said, reader }
+        Self { child: Killed(child), directory, said, reader }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -79,7 +90,7 @@ impl Process {
     }
 
     pub(crate) fn terminate(&self) {
-        let pid = self.child.id().to_string();
+        let pid = self.child.0.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     }
 
@@ -87,7 +98,7 @@ impl Process {
     pub(crate) async fn end(mut self) -> End {
         let end = tokio::task::spawn_blocking(move || {
             let begun = Instant::now();
-            let code = self.child.wait().unwrap().code();
+            let code = self.child.0.wait().unwrap().code();
             let took = begun.elapsed();
             self.reader.join().unwrap();
             let said = self.said.borrow();
