@@ -169,14 +169,16 @@ async fn the_same_id_twice_in_a_batch() {
 #[tokio::test]
 async fn a_batch_above_its_limit_ends_its_stream_and_names_the_flag() {
     let client = serve(Server::new(batch_map(backwards).max_batch_bytes(10_000))).await;
-    let mut stream = client.open().await.unwrap();
-    for id in 0..3 {
-        stream.send(id.to_string(), MapRequest::new(vec![0; 4000])).await.unwrap();
+    for sizes in [&[4000, 4000, 4000][..], &[20_000]] {
+        let mut stream = client.open().await.unwrap();
+        for (id, size) in sizes.iter().enumerate() {
+            stream.send(id.to_string(), MapRequest::new(vec![0; *size])).await.unwrap();
+        }
+        let error = within(LONG, stream.recv()).await.unwrap_err();
+        let (code, message) = status(&error);
+        assert_eq!(code, "RESOURCE_EXHAUSTED");
+        assert!(message.contains("--max-batch-bytes"), "{message}");
     }
-    let error = within(LONG, stream.recv()).await.unwrap_err();
-    let (code, message) = status(&error);
-    assert_eq!(code, "RESOURCE_EXHAUSTED");
-    assert!(message.contains("--max-batch-bytes"), "{message}");
     // One that is smaller is handled.
     let batch = || (0..2).map(|_| MapRequest::new(vec![0; 4000]));
     let mut stream = client.open().await.unwrap();
