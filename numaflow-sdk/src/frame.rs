@@ -175,12 +175,11 @@ impl Deframer {
         }
     }
 
-    /// The length of the message that [`Deframer::next`] could not return because not all of it is there: what it will
-    /// take once it is.
-    pub(crate) fn announced(&self) -> Option<usize> {
-        match self.state {
-            State::Body { length, .. } => Some(length),
-            State::Prefix { .. } | State::Failed(_) => None,
+    /// How much is there of the message that [`Deframer::next`] could not return.
+    pub(crate) fn arrived(&self) -> usize {
+        match &self.state {
+            State::Body { gathered, .. } => gathered.len(),
+            State::Prefix { .. } | State::Failed(_) => 0,
         }
     }
 
@@ -311,8 +310,7 @@ mod tests {
                     came += 1;
                 }
                 let begun = came.checked_sub(1).map_or(0, |last| ends[last]);
-                let announced = (end - begun >= PREFIX).then(|| messages[came].len());
-                prop_assert_eq!(deframer.announced(), announced);
+                prop_assert_eq!(deframer.arrived(), (end - begun).saturating_sub(PREFIX));
                 prop_assert_eq!(deframer.is_between_messages(), begun == end);
             }
             prop_assert_eq!(came, messages.len());
@@ -370,7 +368,7 @@ mod tests {
         deframer.push(frame(b"x").freeze());
         assert_eq!(take(&mut deframer), Err(error), "an error stays");
         assert!(!deframer.is_between_messages());
-        assert_eq!(deframer.announced(), None);
+        assert_eq!(deframer.arrived(), 0);
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! HTTP/2. The peer decides when the second happens, because hyper does not poll the body of a stream whose peer reads
 //! slowly; so a stream that is not read must not take what the others need. That is why a stream that finds no room leaves
 //! its waker and looks again when some comes back, instead of queueing for a permit that would then be nobody's; why what
-//! one stream holds is bounded by what is left for the others ([`SHARE`]); and why a stream that holds nothing always gets
-//! its turn.
+//! one stream holds is bounded by what is left for the others ([`SHARE`]); and why a stream that holds nothing gets its turn
+//! also where nothing is left, one stream at a time until its handler has finished. Bytes can exceed their limit by that
+//! one message, by what each peer leaves unread of its own answers, and by a quarter for messages that are being received.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +27,8 @@ const OVERHEAD: usize = 256;
 /// A stream that holds something may hold this many times what is free. One stream alone gets 8/9 of all bytes, two get
 /// 8/17 each: whoever comes next finds something.
 const SHARE: usize = 8;
+/// The part of all bytes that messages which are being received may have besides: a quarter.
+const RECEIVING: usize = 4;
 
 /// The two limits of a server.
 #[derive(Debug, Clone)]
@@ -54,8 +57,16 @@ struct Room {
     bytes: usize,
     /// Whether a message is in hand that was admitted although there was no room for its bytes.
     oversize: bool,
-    /// The streams that found no room, in the order in which they came.
-    waiting: Vec<Waker>,
+    /// The bytes of messages that are being received, which are not among the others: a peer that begins one and does not
+    /// go on keeps nobody from anything but large messages.
+    receiving: usize,
+    /// Whether a message is being received that may have more than there is room for: if all waited for each other, none
+    /// would ever be whole.
+    leader: bool,
+    /// Those who wait, in the order in which they came; for one thing at a time, so that giving back the other does not
+    /// wake them for nothing.
+    for_messages: Vec<Waker>,
+    for_bytes: Vec<Waker>,
 }
 
 /// What is in flight, as far as the limits count it.
@@ -84,7 +95,10 @@ impl Limits {
             peak: 0,
             bytes: 0,
             oversize: false,
-            waiting: Vec::new(),
+            receiving: 0,
+            leader: false,
+            for_messages: Vec::new(),
+            for_bytes: Vec::new(),
         };
         Self { shared: Arc::new(Shared { room: Mutex::new(room), max_bytes, adapts }) }
     }
@@ -125,7 +139,7 @@ impl Limits {
         adaptive.observe(latency, peak, now);
         let before = std::mem::replace(&mut room.max_messages, adaptive.limit());
         if room.max_messages > before {
-            wake(guard);
+            wake(guard, Room::for_messages);
         }
     }
 
@@ -135,24 +149,34 @@ impl Limits {
     }
 }
 
-/// Wakes all who wait, after the lock is given up: most often nobody does, and then this costs nothing.
-fn wake(mut room: MutexGuard<'_, Room>) {
-    if room.waiting.is_empty() {
+/// Wakes all who wait for this, after the lock is given up: most often nobody does, and then it costs nothing.
+fn wake(mut room: MutexGuard<'_, Room>, waiting: fn(&mut Room) -> &mut Vec<Waker>) {
+    let waiting = waiting(&mut room);
+    if waiting.is_empty() {
         return;
     }
-    let waiting = std::mem::take(&mut room.waiting);
+    let waiting = std::mem::take(waiting);
     drop(room);
     for waker in waiting {
         waker.wake();
     }
 }
 
+/// Whoever is polled with `cx` waits for this.
+fn wait<T>(waiting: &mut Vec<Waker>, cx: &Context<'_>) -> Poll<T> {
+    if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+        waiting.push(cx.waker().clone());
+    }
+    Poll::Pending
+}
+
 impl Room {
-    fn wait<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
-        if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            self.waiting.push(cx.waker().clone());
-        }
-        Poll::Pending
+    fn for_messages(&mut self) -> &mut Vec<Waker> {
+        &mut self.for_messages
+    }
+
+    fn for_bytes(&mut self) -> &mut Vec<Waker> {
+        &mut self.for_bytes
     }
 
     fn give_back(&mut self, hold: &Hold) {
@@ -188,7 +212,7 @@ impl Share {
     pub(crate) fn poll_permit(&self, cx: &Context<'_>) -> Poll<Permit> {
         let mut room = self.stream.limits.lock();
         if room.messages >= room.max_messages || self.stream.paused.load(Relaxed) > 0 {
-            return room.wait(cx);
+            return wait(&mut room.for_messages, cx);
         }
         room.messages += 1;
         room.peak = room.peak.max(room.messages);
@@ -223,7 +247,7 @@ impl Share {
         } else if held == 0 && !room.oversize {
             true
         } else {
-            return room.wait(cx);
+            return wait(&mut room.for_bytes, cx);
         };
         if oversize {
             room.oversize = true;
@@ -233,6 +257,11 @@ impl Share {
         }
         self.stream.bytes.store(held + cost, Relaxed);
         Poll::Ready(Hold { stream: self.stream.clone(), bytes: cost, oversize })
+    }
+
+    /// What is being received; nothing at first.
+    pub(crate) fn receiving(&self) -> Receiving {
+        Receiving { limits: self.stream.limits.clone(), bytes: 0, leads: false }
     }
 
     /// Leave beyond the limit, for the other messages of a batch that was begun.
@@ -259,7 +288,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut room = self.limits.lock();
         room.messages -= 1;
-        wake(room);
+        wake(room, Room::for_messages);
     }
 }
 
@@ -274,7 +303,7 @@ impl Paused {
     pub(crate) fn poll_resume(&self, cx: &Context<'_>) -> Poll<Permit> {
         let mut room = self.stream.limits.lock();
         if room.messages >= room.max_messages {
-            return room.wait(cx);
+            return wait(&mut room.for_messages, cx);
         }
         room.messages += 1;
         Poll::Ready(Permit { limits: self.stream.limits.clone() })
@@ -285,7 +314,7 @@ impl Drop for Paused {
     fn drop(&mut self) {
         let room = self.stream.limits.lock();
         self.stream.paused.fetch_sub(1, Relaxed);
-        wake(room);
+        wake(room, Room::for_messages);
     }
 }
 
@@ -303,17 +332,6 @@ impl Hold {
         cost(size) <= self.bytes
     }
 
-    /// The message turned out to be this large, which is known only once it takes the memory: there is nothing to wait for.
-    pub(crate) fn grow(&mut self, size: usize) {
-        let more = cost(size).saturating_sub(self.bytes);
-        let mut room = self.stream.limits.lock();
-        if !self.oversize {
-            room.bytes += more;
-        }
-        self.bytes += more;
-        self.stream.bytes.fetch_add(more, Relaxed);
-    }
-
     /// The handler is done with the message: from here on it is the answer that is held, whatever its size.
     pub(crate) fn becomes_answer(&mut self, size: usize) {
         let cost = cost(size);
@@ -322,7 +340,7 @@ impl Hold {
         room.bytes += cost;
         self.stream.bytes.fetch_add(cost, Relaxed);
         (self.bytes, self.oversize) = (cost, false);
-        wake(room);
+        wake(room, Room::for_bytes);
     }
 }
 
@@ -330,7 +348,48 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let mut room = self.stream.limits.lock();
         room.give_back(self);
-        wake(room);
+        wake(room, Room::for_bytes);
+    }
+}
+
+/// What has been received of a message that is not whole; given back when dropped. Counted as it arrives: what a peer
+/// announces and does not send costs nothing.
+#[derive(Debug)]
+pub(crate) struct Receiving {
+    limits: Limits,
+    bytes: usize,
+    leads: bool,
+}
+
+impl Receiving {
+    /// Leave to have received this much of it.
+    pub(crate) fn poll_grow(&mut self, size: usize, cx: &Context<'_>) -> Poll<()> {
+        let more = size.saturating_sub(self.bytes);
+        if more == 0 {
+            return Poll::Ready(());
+        }
+        let mut room = self.limits.lock();
+        if !self.leads && room.receiving + more > self.limits.shared.max_bytes / RECEIVING {
+            if room.leader {
+                return wait(&mut room.for_bytes, cx);
+            }
+            room.leader = true;
+            self.leads = true;
+        }
+        room.receiving += more;
+        self.bytes += more;
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        let mut room = self.limits.lock();
+        room.receiving -= self.bytes;
+        if self.leads {
+            room.leader = false;
+        }
+        wake(room, Room::for_bytes);
     }
 }
 
@@ -376,6 +435,8 @@ mod tests {
     const MAX_MESSAGES: usize = 3;
     const MAX_BYTES: usize = 5 * OVERHEAD;
     const STREAMS: usize = 3;
+    const MESSAGES: usize = 0;
+    const BYTES: usize = 1;
 
     /// Counts how often it was woken.
     #[derive(Debug, Default)]
@@ -394,7 +455,8 @@ mod tests {
         PermitBeyond,
         Hold(usize),
         HoldBeyond(usize),
-        Grow(usize),
+        Receive(usize),
+        Received,
         Answer(usize),
         DropPermit,
         DropHold,
@@ -410,7 +472,8 @@ mod tests {
             1 => Just(Step::PermitBeyond),
             6 => size.clone().prop_map(Step::Hold),
             1 => size.clone().prop_map(Step::HoldBeyond),
-            1 => size.clone().prop_map(Step::Grow),
+            3 => size.clone().prop_map(Step::Receive),
+            1 => Just(Step::Received),
             3 => size.prop_map(Step::Answer),
             4 => Just(Step::DropPermit),
             4 => Just(Step::DropHold),
@@ -424,8 +487,9 @@ mod tests {
     struct Member {
         share: Share,
         woken: Arc<Woken>,
-        /// How often it was woken when it was last told to wait.
-        waits_since: Option<usize>,
+        /// How often it was woken when it was last told to wait for [`MESSAGES`] and for [`BYTES`].
+        waits_since: [Option<usize>; 2],
+        receiving: Receiving,
         permits: Vec<Permit>,
         paused: Vec<Paused>,
         holds: Vec<Hold>,
@@ -436,19 +500,20 @@ mod tests {
             Self {
                 share: limits.share(),
                 woken: Arc::default(),
-                waits_since: None,
+                waits_since: [None; 2],
+                receiving: limits.share().receiving(),
                 permits: Vec::new(),
                 paused: Vec::new(),
                 holds: Vec::new(),
             }
         }
 
-        fn poll<T>(&mut self, poll: impl FnOnce(&mut Self, &Context<'_>) -> Poll<T>) -> Option<T> {
+        fn poll<T>(&mut self, what: usize, poll: impl FnOnce(&mut Self, &Context<'_>) -> Poll<T>) -> Option<T> {
             let waker = Waker::from(self.woken.clone());
             match poll(self, &Context::from_waker(&waker)) {
                 Poll::Ready(given) => Some(given),
                 Poll::Pending => {
-                    self.waits_since = Some(self.woken.0.load(Relaxed));
+                    self.waits_since[what] = Some(self.woken.0.load(Relaxed));
                     None
                 }
             }
@@ -473,19 +538,22 @@ mod tests {
             for (index, step) in steps {
                 let (messages, bytes, oversize) = counted(&members);
                 let free = MAX_BYTES.saturating_sub(bytes);
+                let received: usize = members.iter().map(|member| member.receiving.bytes).sum();
+                let led = members.iter().any(|member| member.receiving.leads);
                 let member = &mut members[index];
                 let holds_nothing = member.holds.is_empty();
-                let mut gives_back = false;
+                let leads = member.receiving.leads;
+                let mut gives_back = None;
                 match step {
                     Step::Permit => {
-                        let permit = member.poll(|member, cx| member.share.poll_permit(cx));
+                        let permit = member.poll(MESSAGES, |member, cx| member.share.poll_permit(cx));
                         let may = messages < MAX_MESSAGES && member.paused.is_empty();
                         prop_assert_eq!(permit.is_some(), may);
                         member.permits.extend(permit);
                     }
                     Step::PermitBeyond => member.permits.push(member.share.permit_beyond()),
                     Step::Hold(size) => {
-                        if let Some(hold) = member.poll(|member, cx| member.share.poll_hold(size, cx)) {
+                        if let Some(hold) = member.poll(BYTES, |member, cx| member.share.poll_hold(size, cx)) {
                             prop_assert!(hold.covers(size) && !hold.covers(size + 1));
                             if hold.oversize {
                                 prop_assert!(oversize == 0 && holds_nothing && cost(size) > free);
@@ -498,26 +566,32 @@ mod tests {
                         }
                     }
                     Step::HoldBeyond(size) => member.holds.push(member.share.hold_beyond(size)),
-                    Step::Grow(size) => if let Some(hold) = member.holds.last_mut() {
-                        hold.grow(size);
-                        prop_assert!(hold.covers(size));
-                    },
+                    Step::Receive(size) => {
+                        let more = size.saturating_sub(member.receiving.bytes);
+                        let fits = received + more <= MAX_BYTES / RECEIVING;
+                        let given = member.poll(BYTES, |member, cx| member.receiving.poll_grow(size, cx)).is_some();
+                        prop_assert_eq!(given, more == 0 || fits || !led || leads);
+                    }
+                    Step::Received => {
+                        member.receiving = member.share.receiving();
+                        gives_back = Some(BYTES);
+                    }
                     Step::Answer(size) => if let Some(hold) = member.holds.last_mut() {
                         hold.becomes_answer(size);
-                        gives_back = true;
+                        gives_back = Some(BYTES);
                     },
-                    Step::DropPermit => gives_back = member.permits.pop().is_some(),
-                    Step::DropHold => gives_back = member.holds.pop().is_some(),
+                    Step::DropPermit => gives_back = member.permits.pop().map(|_| MESSAGES),
+                    Step::DropHold => gives_back = member.holds.pop().map(|_| BYTES),
                     Step::Pause => if let Some(permit) = member.permits.pop() {
                         member.paused.push(member.share.pause(permit));
-                        gives_back = true;
+                        gives_back = Some(MESSAGES);
                     },
                     Step::Resume => if let Some(paused) = member.paused.pop() {
-                        match member.poll(|_, cx| paused.poll_resume(cx)) {
+                        match member.poll(MESSAGES, |_, cx| paused.poll_resume(cx)) {
                             Some(permit) => {
                                 prop_assert!(messages < MAX_MESSAGES);
                                 member.permits.push(permit);
-                                gives_back = true;
+                                gives_back = Some(MESSAGES);
                             }
                             None => {
                                 prop_assert!(messages >= MAX_MESSAGES);
@@ -525,15 +599,15 @@ mod tests {
                             }
                         }
                     },
-                    Step::GiveUp => gives_back = member.paused.pop().is_some(),
+                    Step::GiveUp => gives_back = member.paused.pop().map(|_| MESSAGES),
                 }
                 let (messages, bytes, oversize) = counted(&members);
                 prop_assert!(oversize <= 1);
                 let usage = Usage { messages, max_messages: MAX_MESSAGES, bytes, max_bytes: MAX_BYTES, adapts: false };
                 prop_assert_eq!(limits.usage(), usage);
-                if gives_back {
+                if let Some(what) = gives_back {
                     for member in &mut members {
-                        if let Some(since) = member.waits_since.take() {
+                        if let Some(since) = member.waits_since[what].take() {
                             prop_assert!(member.woken.0.load(Relaxed) > since, "woken by what was given back");
                         }
                     }
@@ -543,14 +617,32 @@ mod tests {
             let mut last = members.pop().unwrap();
             members.clear();
             (last.permits, last.paused, last.holds) = Default::default();
+            last.receiving = last.share.receiving();
             prop_assert_eq!(limits.usage().messages + limits.usage().bytes, 0);
             for _ in 0..MAX_MESSAGES {
-                let permit = last.poll(|last, cx| last.share.poll_permit(cx));
+                let permit = last.poll(MESSAGES, |last, cx| last.share.poll_permit(cx));
                 prop_assert!(permit.is_some());
                 last.permits.extend(permit);
             }
-            prop_assert!(last.poll(|last, cx| last.share.poll_hold(usize::MAX, cx)).is_some());
+            prop_assert!(last.poll(BYTES, |last, cx| last.share.poll_hold(usize::MAX, cx)).is_some());
         }
+    }
+
+    /// A stream that waits for bytes holds a permit during a poll, and gives it back: woken by that, it would be polled for
+    /// ever.
+    #[test]
+    fn a_permit_that_is_given_back_wakes_nobody_who_waits_for_bytes() {
+        let limits = Limits::new(MaxInFlight::Fixed(1), OVERHEAD);
+        let [mut one, mut other] = [Member::new(&limits), Member::new(&limits)];
+        let held = one.poll(BYTES, |one, cx| one.share.poll_hold(0, cx));
+        let oversize = other.poll(BYTES, |other, cx| other.share.poll_hold(0, cx));
+        assert!(oversize.as_ref().unwrap().oversize);
+        let permit = one.poll(MESSAGES, |one, cx| one.share.poll_permit(cx));
+        assert!(one.poll(BYTES, |one, cx| one.share.poll_hold(0, cx)).is_none());
+        drop(permit.unwrap());
+        assert_eq!(one.woken.0.load(Relaxed), 0);
+        drop(held);
+        assert_eq!(one.woken.0.load(Relaxed), 1);
     }
 
     /// A stream that is given less and less leaves room for whoever comes next.
@@ -558,12 +650,12 @@ mod tests {
     fn one_stream_does_not_take_all() {
         let limits = Limits::new(MaxInFlight::Fixed(1), 100 * OVERHEAD);
         let [mut greedy, mut next] = [Member::new(&limits), Member::new(&limits)];
-        while let Some(hold) = greedy.poll(|greedy, cx| greedy.share.poll_hold(0, cx)) {
+        while let Some(hold) = greedy.poll(BYTES, |greedy, cx| greedy.share.poll_hold(0, cx)) {
             greedy.holds.push(hold);
         }
         assert_eq!(greedy.holds.len(), 88);
         for _ in 0..5 {
-            let hold = next.poll(|next, cx| next.share.poll_hold(0, cx));
+            let hold = next.poll(BYTES, |next, cx| next.share.poll_hold(0, cx));
             assert!(!hold.as_ref().unwrap().oversize);
             next.holds.extend(hold);
         }

@@ -149,10 +149,10 @@ impl Context {
     /// A limit keeps a message waiting that the peer has sent.
     pub(crate) fn limit_reached(&self) {
         add(&self.metrics.limit_reached, 1);
-        if !self.limit_told.swap(true, Ordering::Relaxed) {
+        if !self.limit_told.load(Ordering::Relaxed) {
             let Usage { messages, max_messages, bytes, max_bytes, adapts } = self.limits.usage();
             // One that finds itself is there to be reached.
-            if adapts && messages >= max_messages {
+            if adapts && messages >= max_messages || self.limit_told.swap(true, Ordering::Relaxed) {
                 return;
             }
             tracing::warn!(

@@ -33,7 +33,7 @@ use super::requests::Requests;
 use super::work::{Few, Held, Work};
 use super::writer::Writer;
 use crate::in_flight::{Current, Entry};
-use crate::limit::{Hold, Permit, Share};
+use crate::limit::{Hold, Permit, Receiving, Share};
 use crate::metrics::{Outcome, Tally};
 use crate::server::together::Turn;
 use crate::service::Context;
@@ -84,6 +84,8 @@ pub(super) struct MapBody<H: Handler> {
     /// Leave for the next message, from the one before it in the same poll.
     permit: Option<Permit>,
     hold: Option<Hold>,
+    /// What the message at hand was received with.
+    receiving: Option<Receiving>,
     current: Current,
     /// Whether handlers went on tasks when they were last looked at.
     heavy: bool,
@@ -105,6 +107,8 @@ struct Waiting {
     id: Text,
     request: MapRequest,
     size: usize,
+    /// What it was received with, until there is room for it.
+    receiving: Option<Receiving>,
     hold: Option<Hold>,
     entry: Option<Entry>,
 }
@@ -156,6 +160,7 @@ impl<H: Handler> MapBody<H> {
             share,
             permit: None,
             hold: None,
+            receiving: None,
             current: context.in_flight.current(),
             heavy: true,
             copies_left: 0,
@@ -225,10 +230,10 @@ impl<H: Handler> MapBody<H> {
         {
             self.closing = None;
             self.core.stop_reading();
-            if let Some(held) = self.batch.as_ref().and_then(|batch| batch.held.as_ref()) {
-                let entries = held.as_slice().iter().filter_map(Held::entry);
-                self.context.drain.give_up(entries.map(|entry| entry.listed(self.now)));
-            }
+            let collected = self.batch.as_ref().and_then(|batch| batch.held.as_ref()).map_or(&[][..], Few::as_slice);
+            let waiting = self.waiting.as_ref().filter(|_| H::WHOLE_BATCH).and_then(|waiting| waiting.entry.as_ref());
+            let entries = collected.iter().filter_map(Held::entry).chain(waiting);
+            self.context.drain.give_up(entries.map(|entry| entry.listed(self.now)));
             self.forget_batch();
         }
     }

@@ -8,35 +8,37 @@ use tonic::Status;
 
 use crate::error;
 use crate::frame::{Deframer, Message};
-use crate::limit::{Hold, Share};
+use crate::limit::{Receiving, Share};
 
-/// A message up to this size is received before there is room for it: the peer has sent most of it already, and every
-/// stream may have one. A larger one waits, so that half-received messages are bounded as well.
+/// So much of a message is received without room for it: every stream may have that. The rest waits for room, so that
+/// messages which are not whole are bounded as well.
 const RECEIVED_FREELY: usize = 64 << 10;
 
 /// One message of the peer, not decoded; to be given back with [`Requests::restore`].
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) message: Message,
-    /// The room for it, where that was needed to receive it.
-    pub(super) hold: Option<Hold>,
+    /// What was needed to receive it, to be kept until there is room for it.
+    pub(super) receiving: Option<Receiving>,
 }
 
 #[derive(Debug)]
 pub(super) struct Requests {
     body: Incoming,
     deframer: Deframer,
-    /// Room for the message that is being received.
-    hold: Option<Hold>,
+    /// What is there of the message that is being received.
+    receiving: Option<Receiving>,
+    /// How the requests ended, where that was seen before it was asked for.
+    ended: Option<Result<(), Status>>,
 }
 
 impl Requests {
     pub(super) fn new(body: Incoming, max_message_size: usize) -> Self {
-        Self { body, deframer: Deframer::new(max_message_size), hold: None }
+        Self { body, deframer: Deframer::new(max_message_size), receiving: None, ended: None }
     }
 
-    /// The next message; `None` when the peer has closed its side. A message that belongs to a batch which was begun needs
-    /// no room.
+    /// The next message; `None` when the peer has closed its side. One that belongs to a batch which was begun waits for no
+    /// room.
     pub(super) fn poll_next(
         &mut self,
         share: &Share,
@@ -46,30 +48,38 @@ impl Requests {
         loop {
             match self.deframer.next() {
                 Ok(Some(message)) => {
-                    let hold = self.hold.take();
-                    return Poll::Ready(Some(Ok(Received { message, hold })));
+                    let receiving = self.receiving.take();
+                    return Poll::Ready(Some(Ok(Received { message, receiving })));
                 }
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Some(Err(error::bad_prefix(error)))),
             }
-            if let Some(size) = self.deframer.announced()
-                && size > RECEIVED_FREELY
-                && self.hold.is_none()
-            {
-                self.hold = Some(if in_batch { share.hold_beyond(size) } else { ready!(share.poll_hold(size, cx)) });
+            let arrived = self.deframer.arrived();
+            if arrived > RECEIVED_FREELY && !in_batch {
+                let receiving = self.receiving.get_or_insert_with(|| share.receiving());
+                ready!(receiving.poll_grow(arrived, cx));
             }
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    // Trailers of a request mean nothing.
-                    if let Ok(chunk) = frame.into_data() {
-                        self.deframer.push(chunk);
-                    }
-                }
-                Some(Err(_)) => return Poll::Ready(Some(Err(error::peer_gone()))),
-                None if self.deframer.is_between_messages() => return Poll::Ready(None),
-                None => return Poll::Ready(Some(Err(error::cut_short()))),
+            if let Some(ended) = self.ended.take() {
+                return Poll::Ready(ended.err().map(Err));
             }
+            ready!(self.poll_more(cx));
         }
+    }
+
+    /// Receives some more, or sees the end.
+    fn poll_more(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                // Trailers of a request mean nothing.
+                if let Ok(chunk) = frame.into_data() {
+                    self.deframer.push(chunk);
+                }
+            }
+            Some(Err(_)) => self.ended = Some(Err(error::peer_gone())),
+            None if self.deframer.is_between_messages() => self.ended = Some(Ok(())),
+            None => self.ended = Some(Err(error::cut_short())),
+        }
+        Poll::Ready(())
     }
 
     /// Takes a message back, which is needed before the next one.
@@ -77,8 +87,12 @@ impl Requests {
         self.deframer.restore(message);
     }
 
-    /// Whether the peer has sent more than was read.
-    pub(super) fn has_more(&self) -> bool {
+    /// Whether the peer has sent more than was read, as far as a look at one frame of it tells.
+    pub(super) fn has_more(&mut self, cx: &mut TaskContext<'_>) -> bool {
+        if self.deframer.is_between_messages() && self.ended.is_none() {
+            // Woken by what comes, it looks again.
+            let _more = self.poll_more(cx);
+        }
         !self.deframer.is_between_messages()
     }
 }

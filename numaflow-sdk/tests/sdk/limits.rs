@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::{BufMut, BytesMut};
 use numaflow_sdk::map::Mapper;
 use numaflow_sdk::testing::{self, MapClient};
 use numaflow_sdk::{HandlerError, MapRequest, Messages, ServeError, Server, map};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::support::within;
+use crate::admin;
+use crate::raw::{RawConnection, frame};
+use crate::step::{LONG, steps};
+use crate::support::{OnSocket, within};
 
 /// Counts how many of its calls run at once.
 struct Counting {
@@ -166,4 +170,71 @@ async fn a_zero_limit_is_refused() {
     assert!(matches!(error, ServeError::Option { name: "max_in_flight", .. }), "{error}");
     assert!(error.is_configuration());
     assert!(Server::new(cat()).max_in_flight_bytes(0).bind().is_err());
+}
+
+/// What a peer announces and does not send keeps nobody from anything, and what it sends of it only large messages.
+#[tokio::test]
+async fn messages_that_are_announced_and_do_not_come_take_no_room() {
+    let echo = map::from_fn(async |r: MapRequest| Ok(r.into_message()));
+    let server = OnSocket::start(Server::new(map::service(echo)).max_in_flight_bytes(1 << 20));
+    let io = tokio::net::UnixStream::connect(server.socket()).await.unwrap();
+    let connection = RawConnection::over(io).await;
+    let mut begun = Vec::new();
+    for announced in [600_000_u32, 447_000, 100_000, 100_000, 60 << 20] {
+        let mut call = connection.call("/map.v1.Map/MapFn").await;
+        call.send_bytes(frame(&[0x1a, 2, 8, 1])).await;
+        // The handshake is answered, so what follows is read.
+        call.recv().await;
+        let mut bytes = BytesMut::new();
+        bytes.put_u8(0);
+        bytes.put_u32(announced);
+        bytes.put_bytes(0, 90_000);
+        call.send_bytes(bytes.freeze()).await;
+        begun.push(call);
+    }
+    let client = server.map_client().await;
+    let mut stream = client.open().await.unwrap();
+    for size in [2000, 40_000, 2000] {
+        let answer = within(LONG, stream.map(MapRequest::new(vec![0; size]))).await.unwrap();
+        assert_eq!(answer[0].value().len(), size);
+    }
+    // Those that begin one and go on are received one after the other.
+    drop(begun);
+    let value = vec![0; 700_000];
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        let stream = client.open().await.unwrap();
+        let (sender, receiver) = stream.split();
+        sender.send("large", MapRequest::new(value.clone())).await.unwrap();
+        others.push((sender, receiver));
+    }
+    for (_sender, mut receiver) in others {
+        let answer = within(LONG, receiver.recv()).await.unwrap().unwrap();
+        assert_eq!(answer.messages[0].value().len(), value.len());
+    }
+}
+
+/// Also where the messages come one by one, and the limit is reached between two of them.
+#[tokio::test]
+async fn a_limit_that_keeps_a_message_waiting_is_counted() {
+    let (steps, mut director) = steps();
+    let mapper = map::from_fn(move |request: MapRequest| {
+        let steps = steps.clone();
+        async move {
+            steps.step(&request).await?;
+            Ok(request.into_message())
+        }
+    });
+    let (_directory, address, client) = admin::serve(Server::new(map::service(mapper)).max_in_flight(1)).await;
+    let mut stream = client.open().await.unwrap();
+    stream.send("1", MapRequest::new("x")).await.unwrap();
+    director.started().await;
+    assert_eq!(admin::metric(address, "numaflow_udf_limit_reached_total").await, 0.0);
+    stream.send("2", MapRequest::new("x")).await.unwrap();
+    let waits = async { while admin::metric(address, "numaflow_udf_limit_reached_total").await == 0.0 {} };
+    within(LONG, waits).await;
+    director.go(2);
+    for id in ["1", "2"] {
+        assert_eq!(stream.recv().await.unwrap().unwrap().id, id);
+    }
 }

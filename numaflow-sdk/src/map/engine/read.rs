@@ -32,7 +32,8 @@ impl<H: Handler> MapBody<H> {
                 self.not_ready = None;
             }
             if let Some(waiting) = self.waiting.take() {
-                let Waiting { id, request, size, hold, entry } = waiting;
+                let Waiting { id, request, size, receiving, hold, entry } = waiting;
+                self.receiving = receiving;
                 ready!(self.poll_admit(id, request, size, hold, entry, cx));
                 continue;
             }
@@ -46,7 +47,7 @@ impl<H: Handler> MapBody<H> {
                 match self.share.poll_permit(cx) {
                     Poll::Ready(permit) => self.permit = Some(permit),
                     Poll::Pending => {
-                        if self.requests.has_more() {
+                        if self.requests.has_more(cx) {
                             self.context.limit_reached();
                         }
                         return Poll::Pending;
@@ -54,8 +55,9 @@ impl<H: Handler> MapBody<H> {
                 }
             }
             match ready!(self.requests.poll_next(&self.share, self.batch.is_some(), cx)) {
-                Some(Ok(Received { message, hold })) => {
-                    let polled = self.poll_received(&message, hold, cx);
+                Some(Ok(Received { message, receiving })) => {
+                    self.receiving = receiving;
+                    let polled = self.poll_received(&message, cx);
                     self.requests.restore(message);
                     ready!(polled);
                 }
@@ -72,7 +74,7 @@ impl<H: Handler> MapBody<H> {
     }
 
     /// Decodes what was received and does what it means.
-    fn poll_received(&mut self, message: &Message, hold: Option<Hold>, cx: &mut TaskContext<'_>) -> Poll<()> {
+    fn poll_received(&mut self, message: &Message, cx: &mut TaskContext<'_>) -> Poll<()> {
         let size = message.bytes().len();
         let decoded = match self.copy(message) {
             Some(copy) => wire::decode(&copy, &copy),
@@ -101,7 +103,7 @@ impl<H: Handler> MapBody<H> {
                 // The rules say so only where there is one.
                 let request = request.unwrap_or_default();
                 let size = size.saturating_add(PART * request.many_parts());
-                return self.poll_admit(id, request, size, hold, None, cx);
+                return self.poll_admit(id, request, size, None, None, cx);
             }
             Err(fault) => {
                 self.writer.tally.read(size);
@@ -134,28 +136,30 @@ impl<H: Handler> MapBody<H> {
         cx: &mut TaskContext<'_>,
     ) -> Poll<()> {
         if H::WHOLE_BATCH && self.batch.is_some() {
-            self.collect(Waiting { id, request, size, hold, entry });
+            self.receiving = None;
+            self.collect(id, request, size, entry);
             return Poll::Ready(());
         }
         // What is left from the message before may do.
-        if let Some(mut hold) = hold {
-            if !hold.covers(size) {
-                hold.grow(size);
-            }
-            self.hold = Some(hold);
+        if hold.is_some() {
+            self.hold = hold;
         } else if !self.hold.as_ref().is_some_and(|hold| hold.covers(size)) {
             self.hold = None;
             match self.share.poll_hold(size, cx) {
                 Poll::Ready(hold) => self.hold = Some(hold),
-                Poll::Pending => return self.wait(Waiting { id, request, size, hold: None, entry }),
+                Poll::Pending => {
+                    let receiving = self.receiving.take();
+                    return self.wait(Waiting { id, request, size, receiving, hold: None, entry });
+                }
             }
         }
+        self.receiving = None;
         if self.permit.is_none() {
             match self.share.poll_permit(cx) {
                 Poll::Ready(permit) => self.permit = Some(permit),
                 Poll::Pending => {
                     let hold = self.hold.take();
-                    return self.wait(Waiting { id, request, size, hold, entry });
+                    return self.wait(Waiting { id, request, size, receiving: None, hold, entry });
                 }
             }
         }
@@ -197,8 +201,7 @@ impl<H: Handler> MapBody<H> {
     }
 
     /// Adds a message to the batch that is being collected, whatever the limits say: a batch is read to its end.
-    fn collect(&mut self, waiting: Waiting) {
-        let Waiting { id, request, size, hold, entry } = waiting;
+    fn collect(&mut self, id: Text, request: MapRequest, size: usize, entry: Option<Entry>) {
         let entry = entry.unwrap_or_else(|| self.list(&id, size));
         let Some(batch) = &mut self.batch else { return };
         batch.size = batch.size.saturating_add(size);
@@ -206,7 +209,7 @@ impl<H: Handler> MapBody<H> {
             let (messages, size) = (batch.ids.as_slice().len() + 1, batch.size);
             return self.refuse_batch(messages, size);
         }
-        let hold = hold.unwrap_or_else(|| self.share.hold_beyond(size));
+        let hold = self.share.hold_beyond(size);
         batch.ids.push(id);
         batch.request.add(request);
         if let Some(held) = &mut batch.held {
