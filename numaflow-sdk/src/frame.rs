@@ -225,15 +225,12 @@ fn gather(gathered: &mut Vec<u8>, length: usize, chunk: &mut Bytes) {
     gathered.extend_from_slice(&part);
 }
 
-/// Appends one message with its prefix to `out`. `write` appends the message itself, exactly `length` bytes of it; the
-/// caller has made sure that the peer takes as many, which is never more than 4 GiB.
+/// Appends one message with its prefix to `out`. `write` appends the message itself, `length` bytes in all; the caller has
+/// made sure that the peer takes as many, which is never more than 4 GiB.
 pub(crate) fn put_frame(out: &mut BytesMut, length: usize, write: impl FnOnce(&mut BytesMut)) {
     let prefix = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
-    out.reserve(PREFIX + length);
     out.extend_from_slice(&[0, prefix[0], prefix[1], prefix[2], prefix[3]]);
-    let start = out.len();
     write(out);
-    debug_assert_eq!(out.len() - start, length, "the length was computed for what was written");
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use super::{CONNECTION_WINDOW, STREAM_WINDOW, Serving, Setting};
+use super::{CONNECTION_WINDOW, FRAME, STREAM_WINDOW, Serving, Setting};
 use crate::Outcome;
 use crate::wire::{PREFIX, Received, field, set_length};
 
@@ -40,7 +40,10 @@ async fn report(task: impl Future<Output = Outcome<()>>) {
 async fn connection(socket: UnixStream, setting: Setting) -> Outcome<()> {
     let mut builder = h2::server::Builder::new();
     if setting == Setting::Equal {
-        builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+        builder
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME);
     }
     let mut connection = builder.handshake::<_, Bytes>(socket).await?;
     let mut streams = JoinSet::new();

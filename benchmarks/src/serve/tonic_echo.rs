@@ -19,7 +19,7 @@ use tonic::transport::Server;
 use tonic::{Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::{CONNECTION_WINDOW, MAX_MESSAGE, STREAM_WINDOW, Serving, Setting};
+use super::{CONNECTION_WINDOW, FRAME, MAX_MESSAGE, STREAM_WINDOW, Serving, Setting};
 use crate::Outcome;
 use crate::handler::Handler;
 use crate::pb::map::v1::{MapRequest, MapResponse, map_response};
@@ -44,7 +44,10 @@ where
     let listener = UnixListenerStream::new(UnixListener::bind(&serving.socket)?);
     let mut server = Server::builder();
     if serving.setting == Setting::Equal {
-        server = server.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+        server = server
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME);
     }
     server.add_service(service).serve_with_incoming(listener).await?;
     Ok(())

@@ -272,16 +272,20 @@ impl<H: Handler> Body for MapBody<H> {
         }
         this.turn_ends.get_or_insert(this.now + TURN);
         this.poll_closing(cx);
-        this.poll_work(cx);
+        if !this.writer.is_being_taken() {
+            this.poll_work(cx);
+        }
         // An idle stream holds nothing, and what was handled in place is handed over below.
         (this.permit, this.hold) = (None, None);
         this.writer.tally.flush();
-        if this.waits_for_more() {
+        if !this.writer.is_being_taken() && this.waits_for_more() {
             return this.end_turn(cx);
         }
         this.ended = 0;
-        if let Some(chunk) = this.writer.take() {
-            return Poll::Ready(Some(Ok(Frame::data(this.current.hand_over(chunk)))));
+        if let Some((chunk, is_all)) = this.writer.take() {
+            // Messages are listed until the last of what answers them is written.
+            let chunk = if is_all { this.current.hand_over(chunk) } else { chunk };
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
         this.current.end();
         if !this.has_turn() {

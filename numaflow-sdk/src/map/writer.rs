@@ -1,6 +1,6 @@
 //! What a stream writes: answers, in the form that its mode has.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 
@@ -11,6 +11,9 @@ use crate::metrics::{Outcome, Tally};
 use crate::text::Text;
 use crate::{HandlerError, MapMode, Message, Messages};
 
+/// A value from this size on is a chunk of its own, which saves its copy; for smaller ones the copy costs less than what
+/// HTTP/2 does for a chunk.
+const LARGE: usize = 16 << 10;
 /// What a chunk has room for beyond the length of the one before it.
 const SPARE: usize = 512;
 
@@ -19,6 +22,11 @@ const SPARE: usize = 512;
 pub(super) struct Writer {
     mode: MapMode,
     max_message_size: usize,
+    /// What goes before `out`.
+    chunks: VecDeque<Bytes>,
+    /// The bytes of these chunks.
+    before: usize,
+    taking: bool,
     out: BytesMut,
     /// How long the last chunk was: most likely the next one is like it, and need not grow to it again.
     last: usize,
@@ -27,19 +35,39 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(mode: MapMode, max_message_size: usize, tally: Tally) -> Self {
-        Self { mode, max_message_size, out: BytesMut::new(), last: 0, tally }
+        Self {
+            mode,
+            max_message_size,
+            chunks: VecDeque::new(),
+            before: 0,
+            taking: false,
+            out: BytesMut::new(),
+            last: 0,
+            tally,
+        }
     }
 
     /// The bytes written and not taken.
     pub(super) fn len(&self) -> usize {
-        self.out.len()
+        self.before + self.out.len()
     }
 
-    /// All that was written. A stream keeps no memory for the next chunk: HTTP/2 has this one for a while yet, and an idle
-    /// stream needs none.
-    pub(super) fn take(&mut self) -> Option<Bytes> {
+    /// Whether a part of what was written was taken: the rest goes before anything else is written.
+    pub(super) fn is_being_taken(&self) -> bool {
+        self.taking
+    }
+
+    /// What was written, chunk by chunk, and whether that is all of it. A stream keeps no memory for the next chunk: HTTP/2
+    /// has this one for a while yet, and an idle stream needs none.
+    pub(super) fn take(&mut self) -> Option<(Bytes, bool)> {
+        if let Some(chunk) = self.chunks.pop_front() {
+            self.before -= chunk.len();
+            self.taking = self.len() > 0;
+            return Some((chunk, !self.taking));
+        }
+        self.taking = false;
         self.last = self.out.len();
-        (self.last > 0).then(|| std::mem::take(&mut self.out).freeze())
+        (self.last > 0).then(|| (std::mem::take(&mut self.out).freeze(), true))
     }
 
     pub(super) fn handshake(&mut self) {
@@ -127,10 +155,18 @@ impl Writer {
     }
 
     fn response(&mut self, id: &Text, messages: &[Message], length: usize) {
-        if self.out.capacity() == 0 {
-            self.out.reserve(self.last.max(length) + length + SPARE);
+        let Self { out, chunks, before, last, .. } = self;
+        if out.capacity() == 0 {
+            out.reserve((*last).max(length.min(LARGE)) + SPARE);
         }
-        wire::encode_answer(&mut self.out, id.as_bytes(), messages, length);
+        wire::encode_answer(out, id.as_bytes(), messages, length, |out, value| {
+            if value.len() < LARGE {
+                return out.extend_from_slice(value);
+            }
+            let head = std::mem::take(out).freeze();
+            *before += head.len() + value.len();
+            chunks.extend([head, value.clone()]);
+        });
         self.tally.sent(messages.len(), length);
     }
 

@@ -21,8 +21,8 @@ use crate::support::{OnSocket, within};
 const MAP_FN: &str = "/map.v1.Map/MapFn";
 /// `MapRequest { handshake: Handshake { sot: true } }`, and the answer to it.
 const HANDSHAKE: &[u8] = &[0x1a, 2, 8, 1];
-/// `MapRequest { request: Request { value: "x" }, id: "1" }`, and what a map that passes everything on answers to it.
-const MESSAGE: &[u8] = &[0x0a, 3, 0x12, 1, b'x', 0x12, 1, b'1'];
+/// `MapRequest { id: "1", request: Request { value: "x" } }`, and what a map that passes everything on answers to it.
+const MESSAGE: &[u8] = &[0x12, 1, b'1', 0x0a, 3, 0x12, 1, b'x'];
 const LIMIT: usize = 1 << 20;
 /// Far more than anything here takes.
 const LONG: Duration = Duration::from_secs(30);
@@ -186,7 +186,7 @@ async fn a_value_above_the_limit_comes_after_others() {
         largest.extend([a, b, c].map(|byte| u8::try_from(byte).unwrap()));
     }
     largest.put_bytes(b'x', value);
-    largest.put_slice(&MESSAGE[5..]);
+    largest.put_slice(&MESSAGE[..3]);
     assert_eq!(largest.len(), LIMIT);
     call.send(&largest).await;
     assert!(within(LONG, call.recv()).await == largest);

@@ -16,14 +16,21 @@ const SOT: [u8; 4] = [3 << 3 | 2, 2, 1 << 3, 1];
 const EOT: [u8; 4] = [4 << 3 | 2, 2, 1 << 3, 1];
 
 /// Appends the frame of the answer to the message with this id. `length` is what [`encoded_len`] says, which the caller has
-/// held against the limit.
-pub(in crate::map) fn encode_answer(out: &mut BytesMut, id: &[u8], messages: &[Message], length: usize) {
+/// held against the limit. `put_value` appends a value, or does something else that makes it come next.
+pub(in crate::map) fn encode_answer(
+    out: &mut BytesMut,
+    id: &[u8],
+    messages: &[Message],
+    length: usize,
+    mut put_value: impl FnMut(&mut BytesMut, &Bytes),
+) {
     put_frame(out, length, |out| {
+        // The id goes first, so that mostly nothing goes behind a value.
+        put_bytes(out, 2, id);
         for message in messages {
             put_head(out, 1, result_len(message));
-            put_result(out, message);
+            put_result(out, message, &mut put_value);
         }
-        put_bytes(out, 2, id);
     });
 }
 
@@ -54,11 +61,14 @@ fn result_len(message: &Message) -> usize {
     keys + bytes_len(message.value.len()) + tags + metadata + nack_options
 }
 
-fn put_result(out: &mut BytesMut, message: &Message) {
+fn put_result(out: &mut BytesMut, message: &Message, put_value: &mut impl FnMut(&mut BytesMut, &Bytes)) {
     for key in message.keys() {
         put_field(out, 1, key.as_bytes());
     }
-    put_bytes(out, 2, &message.value);
+    if !message.value.is_empty() {
+        put_head(out, 2, message.value.len());
+        put_value(out, &message.value);
+    }
     for tag in &message.tags {
         put_field(out, 3, tag.as_bytes());
     }

@@ -392,7 +392,7 @@ proptest! {
             _ => Messages::from(outputs),
         };
         let mut out = BytesMut::new();
-        encode_answer(&mut out, id.as_bytes(), answers.as_slice(), encoded_len(id.as_bytes(), answers.as_slice()));
+        encode_answer(&mut out, id.as_bytes(), answers.as_slice(), encoded_len(id.as_bytes(), answers.as_slice()), |out, value| out.extend_from_slice(value));
         prop_assert_eq!(out.len(), 5 + encoded_len(id.as_bytes(), answers.as_slice()));
         prop_assert_eq!(framed(&out), pb::MapResponse { results: answers.into_wire(), id, ..Default::default() });
     }
@@ -404,7 +404,9 @@ fn answers_of_awkward_lengths() {
     for length in (0..300).chain(16_300..16_400).chain([1 << 21]) {
         let answers = Messages::from(Message::new(vec![7; length]));
         let mut out = BytesMut::new();
-        encode_answer(&mut out, b"id", answers.as_slice(), encoded_len(b"id", answers.as_slice()));
+        encode_answer(&mut out, b"id", answers.as_slice(), encoded_len(b"id", answers.as_slice()), |out, value| {
+            out.extend_from_slice(value)
+        });
         let expected = pb::MapResponse { results: answers.into_wire(), id: "id".to_owned(), ..Default::default() };
         assert_eq!(out.len() - 5, expected.encoded_len());
         assert!(framed(&out) == expected, "{length}");
@@ -430,7 +432,7 @@ fn what_the_buffer_holds_stays() {
     let mut out = BytesMut::new();
     encode_handshake(&mut out);
     let handshake = out.len();
-    encode_answer(&mut out, b"id", &[], encoded_len(b"id", &[]));
+    encode_answer(&mut out, b"id", &[], encoded_len(b"id", &[]), |out, value| out.extend_from_slice(value));
     out.advance(handshake);
     assert_eq!(framed(&out).id, "id");
 }
