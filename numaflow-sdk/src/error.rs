@@ -15,6 +15,7 @@ use tonic::{Code, Status};
 use crate::frame::FrameError;
 use crate::map::{FailurePolicy, MapFault};
 use crate::panic::Panic;
+use crate::server::Drained;
 use crate::{MapRequest, NackOptions, pb};
 
 /// Why a handler could not do its work. Any error turns into one with `?`, and so does text.
@@ -262,6 +263,20 @@ pub enum ServeError {
         /// What the system says.
         source: io::Error,
     },
+    /// What was to run when the drain starts ([`Server::on_shutdown`](crate::Server::on_shutdown)) panicked; the server has
+    /// drained all the same.
+    OnShutdown {
+        /// What the panic said, and where it was if that is known.
+        message: String,
+        /// How the drain went.
+        drained: Drained,
+    },
+    /// Something panicked while the server served, outside of handlers and connections, where a panic is not the
+    /// failure of one call: the server has ended without a drain.
+    Panicked {
+        /// What the panic said, and where it was if that is known.
+        message: String,
+    },
 }
 
 impl ServeError {
@@ -280,7 +295,9 @@ impl ServeError {
             | Self::PublishInfo { .. }
             | Self::BindAdmin { .. }
             | Self::SetUp { .. }
-            | Self::Runtime { .. } => false,
+            | Self::Runtime { .. }
+            | Self::OnShutdown { .. }
+            | Self::Panicked { .. } => false,
         }
     }
 }
@@ -313,6 +330,10 @@ impl fmt::Display for ServeError {
             Self::Environment { problems } => write!(f, "in the environment, {}", problems.join("; ")),
             Self::SetUp { .. } => f.write_str("the set-up before serving failed"),
             Self::Runtime { .. } => f.write_str("the runtime cannot be started"),
+            Self::OnShutdown { message, .. } => {
+                write!(f, "the server has drained, but an action of its on_shutdown panicked: {message}")
+            }
+            Self::Panicked { message } => write!(f, "the server ended without a drain, because it panicked: {message}"),
         }
     }
 }
@@ -331,7 +352,9 @@ impl Error for ServeError {
             | Self::NotASocket { .. }
             | Self::NotServerInfo { .. }
             | Self::SocketInUse { .. }
-            | Self::Environment { .. } => None,
+            | Self::Environment { .. }
+            | Self::OnShutdown { .. }
+            | Self::Panicked { .. } => None,
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::chain;
+use crate::panic::{Panic, catch, catching};
 use crate::server::{Description, Drained, Files, Server};
 use crate::service::{Context, Service};
 use crate::settings::{ProcessEnvironment, Settings};
@@ -46,7 +47,7 @@ pub fn run<S: Service>(service: S) -> ExitCode {
 }
 
 /// Like [`run`], for a service that takes something asynchronous to make, such as a connection to a database. `set_up`
-/// runs inside the runtime that will serve.
+/// runs inside the runtime that will serve; its panic is its failure, and ends the process with exit code 1.
 ///
 /// ```no_run
 /// use numaflow_sdk::{MapRequest, Message, map};
@@ -79,10 +80,13 @@ where
         })
     });
     match result {
-        Ok(drained) if drained.after_panic => ExitCode::FAILURE,
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(Drained { after_panic: false, .. }) => ExitCode::SUCCESS,
+        Ok(_) => {
+            report("the server has drained, and ends with an error because a handler panicked");
+            ExitCode::FAILURE
+        }
         Err(error) => {
-            report(&error);
+            report(&chain(&error));
             if error.is_configuration() { ExitCode::from(64) } else { ExitCode::FAILURE }
         }
     }
@@ -93,7 +97,8 @@ where
 ///
 /// # Errors
 ///
-/// What `set_up` returns, what [`Server::bind`] returns, and a runtime that cannot be started.
+/// What `set_up` returns, what [`Server::bind`] returns, a runtime that cannot be started, and a panic of `set_up`, which
+/// is its failure, of [`Server::on_shutdown`], or of whatever else runs outside of handlers.
 pub fn run_server_with<F, Fut, S>(set_up: F) -> Result<Drained, ServeError>
 where
     F: FnOnce() -> Fut,
@@ -107,10 +112,12 @@ where
     forward_signals(events.clone()).map_err(runtime_error)?;
     let runtime = runtime().map_err(runtime_error)?;
     let shutdown = CancellationToken::new();
-    let set_up = set_up();
+    let set_up = catching(set_up).map_err(set_up_panicked)?;
     let serve = serve(set_up, shutdown.clone(), events.clone());
     runtime.spawn(async move {
-        let result = serve.await;
+        // The main thread waits for this event, and nothing but it: the threads that send signals never end.
+        let result =
+            catch(serve).await.unwrap_or_else(|panic| Err(ServeError::Panicked { message: panic.to_string() }));
         drop(events.send(Event::Finished(result)));
     });
 
@@ -146,7 +153,11 @@ where
             (Ok(Event::Signal) | Err(_), None) => break Ok(Drained::default()),
         }
     };
-    if let Ok(drained) = &result
+    // Also where a panic has kept the server from it.
+    if let Some(serving) = &serving {
+        serving.files.remove();
+    }
+    if let Ok(drained) | Err(ServeError::OnShutdown { drained, .. }) = &result
         && !tracing::dispatcher::has_been_set()
     {
         drained.print();
@@ -204,13 +215,17 @@ async fn serve<S: Service>(
         // A signal during the set-up is not lost on a set-up that is done at the same time.
         biased;
         () = shutdown.cancelled() => return Ok(Drained::default()),
-        server = set_up => server?,
+        server = catch(set_up) => server.map_err(set_up_panicked)??,
     };
     let bound = server.bind()?;
     let serving = Serving { description: bound.describe(), files: bound.files(), context: bound.context() };
     // The queue has room: a signal or two is all that can be in it.
     drop(events.try_send(Event::Bound(serving)));
     bound.serve_until(shutdown.cancelled_owned()).await
+}
+
+fn set_up_panicked(panic: Panic) -> ServeError {
+    ServeError::SetUp { source: format!("it panicked: {panic}").into() }
 }
 
 fn forward_signals(events: SyncSender<Event>) -> io::Result<()> {
@@ -238,6 +253,6 @@ fn announce(description: &str) {
 }
 
 #[expect(clippy::print_stderr, reason = "the program ends with this error")]
-fn report(error: &ServeError) {
-    eprintln!("error: {}", chain(error));
+fn report(problem: &str) {
+    eprintln!("error: {problem}");
 }

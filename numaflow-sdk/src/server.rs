@@ -270,6 +270,8 @@ impl<S: Service> Server<S> {
     }
 
     /// Runs `action` when the server is asked to stop, before anything else of the drain. It must not block.
+    ///
+    /// If it panics, the server drains all the same, and [`ServeError::OnShutdown`] is what comes of it.
     #[must_use]
     pub fn on_shutdown(mut self, action: impl FnOnce() + Send + Sync + 'static) -> Self {
         self.on_shutdown.push(Box::new(action));
@@ -402,7 +404,8 @@ impl<S: Service> Bound<S> {
     ///
     /// # Errors
     ///
-    /// None today: failures of single connections and streams are theirs alone.
+    /// [`ServeError::OnShutdown`] after the drain, where an action of [`Server::on_shutdown`] panicked. Failures of single
+    /// connections and streams are theirs alone.
     ///
     /// # Cancel safety
     ///
@@ -419,8 +422,15 @@ impl<S: Service> Bound<S> {
             () = &mut shutdown => {}
             () = drain.panicked() => tracing::error!("draining, because a handler panicked"),
         }
+        let mut panicked = None;
         for action in on_shutdown {
-            action();
+            // The messages that are in flight have no part in it: the drain goes on.
+            if let Err(panic) = panic::catching(action) {
+                tracing::error!(%panic, "what was to run on shutdown panicked");
+                // For whoever ends the drain without this function.
+                drain.end_after_panic();
+                panicked.get_or_insert(panic.to_string());
+            }
         }
         drain.start();
         let drain_timeout = serving.options.drain_timeout.value;
@@ -444,7 +454,10 @@ impl<S: Service> Bound<S> {
             drop(timeout_at(deadline, drain.connections_closed()).await);
         }
         files.remove();
-        Ok(drained)
+        match panicked {
+            Some(message) => Err(ServeError::OnShutdown { message, drained }),
+            None => Ok(drained),
+        }
     }
 
     /// What this server is, for the block at its start.

@@ -41,7 +41,7 @@ pub(crate) struct Drain {
     closing: CancellationToken,
     /// Connections break off, and everything that hangs off them with them.
     cut: CancellationToken,
-    /// A handler has panicked that the server is to end for.
+    /// A handler has panicked that the server is to end for, or something that runs when the drain starts.
     panicked: CancellationToken,
     streams: TaskTracker,
     connections: TaskTracker,

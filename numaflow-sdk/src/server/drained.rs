@@ -12,8 +12,9 @@ const LINE: usize = 1000;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
-    /// Whether the server ended because a handler panicked: see
-    /// [`MapService::exit_on_panic`](crate::map::MapService::exit_on_panic).
+    /// Whether the server ended because a handler panicked (see
+    /// [`MapService::exit_on_panic`](crate::map::MapService::exit_on_panic)), or an action of
+    /// [`Server::on_shutdown`](crate::Server::on_shutdown) did.
     pub after_panic: bool,
     /// The streams that still had a handler at work when the drain's time was over.
     pub abandoned_streams: usize,

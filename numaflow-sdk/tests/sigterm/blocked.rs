@@ -14,7 +14,7 @@ use crate::server::Doing;
 /// The bound is 100 ms; five times that, for machines that do something else as well.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
-fn block_on<T>(test: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), test).await.unwrap() })
 }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 mod blocked;
+mod panics;
 mod process;
 mod runs;
 mod server;
@@ -29,6 +30,8 @@ fn main() -> ExitCode {
         trial("blocked_workers_are_listed_and_end_with_the_process", blocked::test),
         trial("one_blocked_worker_leaves_what_comes_in_to_the_other", blocked::one_of_two),
         trial("a_second_signal_ends_it_at_once", blocked::second_signal),
+        trial("a_panic_in_the_set_up_ends_the_process", panics::set_up),
+        trial("a_panic_on_shutdown_is_the_processs_failure", panics::on_shutdown),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -55,9 +55,16 @@ pub(crate) struct End {
 impl Process {
     /// Starts a server, and returns when its info file is there.
     pub(crate) async fn start() -> Self {
+        let process = Self::spawn("1");
+        process.listens().await;
+        process
+    }
+
+    /// Starts a server with this value of [`VARIABLE`].
+    pub(crate) fn spawn(value: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .env(VARIABLE, "1")
+            .env(VARIABLE, value)
             .env("UDF_SOCKET", directory.path().join("s"))
             .env("UDF_SERVER_INFO", directory.path().join("i"))
             .env("UDF_DRAIN_TIMEOUT", format!("{}ms", DRAIN.as_millis()))
@@ -69,7 +76,6 @@ impl Process {
         let stderr = child.stderr.take().unwrap();
         let (say, said) = watch::channel(Vec::new());
         let reader = std::thread::spawn(move || listen(stderr, &say));
-        ServerInfo::wait(directory.path().join("i")).await.unwrap();
         Self { child: Killed(child), directory, said, reader }
     }
 
@@ -81,6 +87,11 @@ impl Process {
     pub(crate) async fn line(&mut self, part: &str) -> String {
         let said = self.said.wait_for(|lines| lines.iter().any(|line| line.contains(part))).await.unwrap();
         said.iter().find(|line| line.contains(part)).cloned().unwrap()
+    }
+
+    /// Waits until it listens.
+    pub(crate) async fn listens(&self) {
+        ServerInfo::wait(self.directory.path().join("i")).await.unwrap();
     }
 
     /// Waits until so many lines start like this.

@@ -4,10 +4,14 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use numaflow_sdk::{HandlerError, MapRequest, Message, map};
+use numaflow_sdk::{HandlerError, MapRequest, Message, ProcessEnvironment, Server, Settings, map};
 
 /// Set for the process that serves.
 pub(crate) const VARIABLE: &str = "SIGTERM_TEST_SERVER";
+/// Its value where the server panics in its set-up,
+pub(crate) const SET_UP_PANICS: &str = "set-up panics";
+/// and where it does when it is told to stop.
+pub(crate) const SHUTDOWN_PANICS: &str = "shutdown panics";
 
 /// What a handler does with its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +51,29 @@ impl Doing {
 }
 
 pub(crate) fn run() -> ExitCode {
-    numaflow_sdk::run(map::service(map::from_fn(handle)))
+    let service = map::service(map::from_fn(handle));
+    match std::env::var(VARIABLE).as_deref() {
+        Ok(SET_UP_PANICS) => numaflow_sdk::run_with(async || {
+            tokio::task::yield_now().await;
+            assert!(VARIABLE.is_empty(), "no database");
+            Ok(service)
+        }),
+        Ok(SHUTDOWN_PANICS) => {
+            let settings = Settings::from_environment(&ProcessEnvironment).unwrap();
+            let server = async || {
+                let server = Server::new(service).settings(settings);
+                Ok(server.on_shutdown(|| assert!(VARIABLE.is_empty(), "nobody to tell")))
+            };
+            match numaflow_sdk::run_server_with(server) {
+                Ok(_) => ExitCode::SUCCESS,
+                Err(error) => {
+                    say("error:", &error.to_string());
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        _ => numaflow_sdk::run(service),
+    }
 }
 
 /// Says on standard error what it has in hand before it does anything: what it was given must be accounted for.
