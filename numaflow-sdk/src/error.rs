@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -14,8 +15,9 @@ use tonic::{Code, Status};
 
 use crate::frame::FrameError;
 use crate::map::{FailurePolicy, MapFault};
-use crate::panic::Panic;
+use crate::panic::{Panic, catching};
 use crate::server::Drained;
+use crate::service::Context;
 use crate::{MapRequest, NackOptions, pb};
 
 /// Why a handler could not do its work. Any error turns into one with `?`, and so does text.
@@ -361,14 +363,21 @@ impl Error for ServeError {
 
 /// An error and its causes in one line.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+    told(|| {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    })
+}
+
+/// What an error says of itself. That is user code too, and its panic must not take the place of the error.
+fn told(tell: impl FnOnce() -> String) -> String {
+    catching(tell).unwrap_or_else(|panic| format!("an error whose text cannot be made, because that panics: {panic}"))
 }
 
 /// The most bytes of a status message. Trailers above 16 KiB lose fields at the platform (protocol: size limits of error
@@ -381,12 +390,19 @@ const DEBUG_INFO: &str = "type.googleapis.com/google.rpc.DebugInfo";
 
 /// The status of a handler that returned an error: INTERNAL, with the marker by which the platform finds the container.
 pub(crate) fn handler_failed(container: &str, error: &HandlerError) -> Status {
-    execution_error(container, &chain(error.as_error()), &format!("{error:?}"))
+    execution_error(container, &chain(error.as_error()), &told(|| format!("{error:?}")))
 }
 
 /// The status of a handler that panicked, with its location and backtrace. Takes long: backtraces have to be resolved.
 pub(crate) fn handler_panicked(container: &str, panic: &Panic) -> Status {
     execution_error(container, &panic.to_string(), &panic.backtrace())
+}
+
+/// The same, made on a thread where nothing waits for it.
+pub(crate) async fn handler_panicked_aside(context: &Arc<Context>, panic: Panic) -> Status {
+    let context = context.clone();
+    let resolve = move || handler_panicked(&context.container_type, &panic);
+    tokio::task::spawn_blocking(resolve).await.unwrap_or_else(|_| draining())
 }
 
 /// A handler's task ended without an outcome, which only a runtime that shuts down does.

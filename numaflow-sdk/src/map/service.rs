@@ -18,6 +18,8 @@ use super::tower::Tower;
 use super::unary::Unary;
 use super::{Execution, FailurePolicy, Mapper, Retry};
 use crate::kind::{Kind, MapMode};
+use crate::metrics::Failure;
+use crate::panic::{Panic, catching};
 use crate::pb::map::v1 as pb;
 use crate::server::together::Turn;
 use crate::service::{Context, Serve, Service};
@@ -151,6 +153,18 @@ impl MapService {
     }
 }
 
+impl MapService {
+    /// What a call gets whose stream the handler panicked over before there was one.
+    async fn not_opened(&self, context: &Arc<Context>, panic: Panic) -> http::Response<Body> {
+        context.metrics.handler_failed(Failure::Panic);
+        tracing::error!(%panic, "a stream cannot be opened, because the handler's clone panicked");
+        if self.options.exit_on_panic {
+            context.drain.end_after_panic();
+        }
+        error::handler_panicked_aside(context, panic).await.into_http()
+    }
+}
+
 impl fmt::Debug for MapService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MapService").field("options", &self.options).finish_non_exhaustive()
@@ -203,7 +217,12 @@ impl Serve for MapService {
             "/map.v1.Map/MapFn" => {
                 // The head of the response leaves at once; what comes before the handshake is the stream's to say.
                 let turn = request.extensions().get::<Turn>().cloned().unwrap_or_default();
-                let body = self.handler.open(context, &self.options, turn, request.into_body());
+                // A tower service is cloned here, and nothing is known of its clone.
+                let opened = catching(|| self.handler.open(context, &self.options, turn, request.into_body()));
+                let body = match opened {
+                    Ok(body) => body,
+                    Err(panic) => return self.not_opened(context, panic).await,
+                };
                 let mut response = http::Response::new(body);
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
                 response

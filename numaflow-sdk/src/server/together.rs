@@ -16,7 +16,44 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
 
-type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
+use crate::panic::catching;
+
+/// A call, whose panics end nothing but itself: those of handlers are caught before they get here, but user code runs in
+/// other places too, such as the drop of what a handler left.
+struct Call {
+    future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Future for Call {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(future) = &mut self.future else { return Poll::Ready(()) };
+        match catching(|| future.as_mut().poll(cx)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(())) => {}
+            Err(panic) => tracing::error!(%panic, "a call ends, because it panicked outside of its handler"),
+        }
+        self.end();
+        Poll::Ready(())
+    }
+}
+
+impl Call {
+    /// Drops what is left of it.
+    fn end(&mut self) {
+        let future = self.future.take();
+        if let Err(panic) = catching(|| drop(future)) {
+            tracing::error!(%panic, "what a call left panicked when it was dropped");
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
 
 /// After so many rounds the task lets others have the thread.
 const ROUNDS: usize = 32;
@@ -59,7 +96,7 @@ where
     F::Output: Send,
 {
     fn execute(&self, call: F) {
-        let call = Box::pin(async move { drop(call.await) });
+        let call = Call { future: Some(Box::pin(async move { drop(call.await) })) };
         self.started.lock().unwrap_or_else(PoisonError::into_inner).push(call);
     }
 }

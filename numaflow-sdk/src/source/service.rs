@@ -72,16 +72,13 @@ pub(super) async fn guarded<T>(
         Ok(Ok(output)) => Ok(output),
         Ok(Err(error)) => {
             context.metrics.handler_failed(Failure::Error);
-            tracing::error!(%error, "the source failed");
+            tracing::error!(error = error::chain(error.as_error()), "the source failed");
             Err(error::handler_failed(&context.container_type, &error))
         }
         Err(panic) => {
             context.metrics.handler_failed(Failure::Panic);
             tracing::error!(%panic, "the source panicked");
-            let context = context.clone();
-            // Resolving a backtrace takes long, and other calls must not wait for it.
-            let resolve = move || error::handler_panicked(&context.container_type, &panic);
-            Err(tokio::task::spawn_blocking(resolve).await.unwrap_or_else(|_| error::draining()))
+            Err(error::handler_panicked_aside(context, panic).await)
         }
     }
 }

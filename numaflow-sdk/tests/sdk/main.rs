@@ -14,6 +14,7 @@ mod hostile;
 mod limits;
 mod map;
 mod modes;
+mod panics;
 mod poison;
 mod policies;
 mod raw;
