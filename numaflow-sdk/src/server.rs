@@ -89,6 +89,7 @@ struct Options {
     drain_timeout: Chosen<Duration>,
     slow_after: Duration,
     admin: Option<SocketAddr>,
+    panic_hook: bool,
     container_type: Option<String>,
     replica: u16,
 }
@@ -129,6 +130,7 @@ impl<S: Service> Server<S> {
                 drain_timeout: Chosen::default(DEFAULT_DRAIN_TIMEOUT),
                 slow_after: DEFAULT_SLOW_AFTER,
                 admin: None,
+                panic_hook: true,
                 container_type: None,
                 replica: 0,
             },
@@ -215,6 +217,16 @@ impl<S: Service> Server<S> {
     #[must_use]
     pub fn admin(mut self, address: impl Into<SocketAddr>) -> Self {
         self.options.admin = Some(address.into());
+        self
+    }
+
+    /// Whether `bind` chains a panic hook in, once a process and in front of the one that is there, which it goes on to
+    /// call. On by default: where a handler panicked is known to the hook only. Off, for a program that has hooks of its own
+    /// and wants no other, all is the same but that statuses, dead letters and the log have no location and no backtrace.
+    /// A hook that another server of the process has chained in stays.
+    #[must_use]
+    pub fn panic_hook(mut self, panic_hook: bool) -> Self {
+        self.options.panic_hook = panic_hook;
         self
     }
 
@@ -310,8 +322,10 @@ impl<S: Service> Server<S> {
     }
 
     fn into_serving(self) -> Serving<S> {
-        panic::install_hook();
         let Self { service, drain, options, on_shutdown } = self;
+        if options.panic_hook {
+            panic::install_hook();
+        }
         let context = Context {
             container_type: options
                 .container_type
@@ -472,6 +486,7 @@ impl<S: Service> Bound<S> {
             max_in_flight_bytes: options.max_in_flight_bytes.value,
             drain_timeout: options.drain_timeout.value,
             admin: self.admin_address(),
+            aborts: cfg!(panic = "abort"),
             origins: [
                 options.max_in_flight.origin.clone(),
                 options.max_in_flight_bytes.origin.clone(),
@@ -528,6 +543,8 @@ pub struct Description {
     pub drain_timeout: Duration,
     /// Where the admin endpoint listens.
     pub admin: Option<SocketAddr>,
+    /// Whether the program was compiled with `panic = "abort"`.
+    aborts: bool,
     /// Where the three limits come from, in the order of their fields.
     origins: [Cow<'static, str>; 3],
     /// What the service has to say of itself.
@@ -570,6 +587,12 @@ impl fmt::Display for Description {
         )?;
         write!(f, "  drain        at most {:?} ({drain})", self.drain_timeout)?;
         self.service.iter().try_for_each(|(name, text)| write!(f, "\n  {name:<13}{text}"))?;
+        if self.aborts {
+            f.write_str(
+                "\n  panics       each ends the process, which was built with panic = \"abort\": build it with \"unwind\" to lose \
+                 one message's work instead",
+            )?;
+        }
         match self.admin {
             Some(address) => write!(f, "\n  admin        http://{address} /metrics /livez /readyz /inflight"),
             None => Ok(()),
@@ -594,4 +617,21 @@ async fn accept<S: Service>(listener: &UnixListener, serving: &Serving<S>) {
 async fn pause_after(error: &io::Error) {
     tracing::warn!(%error, "a connection cannot be accepted");
     tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MapRequest, map};
+
+    #[tokio::test]
+    async fn a_program_that_aborts_says_so_at_its_start() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let server = Server::new(map::service(map::from_fn(async |request: MapRequest| Ok(request.into_message()))));
+        let server = server.socket_path(directory.path().join("s")).server_info_path(directory.path().join("i"));
+        let unwinds = server.bind().unwrap().describe();
+        assert!(!unwinds.to_string().contains("panics"), "{unwinds}");
+        let aborts = Description { aborts: true, ..unwinds };
+        assert!(aborts.to_string().contains("\n  panics       each ends the process"), "{aborts}");
+    }
 }
