@@ -300,8 +300,8 @@ impl<S: Service> Server<S> {
     ///
     /// # Errors
     ///
-    /// A zero limit or an empty range of one, a socket path that is too long or taken, a folder that cannot be made, a file that cannot be
-    /// written, an admin address that is taken. Nothing that was made stays.
+    /// A zero limit or an empty range of one, a socket path that is too long or taken, a folder that cannot be made, a file
+    /// that cannot be written, an admin address that is taken. Nothing that was made stays.
     ///
     /// # Panics
     ///

@@ -81,8 +81,9 @@ impl fmt::Display for Execution {
     }
 }
 
-/// A handler that holds its thread for longer than this, in nanoseconds and on average, is worth a task: about twenty times what the task
-/// costs, so that being wrong is cheap either way.
+/// The time on its thread, in nanoseconds and on average, above which a handler is worth a task.
+///
+/// About twenty times what the task costs, so that being wrong is cheap either way.
 const HEAVY: u64 = 40_000;
 /// Below this it is polled in place again. Far enough from [`HEAVY`] not to go back and forth.
 const LIGHT: u64 = 15_000;

@@ -125,6 +125,9 @@ impl MapService {
     /// Whether messages with the same keys are handled strictly in sequence, each when the one before it is answered, while
     /// others run beside them. Off by default: it costs throughput where many messages share their keys. Messages without
     /// keys have no order. Within one stream, which is what the platform keeps an order in.
+    ///
+    /// Messages that wait for their turn count as in flight: as many of one key as
+    /// [`max_in_flight`](crate::Server::max_in_flight) allows leave no room for those of other keys.
     #[must_use]
     pub fn key_ordered(mut self, key_ordered: bool) -> Self {
         self.options.key_ordered = key_ordered;
