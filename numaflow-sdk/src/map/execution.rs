@@ -38,17 +38,33 @@ pub enum Execution {
     /// Handlers may block their thread: they run on at most this many threads of their own, apart from those that serve
     /// connections. One that waits keeps its thread.
     Blocking {
-        /// The most threads.
+        /// The most threads, at most 500: tokio has 512 for everything that blocks, unless a runtime was built otherwise.
         threads: NonZeroUsize,
     },
 }
 
+/// The most threads that handlers may block. Above what tokio's pool has (512 by default) calls would wait for one in a
+/// place that counts them as running; some are left for files and backtraces.
+const MOST_THREADS: usize = 500;
+
 impl Execution {
-    /// Handlers that block, on four threads for each core: those that block mostly wait for something else.
+    /// Handlers that block, on four threads for each core, and 500 at most: those that block mostly wait for something
+    /// else.
     #[must_use]
     pub fn blocking() -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self::Blocking { threads: NonZeroUsize::MIN.saturating_add(4 * cores - 1) }
+        let threads = cores.saturating_mul(4).min(MOST_THREADS);
+        Self::Blocking { threads: NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN) }
+    }
+
+    /// What is wrong with it, if anything is.
+    pub(super) fn check(self) -> Result<(), String> {
+        match self {
+            Self::Blocking { threads } if threads.get() > MOST_THREADS => Err(format!(
+                "has {threads} threads to block, and tokio's pool bounds them: give {MOST_THREADS} at most"
+            )),
+            Self::Automatic | Self::Tasks | Self::Blocking { .. } => Ok(()),
+        }
     }
 }
 
@@ -59,15 +75,16 @@ impl FromStr for Execution {
     ///
     /// What is wrong with the text, and the choices there are.
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "automatic" => Ok(Self::Automatic),
-            None if text == "tasks" => Ok(Self::Tasks),
-            None if text == "blocking" => Ok(Self::blocking()),
-            Some(("blocking", threads)) if threads.parse::<NonZeroUsize>().is_ok() => {
-                Ok(Self::Blocking { threads: threads.parse().unwrap_or(NonZeroUsize::MIN) })
-            }
-            _ => Err(format!("is {text:?}; give automatic, tasks, blocking or blocking:THREADS")),
-        }
+        let choices = || format!("is {text:?}; give automatic, tasks, blocking or blocking:THREADS");
+        let execution = match text.split_once(':') {
+            None if text == "automatic" => Self::Automatic,
+            None if text == "tasks" => Self::Tasks,
+            None if text == "blocking" => Self::blocking(),
+            Some(("blocking", threads)) => Self::Blocking { threads: threads.parse().map_err(|_| choices())? },
+            _ => return Err(choices()),
+        };
+        execution.check()?;
+        Ok(execution)
     }
 }
 

@@ -66,6 +66,7 @@ impl Options {
         if self.max_batch_bytes == 0 {
             return Err(option("max_batch_bytes", "must be above zero".to_owned()));
         }
+        self.execution.check().map_err(|problem| option("execution", problem))?;
         self.on_failure.check().map_err(|problem| option("on_failure", problem))?;
         self.retry.check().map_err(|problem| option("retry", problem))
     }

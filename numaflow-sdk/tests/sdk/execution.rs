@@ -65,6 +65,21 @@ fn blocking(threads: usize) -> Execution {
     Execution::Blocking { threads: NonZeroUsize::new(threads).unwrap() }
 }
 
+#[tokio::test]
+async fn no_more_threads_than_the_pool_has() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let bind = |threads| {
+        let server = Server::new(where_it_runs().execution(blocking(threads)));
+        server.socket_path(directory.path().join("s")).server_info_path(directory.path().join("i")).bind()
+    };
+    drop(bind(500).unwrap());
+    let problem = "has 501 threads to block, and tokio's pool bounds them: give 500 at most";
+    let error = bind(501).unwrap_err().to_string();
+    assert!(error.contains("execution") && error.contains(problem), "{error}");
+    assert_eq!("blocking:501".parse::<Execution>(), Err(problem.to_owned()));
+    assert_eq!("blocking:500".parse(), Ok(blocking(500)));
+}
+
 /// On a runtime with one thread, which no blocking handler gets.
 #[tokio::test]
 async fn blocking_handlers_have_so_many_threads_and_no_more() {
