@@ -54,8 +54,16 @@ impl Sink {
 #[derive(Debug, Default)]
 struct Shared {
     used: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// How far a call is.
+#[derive(Debug, Default)]
+struct State {
     /// The permit of a call on a task, while it does not stand still.
-    permit: Mutex<Option<Permit>>,
+    permit: Option<Permit>,
+    /// The call is over, and its outputs, which may outlive it on a task of the user's, are neither sent nor counted.
+    over: bool,
 }
 
 /// Where the handler of one message puts its outputs.
@@ -72,19 +80,26 @@ impl Outlet {
         self.call.used.load(Relaxed)
     }
 
-    /// Keeps the permit of the call, now that it goes on as a task.
+    /// Keeps the permit of the call, now that it goes on as a task, unless it is over.
     pub(super) fn keep(&self, permit: Option<Permit>) {
-        *self.permit() = permit;
+        let mut state = self.state();
+        if !state.over {
+            state.permit = permit;
+        }
     }
 
-    /// The call is over: what is left of its permit, for outputs may outlive it.
-    pub(super) fn take_permit(&self) -> Option<Permit> {
-        self.permit().take()
+    /// The call is over, and what is left of its permit is given back.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        state.over = true;
+        let permit = state.permit.take();
+        drop(state);
+        drop(permit);
     }
 
-    fn permit(&self) -> MutexGuard<'_, Option<Permit>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the lock.
-        self.call.permit.lock().unwrap_or_else(PoisonError::into_inner)
+        self.call.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(&self, message: Message) -> Result<(), SendError> {
@@ -99,7 +114,7 @@ impl Outlet {
             poll_fn(|cx| {
                 let polled = reserved.as_mut().poll(cx);
                 if polled.is_pending()
-                    && let Some(permit) = self.take_permit()
+                    && let Some(permit) = self.state().permit.take()
                 {
                     standing.paused = Some(self.sink.share.pause(permit));
                 }
@@ -108,6 +123,11 @@ impl Outlet {
             .await?
         };
         standing.go_on().await;
+        // Locked until the output is in its place: none comes behind the end of its message.
+        let state = self.state();
+        if state.over {
+            return Err(SendError::Closed);
+        }
         self.call.used.store(true, Relaxed);
         place.send(Output { id: self.id.clone(), message, _room: room });
         Ok(())
@@ -125,6 +145,28 @@ impl Outlet {
         };
         let place = self.sink.sender.reserve().await.map_err(|_| SendError::Closed)?;
         Ok((place, room))
+    }
+}
+
+/// The outlet of a call on a task, which is over when this goes, also where the task is aborted.
+pub(super) struct UntilOver(Option<Outlet>);
+
+impl UntilOver {
+    pub(super) fn new(outlet: Option<Outlet>) -> Self {
+        Self(outlet)
+    }
+
+    /// The call is over.
+    pub(super) fn end(mut self) -> Option<Outlet> {
+        self.0.take().inspect(Outlet::end)
+    }
+}
+
+impl Drop for UntilOver {
+    fn drop(&mut self) {
+        if let Some(outlet) = &self.0 {
+            outlet.end();
+        }
     }
 }
 
@@ -171,7 +213,8 @@ impl Outputs {
     /// # Errors
     ///
     /// [`SendError::Closed`] when the stream has ended: the platform will send the message again, so the handler may as
-    /// well stop. [`SendError::TooLarge`] for an output that the peer would not take.
+    /// well stop. Also when the handler has returned, which has ended the message: outputs that were moved to a task are
+    /// of use only as long as the handler waits for it. [`SendError::TooLarge`] for an output that the peer would not take.
     ///
     /// # Cancel safety
     ///
@@ -185,7 +228,7 @@ impl Outputs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The stream has ended.
+    /// The stream has ended, or the handler has returned.
     Closed,
     /// The output is larger than the peer takes.
     TooLarge {
@@ -199,7 +242,9 @@ pub enum SendError {
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed => f.write_str("the stream has ended; the platform will send its messages again"),
+            Self::Closed => f.write_str(
+                "the stream has ended, whose messages the platform sends again, or the handler has returned",
+            ),
             Self::TooLarge { length, limit } => {
                 write!(f, "an output has {length} bytes, and the limit of this server is {limit}: send less at once")
             }

@@ -381,3 +381,59 @@ async fn handlers_that_stand_still_keep_nothing_from_other_streams() {
     let mut other = client.open().await.unwrap();
     assert_eq!(within(LONG / 4, other.map_stream(MapRequest::new("little"))).await.unwrap().len(), 1);
 }
+
+/// Outputs that outlive their handler's call, on a task of the user's, are refused and keep no permit, whether the peer
+/// reads at last or goes away.
+#[tokio::test]
+async fn outputs_that_outlive_their_call_keep_nothing() {
+    for peer_reads in [true, false] {
+        let (steps, mut director) = steps();
+        let (told, mut ends) = mpsc::channel(1);
+        let mapper = map::stream_from_fn(move |request: MapRequest, mut outputs: Outputs| {
+            let (steps, told) = (steps.clone(), told.clone());
+            async move {
+                if request.value() == "much" {
+                    let (began, begun) = tokio::sync::oneshot::channel();
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "what users do, and it ends with the test's runtime"
+                    )]
+                    drop(tokio::spawn(async move {
+                        began.send(()).unwrap();
+                        let error = loop {
+                            if let Err(error) = outputs.send(Message::new(vec![0; 1000])).await {
+                                break error;
+                            }
+                        };
+                        told.send(error).await.unwrap();
+                        // Kept for good, as by a user who has forgotten them.
+                        std::future::pending::<()>().await;
+                        drop(outputs);
+                    }));
+                    begun.await?;
+                }
+                steps.step(&request).await
+            }
+        });
+        let client = serve(Server::new(map::stream_service(mapper)).max_in_flight(1)).await;
+        let mut unread = client.open().await.unwrap();
+        unread.send("much", MapRequest::new("much")).await.unwrap();
+        assert_eq!(director.started().await, "much");
+        // It starts when the outputs of the first stand still, which has given its permit back.
+        let mut other = client.open().await.unwrap();
+        other.send("other", MapRequest::new("x")).await.unwrap();
+        assert_eq!(director.started().await, "other");
+        director.go(2);
+        assert!(within(LONG, other.recv()).await.unwrap().unwrap().eot);
+        if peer_reads {
+            within(LONG, async { while !unread.recv().await.unwrap().unwrap().eot {} }).await;
+        } else {
+            drop(unread);
+        }
+        assert_eq!(within(LONG, ends.recv()).await, Some(SendError::Closed));
+        other.send("next", MapRequest::new("x")).await.unwrap();
+        assert_eq!(director.started().await, "next");
+        director.go(1);
+        assert!(within(LONG, other.recv()).await.unwrap().unwrap().eot);
+    }
+}

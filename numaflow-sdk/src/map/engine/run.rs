@@ -15,7 +15,7 @@ use crate::map::attempt::{Done, Failed, attempt};
 use crate::map::execution::{Call, Execution, OnTask, panicked};
 use crate::map::handler::Handler;
 use crate::map::order::{Admission, Keys};
-use crate::map::outputs::Outlet;
+use crate::map::outputs::{Outlet, UntilOver};
 use crate::map::policy::{Failure, Resolution, resolve};
 use crate::map::work::{Few, Held, Work};
 use crate::metrics::{self, Outcome};
@@ -100,6 +100,7 @@ impl<H: Handler> MapBody<H> {
             self.now = now;
             self.options.pace.observe(took);
             if let Poll::Ready(done) = polled {
+                outlet.iter().for_each(Outlet::end);
                 self.keep(call);
                 self.writer.tally.took(took);
                 self.finish(ids, done, outlet.as_ref(), keys);
@@ -149,11 +150,12 @@ impl<H: Handler> MapBody<H> {
             outlet.keep(held.take_permit());
         }
         let mut call = OnTask::new(call, self.options.pace.clone());
+        let outlet = UntilOver::new(outlet);
         let run = async move {
             let done = (&mut call).await;
             let took = begun.elapsed();
             let mut size = done.as_ref().map_or(0, |answers| answers.size(ids.as_slice()));
-            drop(outlet.as_ref().and_then(Outlet::take_permit));
+            let outlet = outlet.end();
             for held in held.as_mut_slice() {
                 held.answered(std::mem::take(&mut size));
             }
