@@ -2,14 +2,18 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use super::handler::{Answers, Handler, Request as _};
 use super::options::Options;
 use super::outputs::Outlet;
 use super::policy::Failure;
+use crate::in_flight::Stage;
 use crate::metrics::{Metrics, add};
 use crate::panic::catch;
 use crate::{HandlerError, MapRequest};
@@ -37,6 +41,26 @@ impl From<HandlerError> for Box<Failed> {
     }
 }
 
+/// Whether a call waits for its next attempt, for the task that it is on to show.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Backoff(Arc<AtomicBool>);
+
+impl Backoff {
+    /// Waits before the next attempt.
+    async fn wait(&self, delay: Duration) {
+        self.0.store(true, Relaxed);
+        sleep(delay).await;
+        self.0.store(false, Relaxed);
+        // The task shows it before the handler runs, which may take or block its thread.
+        yield_now().await;
+    }
+
+    /// The stage of the call's messages.
+    pub(super) fn stage(&self) -> Stage {
+        if self.0.load(Relaxed) { Stage::Retrying } else { Stage::Handler }
+    }
+}
+
 /// Calls a handler until it succeeds or is not to be called again. Keeps a copy of the request, so it is only for policies
 /// that need one. `ready` is dropped when the handler is ready for the first time.
 pub(super) async fn attempt<H: Handler>(
@@ -44,6 +68,7 @@ pub(super) async fn attempt<H: Handler>(
     ready: Option<oneshot::Sender<()>>,
     request: H::Request,
     outlet: Option<Outlet>,
+    backoff: Backoff,
     options: Arc<Options>,
     metrics: Arc<Metrics>,
 ) -> Done {
@@ -76,6 +101,6 @@ pub(super) async fn attempt<H: Handler>(
         };
         tracing::debug!(error = failure.text(), attempts, ?delay, "the handler failed and will be called again");
         add(&metrics.handler_retries, 1);
-        sleep(delay).await;
+        backoff.wait(delay).await;
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use numaflow_sdk::map::{Execution, Retry};
 use numaflow_sdk::source::{Batch, NackOffset, Offset, ReadRequest, Sourcer};
 use numaflow_sdk::testing::{MapClient, SourceClient};
 use numaflow_sdk::{Bound, HandlerError, MapRequest, Message, NackOptions, ServeError, Server, Service, map, source};
@@ -420,4 +422,41 @@ fn blocked_workers_hide_nothing() {
         assert_eq!(stream.recv().await.unwrap().unwrap().id, "blocks");
     });
     blocked.shutdown_background();
+}
+
+/// Its handler fails, waits for its next attempt, and runs again: in place, on tasks, and on threads that it blocks.
+#[tokio::test]
+async fn a_message_in_backoff_is_listed_as_retrying() {
+    for execution in [Execution::Automatic, Execution::Tasks, Execution::blocking()] {
+        let (attempt, attempts) = (Arc::new(AtomicUsize::new(0)), 2);
+        let (go, gone) = sync_channel::<()>(1);
+        let gone = Arc::new(Mutex::new(gone));
+        let blocks = matches!(execution, Execution::Blocking { .. });
+        let mapper = map::from_fn(move |request: MapRequest| {
+            let (attempt, gone) = (attempt.clone(), gone.clone());
+            async move {
+                if attempt.fetch_add(1, Ordering::SeqCst) == 0 {
+                    return Err("as asked".into());
+                }
+                if blocks {
+                    gone.lock().unwrap().recv_timeout(LONG)?;
+                } else {
+                    while gone.lock().unwrap().try_recv().is_err() {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Ok(request.into_message())
+            }
+        });
+        let retry = Retry::attempts(attempts).initial_delay(Duration::from_secs(1));
+        let service = map::service(mapper).execution(execution).retry(retry);
+        let (_directory, address, client) = serve(Server::new(service)).await;
+        let mut stream = client.open().await.unwrap();
+        stream.send("1", MapRequest::new("x")).await.unwrap();
+        for stage in ["retrying", "handler"] {
+            within(LONG, async { while in_flight(address, "").await["messages"][0]["stage"] != stage {} }).await;
+        }
+        go.send(()).unwrap();
+        within(LONG, stream.recv()).await.unwrap().unwrap();
+    }
 }

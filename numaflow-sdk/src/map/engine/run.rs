@@ -1,6 +1,7 @@
 //! How a stream runs handlers: in place, on tasks, in the order of keys; and what becomes of their answers and failures.
 
 use std::future::{pending, poll_fn};
+use std::pin::pin;
 use std::task::{Context as TaskContext, Poll};
 
 use tokio::runtime::Handle;
@@ -11,7 +12,7 @@ use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 use super::{CHUNK, Ended, EndedCall, MapBody};
 use crate::error;
 use crate::in_flight::Stage;
-use crate::map::attempt::{Done, Failed, attempt};
+use crate::map::attempt::{Backoff, Done, Failed, attempt};
 use crate::map::execution::{Call, Execution, OnTask, panicked};
 use crate::map::handler::Handler;
 use crate::map::order::{Admission, Keys};
@@ -27,6 +28,17 @@ use crate::text::Text;
 const COPIED_AFTER_WAIT: u32 = 1024;
 /// The boxes of calls that have ended which a stream keeps for the next ones.
 const BOXES_KEPT: usize = 64;
+
+/// A call that goes on as a task, and what goes with it.
+struct Spawned {
+    ids: Few<Text>,
+    call: Call,
+    held: Few<Held>,
+    outlet: Option<Outlet>,
+    /// Where it may be tried again.
+    backoff: Option<Backoff>,
+    keys: Option<Keys>,
+}
 
 impl<H: Handler> MapBody<H> {
     /// Starts a call, unless it has to wait for one with the same keys.
@@ -49,7 +61,14 @@ impl<H: Handler> MapBody<H> {
     }
 
     /// Puts a call in its box, once its handler is ready for it.
-    fn prepare(&mut self, call: &mut Call, request: H::Request, outlet: Option<&Outlet>, cx: &mut TaskContext<'_>) {
+    fn prepare(
+        &mut self,
+        call: &mut Call,
+        request: H::Request,
+        outlet: Option<&Outlet>,
+        backoff: Option<&Backoff>,
+        cx: &mut TaskContext<'_>,
+    ) {
         let ready = self.handler.poll_ready(cx);
         match ready {
             Poll::Ready(Ok(())) if !self.keeps_inputs => {
@@ -67,8 +86,9 @@ impl<H: Handler> MapBody<H> {
                 });
                 let outlet = outlet.cloned();
                 if self.keeps_inputs {
+                    let backoff = backoff.cloned().unwrap_or_default();
                     let (options, metrics) = (self.options.clone(), self.context.metrics.clone());
-                    call.set(attempt(handler, ready, request, outlet, options, metrics));
+                    call.set(attempt(handler, ready, request, outlet, backoff, options, metrics));
                 } else {
                     call.set(once_ready(handler, ready, request, outlet));
                 }
@@ -84,13 +104,14 @@ impl<H: Handler> MapBody<H> {
             _ => None,
         };
         let mut call = self.boxes.pop().unwrap_or_else(|| ReusableBoxFuture::new(pending()));
+        let backoff = self.options.retry.is_some().then(Backoff::default);
         let in_place = self.runs_in_place();
         if in_place {
             self.show(&ids, held.as_ref(), size);
         }
         // User code runs also before there is a future: what it panics with there is what the call comes to.
         let polled = catching(|| {
-            self.prepare(&mut call, request, outlet.as_ref(), cx);
+            self.prepare(&mut call, request, outlet.as_ref(), backoff.as_ref(), cx);
             if in_place { call.poll(cx) } else { Poll::Pending }
         });
         let polled = polled.unwrap_or_else(|panic| Poll::Ready(panicked(&mut call, panic)));
@@ -119,7 +140,7 @@ impl<H: Handler> MapBody<H> {
         if !in_place {
             held.as_slice().iter().for_each(|held| held.stage(Stage::Handler));
         }
-        self.spawn(ids, call, held, outlet, keys);
+        self.spawn(Spawned { ids, call, held, outlet, backoff, keys });
     }
 
     /// Shows the messages of a call that is about to be polled in place: those that are listed are so in their own right,
@@ -144,7 +165,8 @@ impl<H: Handler> MapBody<H> {
         }
     }
 
-    fn spawn(&mut self, ids: Few<Text>, call: Call, mut held: Few<Held>, outlet: Option<Outlet>, keys: Option<Keys>) {
+    fn spawn(&mut self, call: Spawned) {
+        let Spawned { ids, call, mut held, outlet, backoff, keys } = call;
         let begun = self.now;
         if let (Some(outlet), [held]) = (&outlet, held.as_mut_slice()) {
             outlet.keep(held.take_permit());
@@ -152,7 +174,10 @@ impl<H: Handler> MapBody<H> {
         let mut call = OnTask::new(call, self.options.pace.clone());
         let outlet = UntilOver::new(outlet);
         let run = async move {
-            let done = (&mut call).await;
+            let done = match backoff {
+                None => (&mut call).await,
+                Some(backoff) => shown(&mut call, &backoff, held.as_slice()).await,
+            };
             let took = begun.elapsed();
             let mut size = done.as_ref().map_or(0, |answers| answers.size(ids.as_slice()));
             let outlet = outlet.end();
@@ -319,6 +344,22 @@ impl<H: Handler> MapBody<H> {
             }
         }
     }
+}
+
+/// Brings a call to its end, and shows its messages as retrying while it waits for its next attempt.
+async fn shown(call: &mut OnTask, backoff: &Backoff, held: &[Held]) -> Done {
+    let mut call = pin!(call);
+    let mut shown = Stage::Handler;
+    poll_fn(|cx| {
+        let polled = call.as_mut().poll(cx);
+        let stage = backoff.stage();
+        if stage != shown {
+            shown = stage;
+            held.iter().for_each(|held| held.stage(stage));
+        }
+        polled
+    })
+    .await
 }
 
 /// Calls a handler when it is ready, and tells the stream that it is.
