@@ -11,8 +11,10 @@ use crate::admin::{metric, serve};
 use crate::step::LONG;
 use crate::support::{status, within};
 
-/// The messages of each cell; all cells together have a few hundred thousand.
+/// The messages of most cells; `POISON_MESSAGES` sets those of all of them.
 const MESSAGES: usize = 5000;
+/// The messages of one cell of each mode, the one with the most to do.
+const MANY_MESSAGES: usize = 100_000;
 /// What the platform keeps unanswered at once, and sends as one batch, by default.
 const AT_ONCE: usize = 500;
 /// How often a batch that cannot be completed is sent again before the test goes on without it.
@@ -66,6 +68,7 @@ struct Seen {
 /// A peer that wants each of `messages` answered, one of which is the poison.
 struct Peer {
     client: MapClient,
+    messages: usize,
     poison: usize,
     seen: Seen,
 }
@@ -77,7 +80,7 @@ impl Peer {
 
     /// Sends messages by themselves, in order, and when the stream ends sends again what was not answered.
     async fn one_by_one(&mut self, mode: MapMode, poison_is_answered: bool) {
-        let mut open: BTreeSet<_> = (0..MESSAGES).collect();
+        let mut open: BTreeSet<_> = (0..self.messages).collect();
         let over = |open: &BTreeSet<usize>| open.len() <= usize::from(!poison_is_answered);
         while !over(&open) {
             let mut stream = self.client.open().await.unwrap();
@@ -118,7 +121,7 @@ impl Peer {
     /// Sends messages as batches, and each that its stream ended for again, but for the one that cannot be completed.
     async fn in_batches(&mut self, poison_is_answered: bool) {
         let mut stream = self.client.open().await.unwrap();
-        for first in (0..MESSAGES).step_by(AT_ONCE) {
+        for first in (0..self.messages).step_by(AT_ONCE) {
             let batch = first..first + AT_ONCE;
             let is_poisoned = !poison_is_answered && batch.contains(&self.poison);
             let mut attempts = 1;
@@ -171,6 +174,13 @@ async fn count(address: SocketAddr, sample: &str) -> usize {
     format!("{}", metric(address, sample).await).parse().unwrap()
 }
 
+/// How many messages a cell has; whole batches.
+fn messages(many: bool) -> usize {
+    let asked = std::env::var("POISON_MESSAGES").ok().map(|text| text.parse::<usize>().unwrap());
+    let messages = asked.unwrap_or(if many { MANY_MESSAGES } else { MESSAGES });
+    messages.next_multiple_of(AT_ONCE)
+}
+
 /// Each policy, for a handler in a mode, with the poison as the first message and in the middle.
 async fn among_many(handler: Handler, mode: MapMode) {
     let policies = [
@@ -181,12 +191,19 @@ async fn among_many(handler: Handler, mode: MapMode) {
         (FailurePolicy::FailTag, "fail_tag"),
     ];
     for (policy, failed_as) in policies {
-        for poison in [0, MESSAGES / 2 + 7] {
+        // A stream that fails is the hard case, but in a batch it is the batch that is sent again and no more.
+        let hard = match mode {
+            MapMode::Unary | MapMode::Stream => policy == FailurePolicy::Fail,
+            MapMode::Batch => matches!(policy, FailurePolicy::DeadLetter { .. }),
+        };
+        for in_the_middle in [false, true] {
+            let messages = messages(hard && !in_the_middle);
+            let poison = if in_the_middle { messages / 2 + 7 } else { 0 };
             let cell = format!("{policy:?} with {handler:?} in {mode}, poison at {poison}");
             let fails = policy == FailurePolicy::Fail;
             let service = handler.service().mode(mode).on_failure(policy.clone());
             let (_directory, address, client) = serve(Server::new(service)).await;
-            let mut peer = Peer { client, poison, seen: Seen::default() };
+            let mut peer = Peer { client, messages, poison, seen: Seen::default() };
             let driven = async {
                 match mode {
                     MapMode::Unary | MapMode::Stream => peer.one_by_one(mode, !fails).await,
@@ -212,8 +229,8 @@ async fn among_many(handler: Handler, mode: MapMode) {
                 assert!(read <= sent, "{cell}");
                 assert!(mode != MapMode::Batch || read == sent, "{cell}: batches are read to their end");
             } else {
-                assert_eq!((sent, answers, streams_ended), (MESSAGES, MESSAGES, 0), "{cell}");
-                assert_eq!((read, answered, failed), (MESSAGES, MESSAGES - together, together), "{cell}");
+                assert_eq!((sent, answers, streams_ended), (messages, messages, 0), "{cell}");
+                assert_eq!((read, answered, failed), (messages, messages - together, together), "{cell}");
             }
         }
     }
