@@ -61,7 +61,7 @@ fn page(runs: &[Run], chart: bool) -> String {
          * **Server CPU** is the process's user and system time over the messages it answered, warm-up excluded.\n\
          * **Latency** is the load client's: with 500 in flight it is mostly waiting in line.\n\
          * **void**: the load client was busy for more than 90 % of the time, so it was itself the limit.\n\
-         * **equal settings**: two worker threads, HTTP/2 windows of 1 MiB a stream and 16 MiB a connection and frames of 128 KiB, the system's \
+         * **equal settings**: two worker threads, HTTP/2 windows of 1 MiB a stream and 16 MiB a connection and frames of 32 KiB, the system's \
          allocator. **default settings**: what each peer does on its own.\n\
          * Figures are medians of the rounds; ratios are medians of each round's own ratio.\n",
     );

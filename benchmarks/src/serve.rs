@@ -42,7 +42,7 @@ pub(crate) enum Peer {
 /// How a server is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Setting {
-    /// two worker threads; windows of 1 MiB a stream and 16 MiB a connection and frames of 128 KiB where they can be set
+    /// two worker threads; windows of 1 MiB a stream and 16 MiB a connection and frames of 32 KiB where they can be set
     Equal,
     /// what each peer does on its own
     Default,
@@ -69,7 +69,7 @@ pub(crate) enum Service {
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// The largest frame that a client may send, which ours sets by itself.
-const FRAME: u32 = 128 << 10;
+const FRAME: u32 = 32 << 10;
 /// The worker threads of [`Setting::Equal`].
 const EQUAL_WORKERS: usize = 2;
 /// The largest message, as the SDKs have it: tonic's own limit is 4 MiB.

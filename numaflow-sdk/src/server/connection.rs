@@ -24,9 +24,9 @@ const STREAM_WINDOW: u32 = 1 << 20;
 /// that is not read blocks the whole connection, `IsReady` included.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
-/// The largest frame that a peer may send. Eight times what it would be otherwise, so that a message of tens of KiB mostly
-/// lies in one, and needs not be put together.
-const FRAME: u32 = 128 << 10;
+/// The largest frame that a peer may send: twice what it would be otherwise. A large message comes in fewer parts; beyond
+/// that, small ones cost more, because what was received is no longer in the cache when it is read.
+const FRAME: u32 = 32 << 10;
 
 /// Serves one connection until it is closed, by the peer or by the drain.
 pub(super) fn serve<S, I>(io: I, service: Arc<S>, context: Arc<Context>) -> impl Future<Output = ()> + Send + 'static

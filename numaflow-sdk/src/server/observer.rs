@@ -20,7 +20,7 @@ use crate::kind::Kind;
 use crate::metrics::add;
 use crate::service::Context;
 
-/// How often the runtime is nudged while a stream is open: a quarter of the 100 ms within which `IsReady` is
+/// How often the runtime is nudged while handlers have messages: a quarter of the 100 ms within which `IsReady` is
 /// to be answered.
 const NUDGE: Duration = Duration::from_millis(25);
 
@@ -78,7 +78,7 @@ fn watch(context: &Context, runtime: &Handle, threshold: Duration, stopped: &Rec
     let pause = (threshold / 8).clamp(Duration::from_millis(10), Duration::from_secs(5));
     let mut looks_at = Instant::now() + pause;
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause.min(NUDGE)) {
-        if context.drain.open_streams() > 0 {
+        if context.limits.usage().messages > 0 {
             nudge(runtime);
         }
         let now = Instant::now();
