@@ -458,7 +458,6 @@ pub(crate) fn bad_frame(status: Status) -> Status {
 }
 
 /// The bytes that the peer sends are not gRPC's frames, or not such as we take.
-#[allow(dead_code, reason = "the map engine that says it comes next")]
 pub(crate) fn bad_prefix(error: FrameError) -> Status {
     match error {
         FrameError::TooLarge { length, limit } => Status::resource_exhausted(format!(
@@ -475,13 +474,11 @@ pub(crate) fn bad_prefix(error: FrameError) -> Status {
 }
 
 /// A frame that is whole holds something else than the message it should.
-#[allow(dead_code, reason = "the map engine that says it comes next")]
 pub(crate) fn bad_message(problem: &dyn fmt::Display) -> Status {
     Status::invalid_argument(format!("the message cannot be decoded: {problem}"))
 }
 
 /// The peer closed its side in the middle of a message.
-#[allow(dead_code, reason = "the map engine that says it comes next")]
 pub(crate) fn cut_short() -> Status {
     Status::invalid_argument("the stream was closed in the middle of a message")
 }

@@ -125,11 +125,6 @@ impl UserMetadata {
         self.groups.iter().flat_map(|groups| groups.iter()).map(|(name, values)| (name.as_str(), values))
     }
 
-    /// Copies what are slices of a receive buffer into memory of their own.
-    pub(crate) fn detach(&mut self) {
-        detach(&mut self.groups);
-    }
-
     /// The wire form of a result's metadata: the platform ignores all but the user's part (protocol: map results).
     #[cfg(feature = "testing")]
     pub(crate) fn into_wire(self) -> Option<pb::metadata::Metadata> {
@@ -149,17 +144,6 @@ impl SystemMetadata {
     /// Puts a whole group in, in place of the one of that name if there is one.
     pub(crate) fn put_group(&mut self, name: String, values: HashMap<String, Bytes>) {
         self.groups.get_or_insert_default().insert(name, values);
-    }
-
-    /// Copies what are slices of a receive buffer into memory of their own.
-    pub(crate) fn detach(&mut self) {
-        detach(&mut self.groups);
-    }
-}
-
-fn detach(groups: &mut Groups) {
-    for value in groups.iter_mut().flat_map(|groups| groups.values_mut()).flat_map(HashMap::values_mut) {
-        *value = Bytes::copy_from_slice(value);
     }
 }
 

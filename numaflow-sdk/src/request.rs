@@ -176,19 +176,6 @@ impl MapRequest {
         self.attached.is_none()
     }
 
-    /// Copies what are slices of the receive buffer into memory of their own, so that this request, however small, does
-    /// not keep that buffer alive.
-    #[allow(dead_code, reason = "the map engine that keeps requests comes next")]
-    pub(crate) fn detach(&mut self) {
-        self.id.detach();
-        self.value = Bytes::copy_from_slice(&self.value);
-        if let Some(attached) = &mut self.attached {
-            attached.metadata.previous_vertex.detach();
-            attached.metadata.system.detach();
-            attached.metadata.user.detach();
-        }
-    }
-
     /// What the generated code has read, as this module holds it.
     #[cfg(test)]
     pub(crate) fn from_wire(id: String, wire: pb::map::v1::map_request::Request) -> Self {

@@ -50,13 +50,6 @@ impl Text {
             Repr::Slice(bytes) => bytes,
         }
     }
-
-    /// Copies what is a slice of a receive buffer into memory of its own.
-    pub(crate) fn detach(&mut self) {
-        if let Repr::Slice(bytes) = &mut self.repr {
-            *bytes = Bytes::copy_from_slice(bytes);
-        }
-    }
 }
 
 impl Default for Text {
@@ -110,9 +103,7 @@ mod tests {
             let text = "i".repeat(length);
             let buffer = Bytes::from(format!("<{text}>"));
             let slice = Text::slice_of(&buffer, str::from_utf8(&buffer[1..=length]).unwrap());
-            let mut detached = slice.clone();
-            detached.detach();
-            for held in [&slice, &detached, &Text::from(text.clone())] {
+            for held in [&slice, &slice.clone(), &Text::from(text.clone())] {
                 assert_eq!((held.as_str(), held.as_bytes()), (&*text, text.as_bytes()));
                 assert_eq!(format!("{held} {held:?}"), format!("{text} {text:?}"));
                 assert_eq!(held, &slice);
@@ -122,12 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_detached_or_short_keeps_no_buffer_alive() {
+    fn what_is_short_keeps_no_buffer_alive() {
         for (length, keeps) in [(INLINE, false), (INLINE + 1, true)] {
             let buffer = Bytes::from(vec![b'x'; 1000]);
-            let mut text = Text::slice_of(&buffer, str::from_utf8(&buffer[..length]).unwrap());
+            let text = Text::slice_of(&buffer, str::from_utf8(&buffer[..length]).unwrap());
             assert_eq!(buffer.is_unique(), !keeps);
-            text.detach();
+            drop(text);
             assert!(buffer.is_unique());
         }
     }
