@@ -92,8 +92,9 @@ where
     }
 }
 
-/// Serves what `set_up` makes until SIGTERM or SIGINT, as [`run`] does, but reads no environment and returns how it went.
-/// For programs that have a configuration of their own.
+/// Serves what `set_up` makes until SIGTERM or SIGINT, as [`run`] does, but takes no setting from the environment and
+/// returns how it went. For programs that have a configuration of their own. (`TOKIO_WORKER_THREADS`, which is tokio's,
+/// says how many threads the runtime has.)
 ///
 /// # Errors
 ///
@@ -137,7 +138,10 @@ where
                 serving = Some(bound);
             }
             (Ok(Event::Signal), Some(serving)) if deadline.is_none() => {
-                tracing::info!(timeout = ?serving.description.drain_timeout, "draining");
+                announce(&format!(
+                    "draining for {:?} at the most; a second signal ends it at once",
+                    serving.description.drain_timeout
+                ));
                 deadline = Some(serving.deadline());
                 shutdown.cancel();
             }
@@ -241,14 +245,14 @@ fn forward_signals(events: SyncSender<Event>) -> io::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stderr, reason = "a program without a subscriber for its logs still says where it listens")]
-fn announce(description: &str) {
+#[expect(clippy::print_stderr, reason = "a program without a subscriber for its logs still says what it does")]
+fn announce(news: &str) {
     if tracing::dispatcher::has_been_set() {
-        for line in description.lines() {
+        for line in news.lines() {
             tracing::info!("{line}");
         }
     } else {
-        eprintln!("{description}");
+        eprintln!("{news}");
     }
 }
 

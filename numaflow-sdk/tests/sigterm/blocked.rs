@@ -79,8 +79,10 @@ pub(crate) fn one_of_two() {
 
 pub(crate) fn second_signal() {
     block_on(async {
-        let (process, _stream) = blocked().await;
+        let (mut process, _stream) = blocked().await;
         process.terminate();
+        // Two signals that come before the first is handled are one.
+        process.line("draining").await;
         process.terminate();
         let end = process.end().await;
         end.check().unwrap();
