@@ -406,6 +406,16 @@ pub(crate) fn default_max_bytes() -> (usize, String) {
     (share_of(limit), origin)
 }
 
+/// The most bytes in flight of a server that is told nothing else: a quarter of the container's memory limit, at least 64
+/// MiB and at most 256 MiB, which is also what it is without a memory limit.
+///
+/// It is what [`Server::max_in_flight_bytes`](crate::Server::max_in_flight_bytes) is by default. A source that holds
+/// messages before they are read takes it for its own bound.
+#[must_use]
+pub fn default_max_in_flight_bytes() -> usize {
+    share_of(memory_limit())
+}
+
 /// The most bytes of a batch that is collected for one call: half of the container's memory limit, between 128 and
 /// 512 MiB, which is also what it is without a limit. A batch of the platform's default size (500) may have messages of a
 /// megabyte on average then.

@@ -234,7 +234,7 @@ pub fn parse_size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("is {text:?}; give a number of bytes, such as 1048576, 512KiB or 64MiB"))
 }
 
-/// Parses a time above zero: `500ms`, `25s`, `2m`.
+/// Parses a time above zero: `500ms`, `25s`, `2m`, `6h`, `7d`.
 ///
 /// # Errors
 ///
@@ -245,6 +245,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "ms" => 1,
         "s" => 1000,
         "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => 0_u64,
     };
     number
@@ -293,6 +295,16 @@ mod tests {
         assert_eq!(settings.max_batch_bytes, Some(2 << 20));
         assert_eq!(settings.clone().or(Settings::default()), settings);
         assert_eq!(Settings::default().or(settings.clone()), settings);
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        for (text, seconds) in [("2000ms", 2), ("25s", 25), ("2m", 120), ("6h", 21_600), ("7d", 604_800)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "5", "0s", "-1s", "1.5s", "1w", "1 s", "213503982335d"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]

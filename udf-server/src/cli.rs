@@ -39,7 +39,7 @@ enum Command {
     Demo(DemoArgs),
     /// Serve records of Kafka topics, committing only what was acked
     #[cfg(feature = "kafka")]
-    KafkaSource(KafkaSourceArgs),
+    KafkaSource(Box<KafkaSourceArgs>),
     /// Serve a map that needs no code
     #[command(subcommand)]
     Map(MapCommand),

@@ -9,6 +9,7 @@
 //! between the broker and its ack; `source` is what the platform calls. `pending` and `group` look at the group from
 //! outside, with a client of their own.
 
+mod args;
 mod assignment;
 mod brokers;
 mod client;
@@ -17,16 +18,21 @@ mod context;
 mod fetch;
 mod group;
 mod pending;
+mod policy;
 mod record;
 mod shared;
 mod source;
+mod start;
 mod thread;
 mod token;
 mod tracker;
 
+pub use args::KafkaArgs;
 pub use brokers::{BrokerArgs, Brokers};
 pub use client::StartError;
-pub use config::{KafkaArgs, KafkaConfig, Start};
+pub use config::KafkaConfig;
 pub(crate) use group::Group;
 pub use group::PartitionOffsets;
+pub use policy::{Durability, Exhausted, Oversize};
 pub use source::KafkaSource;
+pub use start::Start;

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &KafkaSourceArgs, environment: &dyn Environment) -> Resu
     }
     let settings = args.server.settings(&mut layers);
     let log_format = args.server.log_format(&mut layers);
-    let config = args.kafka.config(&mut layers);
+    let config = args.kafka.config(&mut layers, &settings);
     layers.finish()?;
     let Some(config) = config else {
         // What is missing was noted, and has ended the collecting with an error.
@@ -52,6 +52,8 @@ pub(crate) fn run(args: &KafkaSourceArgs, environment: &dyn Environment) -> Resu
         brokers = config.brokers().addresses(),
         topics = topics.join(","),
         group = config.group(),
+        start = %config.start(),
+        given_up = config.given_up(),
         "Kafka source"
     );
 

@@ -134,10 +134,10 @@ fn real_kafka(args: &DemoArgs, name: &str, environment: &dyn Environment) -> Res
         group: Some(name.to_owned()),
         ..KafkaArgs::default()
     };
-    let config = kafka.config(&mut layers);
     // The file is the source's too, and may hold what a server can be told.
     let server = ServerArgs::default();
-    server.settings(&mut layers);
+    let settings = server.settings(&mut layers);
+    let config = kafka.config(&mut layers, &settings);
     server.log_format(&mut layers);
     drop(crate::kafka_source::runtimes(&mut layers));
     layers.finish()?;

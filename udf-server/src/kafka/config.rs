@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use numaflow_sdk::parse_duration;
+use numaflow_sdk::default_max_in_flight_bytes;
 use rdkafka::ClientConfig;
 
-use super::brokers::{BrokerArgs, Brokers, not_empty};
+use super::brokers::Brokers;
+use super::policy::{Durability, Exhausted, Oversize};
+use super::start::Start;
 use super::token::Topics;
-use crate::config::Layers;
 
-/// How long a read that has something waits for more.
+/// How long a read that has something waits for more: little beside what the platform takes for a batch.
 const LINGER: Duration = Duration::from_millis(2);
+/// How long partitions that are revoked wait for acks: most batches are acked by then, and the other members wait.
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The largest record: the platform takes 64 MiB in one message, metadata and headers included.
+const MAX_RECORD_BYTES: usize = 60 << 20;
 
 /// Properties that the source sets unless the user does.
 const DEFAULTS: [(&str, &str); 14] = [
@@ -41,70 +45,34 @@ const CLASSIC_DEFAULTS: [(&str, &str); 3] = [
     ("heartbeat.interval.ms", "1000"),
 ];
 
-/// Where a group that has committed nothing yet starts to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Start {
-    /// With the oldest record there is.
-    #[default]
-    Earliest,
-    /// With the first record that comes.
-    Latest,
-}
-
-impl Start {
-    fn parse(text: &str) -> Result<Self, String> {
-        <Self as ValueEnum>::from_str(text, false).map_err(|_| format!("is {text:?}; give earliest or latest"))
-    }
-}
-
-/// The flags of the Kafka source. Each can also be set by the environment variable of the same name with the prefix
-/// `UDF_`, or by a key of the file.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Kafka options (also UDF_... in the environment, or a key of the file)")]
-pub struct KafkaArgs {
-    /// The brokers.
-    #[command(flatten)]
-    pub brokers: BrokerArgs,
-    /// Topics to read, with commas between; their order gives partitions their ids, so add new ones at the end
-    #[arg(long, value_name = "NAME,..")]
-    pub topics: Option<String>,
-    /// The consumer group
-    #[arg(long, value_name = "NAME")]
-    pub group: Option<String>,
-    /// How long a read that has something waits for more [default: 2ms]
-    #[arg(long, value_name = "TIME")]
-    pub linger: Option<String>,
-    /// Where a group that has committed nothing yet starts: earliest or latest [default: earliest]
-    #[arg(long, value_name = "WHERE")]
-    pub start: Option<String>,
-}
-
-impl KafkaArgs {
-    /// What flags, environment and file say; `None` where something is missing or wrong, which is noted in `layers`.
-    pub fn config(&self, layers: &mut Layers<'_>) -> Option<KafkaConfig> {
-        let brokers = self.brokers.required_brokers(layers);
-        let topics = layers.required("topics", self.topics.as_deref(), topics);
-        let group = layers.required("group", self.group.as_deref(), not_empty);
-        let linger = layers.parsed("linger", self.linger.as_deref(), parse_duration);
-        let start = layers.parsed("start", self.start.as_deref(), Start::parse);
-        Some(KafkaConfig {
-            brokers: brokers?,
-            topics: topics?,
-            group: group?,
-            linger: linger.unwrap_or(LINGER),
-            start: start.unwrap_or_default(),
-        })
-    }
-}
-
 /// What the source is told, checked.
+///
+/// Made by [`KafkaArgs::config`](super::KafkaArgs::config) from flags, environment and file; a test says what it needs by
+/// the methods.
 #[derive(Debug, Clone)]
 pub struct KafkaConfig {
     pub(super) brokers: Brokers,
     pub(super) topics: Topics,
     pub(super) group: String,
-    pub(super) linger: Duration,
     pub(super) start: Start,
+    pub(super) linger: Duration,
+    /// The age in flight at which a record is delivered again.
+    pub(super) inflight_timeout: Option<Duration>,
+    /// How often a record is delivered in all, unless a nack says otherwise.
+    pub(super) max_deliveries: Option<u32>,
+    /// `Some` wherever `exhausted` or `on_oversize` says dead letter.
+    pub(super) dead_letter_topic: Option<String>,
+    pub(super) exhausted: Exhausted,
+    /// Of a record as the platform gets it.
+    pub(super) max_record_bytes: usize,
+    pub(super) on_oversize: Oversize,
+    /// How long revoked partitions wait for acks; zero for not at all.
+    pub(super) revoke_timeout: Duration,
+    pub(super) ack_durability: Durability,
+    /// The most bytes of all records in memory, the client library's queues included.
+    pub(super) budget: usize,
+    /// The name of a static member.
+    pub(super) instance_id: Option<String>,
 }
 
 impl KafkaConfig {
@@ -115,9 +83,106 @@ impl KafkaConfig {
             brokers,
             topics: Topics::new(vec![topic.into()]),
             group: group.into(),
-            linger: LINGER,
             start: Start::default(),
+            linger: LINGER,
+            inflight_timeout: None,
+            max_deliveries: None,
+            dead_letter_topic: None,
+            exhausted: Exhausted::default(),
+            max_record_bytes: MAX_RECORD_BYTES,
+            on_oversize: Oversize::default(),
+            revoke_timeout: REVOKE_TIMEOUT,
+            ack_durability: Durability::default(),
+            budget: default_max_in_flight_bytes(),
+            instance_id: None,
         }
+    }
+
+    /// Reads these topics; their order gives partitions their ids.
+    #[must_use]
+    pub fn with_topics(mut self, topics: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.topics = Topics::new(topics.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sets where the group starts as long as it has committed nothing; [`Start::Earliest`] by default.
+    #[must_use]
+    pub fn with_start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Sets the age in flight at which a record is delivered again. By default there is none: the platform answers for
+    /// everything it was given, and a slow answer is no reason for a second delivery.
+    #[must_use]
+    pub fn with_inflight_timeout(mut self, timeout: Duration) -> Self {
+        self.inflight_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets how often a record that is nacked is delivered in all; without end by default. What a nack says itself wins.
+    #[must_use]
+    pub fn with_max_deliveries(mut self, deliveries: u32) -> Self {
+        self.max_deliveries = Some(deliveries);
+        self
+    }
+
+    /// Names the topic for records that are given up, and gives them up to it: after their last delivery, and where they
+    /// are too large. There is none by default.
+    #[must_use]
+    pub fn with_dead_letter_topic(mut self, topic: impl Into<String>) -> Self {
+        self.dead_letter_topic = Some(topic.into());
+        self.exhausted = Exhausted::DeadLetter;
+        self.on_oversize = Oversize::DeadLetter;
+        self
+    }
+
+    /// Sets what becomes of a record after its last delivery. [`Exhausted::DeadLetter`] needs
+    /// [`KafkaConfig::with_dead_letter_topic`].
+    #[must_use]
+    pub fn with_exhausted(mut self, exhausted: Exhausted) -> Self {
+        self.exhausted = exhausted;
+        self
+    }
+
+    /// Sets the largest record that is delivered, in bytes as the platform gets it, and what becomes of a larger one; 60
+    /// MiB by default, because the platform takes 64 MiB. [`Oversize::DeadLetter`] needs
+    /// [`KafkaConfig::with_dead_letter_topic`].
+    #[must_use]
+    pub fn with_max_record_bytes(mut self, bytes: usize, otherwise: Oversize) -> Self {
+        self.max_record_bytes = bytes;
+        self.on_oversize = otherwise;
+        self
+    }
+
+    /// Sets how long partitions that go to another member wait for acks of what is in flight; 2 s by default, zero for
+    /// not at all. What is not acked by then is delivered again by the other member.
+    #[must_use]
+    pub fn with_revoke_timeout(mut self, timeout: Duration) -> Self {
+        self.revoke_timeout = timeout;
+        self
+    }
+
+    /// Sets when an ack is answered; [`Durability::Recorded`] by default.
+    #[must_use]
+    pub fn with_ack_durability(mut self, durability: Durability) -> Self {
+        self.ack_durability = durability;
+        self
+    }
+
+    /// Sets the most bytes of all records in memory, the client library's queues included; by default what the server
+    /// allows in flight.
+    #[must_use]
+    pub fn with_budget(mut self, bytes: usize) -> Self {
+        self.budget = bytes;
+        self
+    }
+
+    /// Makes the member a static one of this name, which keeps its partitions over a restart within the session timeout.
+    #[must_use]
+    pub fn with_instance_id(mut self, name: impl Into<String>) -> Self {
+        self.instance_id = Some(name.into());
+        self
     }
 
     /// The brokers.
@@ -137,6 +202,47 @@ impl KafkaConfig {
         &self.group
     }
 
+    /// Where the group starts as long as it has committed nothing.
+    #[must_use]
+    pub fn start(&self) -> Start {
+        self.start
+    }
+
+    /// What becomes of records that are not acked, in a sentence for the log.
+    #[must_use]
+    pub fn given_up(&self) -> String {
+        let topic = self.dead_letter_topic.as_deref().unwrap_or_default();
+        let exhausted = match (self.exhausted, self.max_deliveries) {
+            (Exhausted::Redeliver, _) => "what is nacked is delivered again without end".to_owned(),
+            (Exhausted::DeadLetter, Some(most)) => format!("what is nacked {most} times goes to the topic {topic}"),
+            (Exhausted::DeadLetter, None) => {
+                format!("what is nacked as often as its nack says goes to the topic {topic}")
+            }
+            (Exhausted::Halt, Some(most)) => format!("what is nacked {most} times halts its partition"),
+            (Exhausted::Halt, None) => "what is nacked as often as its nack says halts its partition".to_owned(),
+        };
+        let oversize = match self.on_oversize {
+            Oversize::Halt => "halts its partition".to_owned(),
+            Oversize::DeadLetter => format!("goes to the topic {topic}"),
+            Oversize::Skip => "is skipped".to_owned(),
+        };
+        let unanswered = match self.inflight_timeout {
+            Some(age) => format!("again after {age:?}"),
+            None => "once".to_owned(),
+        };
+        format!(
+            "{exhausted}; what is larger than {} bytes {oversize}; what is never answered is delivered {unanswered}",
+            self.max_record_bytes
+        )
+    }
+
+    /// The settings that give records up to a topic.
+    pub(super) fn needs_dead_letter_topic(&self) -> impl Iterator<Item = &'static str> {
+        let exhausted = (self.exhausted == Exhausted::DeadLetter).then_some("on-exhausted");
+        let oversize = (self.on_oversize == Oversize::DeadLetter).then_some("on-oversize");
+        exhausted.into_iter().chain(oversize)
+    }
+
     /// What the client library is to know of a member of the group.
     pub(super) fn consumer(&self) -> ClientConfig {
         let classic = self.brokers.property("group.protocol").is_none_or(|protocol| protocol != "consumer");
@@ -149,39 +255,21 @@ impl KafkaConfig {
             .set(
                 "auto.offset.reset",
                 match self.start {
-                    Start::Earliest => "earliest",
                     Start::Latest => "latest",
+                    // What is gone by the time that it is asked for was the oldest of what was asked for.
+                    Start::Earliest | Start::At(_) | Start::Ago(_) => "earliest",
                 },
             );
+        if let Some(instance_id) = &self.instance_id {
+            client.set("group.instance.id", instance_id);
+        }
         client
     }
-}
-
-fn topics(text: &str) -> Result<Topics, String> {
-    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-    for (place, name) in names.iter().enumerate() {
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if name.is_empty() || name.len() > 249 || matches!(&**name, "." | "..") || !name.bytes().all(legal) {
-            return Err(format!(
-                "has {name:?}; a topic's name is 1 to 249 letters, digits, dots, underscores and hyphens"
-            ));
-        }
-        if names[..place].contains(name) {
-            return Err(format!("has {name:?} twice"));
-        }
-    }
-    Ok(Topics::new(names))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::tests::{Variables, file};
-
-    fn args(brokers: Option<&str>) -> KafkaArgs {
-        let brokers = BrokerArgs { brokers: brokers.map(str::to_owned), ..BrokerArgs::default() };
-        KafkaArgs { brokers, ..KafkaArgs::default() }
-    }
 
     #[test]
     fn the_library_accepts_every_default() {
@@ -189,46 +277,27 @@ mod tests {
     }
 
     #[test]
+    fn the_start_says_what_becomes_of_records() {
+        let config = KafkaConfig::new(Brokers::new("b:9092"), "t", "g");
+        assert_eq!(
+            config.given_up(),
+            "what is nacked is delivered again without end; what is larger than 62914560 bytes halts its partition; what \
+             is never answered is delivered once"
+        );
+        let config = config.with_dead_letter_topic("dead").with_max_deliveries(3);
+        let config = config.with_inflight_timeout(Duration::from_secs(600)).with_max_record_bytes(7, Oversize::Skip);
+        assert_eq!(
+            config.given_up(),
+            "what is nacked 3 times goes to the topic dead; what is larger than 7 bytes is skipped; what is never answered \
+             is delivered again after 600s"
+        );
+    }
+
+    #[test]
     fn the_new_group_protocol_gets_no_setting_that_it_refuses() {
         let brokers = Brokers::new("b:9092").with_property("group.protocol", "consumer");
-        let client = KafkaConfig::new(brokers, "t", "g").consumer();
+        let client = KafkaConfig::new(brokers, "t", "g").with_instance_id("g-1").consumer();
         assert_eq!(client.get("session.timeout.ms"), None);
         client.create::<rdkafka::consumer::BaseConsumer>().unwrap();
-    }
-
-    #[test]
-    fn flags_environment_and_file_come_together() {
-        let file = file("topics: [x, y]\ngroup: of-file\nlinger: 5ms\nstart: latest\n");
-        let environment = Variables::from([("UDF_GROUP", "of-environment")]);
-        let mut layers = Layers::new(&environment, Some(file.path())).unwrap();
-        let config = args(Some("b:9092")).config(&mut layers).unwrap();
-        layers.finish().unwrap();
-        assert_eq!(config.topics().collect::<Vec<_>>(), ["x", "y"]);
-        assert_eq!(config.group(), "of-environment");
-        assert_eq!(config.linger, Duration::from_millis(5));
-        let client = config.consumer();
-        assert_eq!(client.get("auto.offset.reset"), Some("latest"));
-        assert_eq!(client.get("enable.auto.offset.store"), Some("false"));
-    }
-
-    #[test]
-    fn what_is_missing_or_wrong_is_named() {
-        let file = file("topics: [x, x]\nstart: yesterday\n");
-        let environment = Variables::default();
-        let mut layers = Layers::new(&environment, Some(file.path())).unwrap();
-        assert!(args(None).config(&mut layers).is_none());
-        let error = layers.finish().unwrap_err().to_string();
-        assert!(error.contains("brokers is not set"), "{error}");
-        assert!(error.contains("group is not set"), "{error}");
-        assert!(error.contains("has \"x\" twice"), "{error}");
-        assert!(error.contains("is \"yesterday\"; give earliest or latest"), "{error}");
-        assert!(!error.contains("topics is not set"), "it is set, and wrong: {error}");
-    }
-
-    #[test]
-    fn names_of_topics_are_checked() {
-        for name in ["", "a:b", "a b", ".", "..", "ä", "a,"] {
-            assert!(topics(name).is_err(), "{name:?}");
-        }
     }
 }

@@ -1,15 +1,16 @@
 //! What the group as a whole has committed, and how much there is: asked by a client of its own, which never joins.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::{self, StartError};
-use super::config::{KafkaConfig, Start};
+use super::config::KafkaConfig;
 use super::context::Context;
+use super::start::Start;
 
 /// How long the brokers have to answer one question.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -84,8 +85,11 @@ impl Group {
         let committed = self.committed()?;
         let ends = self.ask(Offset::End)?;
         let starts = match self.start {
-            Start::Earliest if committed.contains(&None) => self.ask(Offset::Beginning)?,
-            Start::Earliest | Start::Latest => ends.clone(),
+            Start::Earliest | Start::At(_) | Start::Ago(_) if committed.contains(&None) => {
+                self.ask(self.start.question(SystemTime::now()))?
+            }
+            // Not looked at where everything is committed.
+            Start::Latest | Start::Earliest | Start::At(_) | Start::Ago(_) => ends.clone(),
         };
         let partitions = self.partitions();
         let offsets = partitions.elements().into_iter().zip(committed).zip(ends.into_iter().zip(starts));
@@ -94,7 +98,8 @@ impl Group {
                 topic: element.topic().to_owned(),
                 partition: element.partition(),
                 committed,
-                start: start.unwrap_or(0),
+                // After the last record there is none of that time.
+                start: start.or(end).unwrap_or(0),
                 end: end.unwrap_or(0),
             })
             .collect())
