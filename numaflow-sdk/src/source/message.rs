@@ -3,12 +3,14 @@
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
+use prost::Message as _;
 
 use super::Offset;
 use crate::field::{
     bytes_len, entry_len, field_len, put_bytes, put_entry, put_field, put_head, put_varint, varint_len,
 };
 use crate::metadata::UserMetadata;
+use crate::pb::source::v1 as pb;
 use crate::time;
 
 /// One message of a source.
@@ -127,8 +129,7 @@ impl Message {
         message.encode(&mut buffer)
     }
 
-    #[cfg(feature = "testing")]
-    pub(crate) fn from_wire(wire: crate::pb::source::v1::read_response::Result) -> Option<Self> {
+    pub(crate) fn from_wire(wire: pb::read_response::Result) -> Option<Self> {
         Some(Self {
             value: wire.payload,
             offset: Offset::from_wire(wire.offset?),
@@ -218,13 +219,7 @@ impl<'a> MessageRef<'a> {
         if !self.user_metadata.is_empty() {
             put_head(buffer, 6, self.metadata_len());
             for (group, entries) in self.user_metadata {
-                let values = values_len(entries);
-                put_head(buffer, 3, bytes_len(group.len()) + field_len(values));
-                put_bytes(buffer, 1, group.as_bytes());
-                put_head(buffer, 2, values);
-                for (key, value) in *entries {
-                    put_entry(buffer, 1, key, value);
-                }
+                put_group(buffer, group, entries);
             }
         }
         debug_assert_eq!(buffer.len(), end, "the length was computed for what was written");
@@ -277,6 +272,36 @@ impl EncodedMessage {
         self.response.len()
     }
 
+    /// The message that was encoded, for a source that has to do something else with it than deliver it. Its value is a
+    /// slice of the encoded bytes; all else is copied.
+    ///
+    /// # Panics
+    ///
+    /// Never: what was encoded can be read back.
+    #[must_use]
+    pub fn to_message(&self) -> Message {
+        let response = pb::ReadResponse::decode(self.response.clone());
+        let message = response.ok().and_then(|response| Message::from_wire(response.result?));
+        #[expect(clippy::expect_used, reason = "there is no other way to make one than to encode a message")]
+        message.expect("an encoded message can be read back")
+    }
+
+    /// A copy with one more group of user metadata, which the message must not have yet. It costs one copy of the bytes and
+    /// leaves all else as it is: by the rules of the wire form a message may come in two parts.
+    #[must_use]
+    pub fn with_metadata_group(&self, (group, entries): MetadataGroup<'_>) -> Self {
+        let values = values_len(entries);
+        let entry = bytes_len(group.len()) + field_len(values);
+        let metadata = field_len(entry);
+        let result = field_len(metadata);
+        let mut buffer = BytesMut::with_capacity(self.response.len() + field_len(result));
+        buffer.extend_from_slice(&self.response);
+        put_head(&mut buffer, 1, result);
+        put_head(&mut buffer, 6, metadata);
+        put_group(&mut buffer, group, entries);
+        Self { response: buffer.freeze() }
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.response
     }
@@ -288,6 +313,16 @@ impl From<Message> for EncodedMessage {
     }
 }
 
+fn put_group(buffer: &mut BytesMut, group: &str, entries: &[(&str, &[u8])]) {
+    let values = values_len(entries);
+    put_head(buffer, 3, bytes_len(group.len()) + field_len(values));
+    put_bytes(buffer, 1, group.as_bytes());
+    put_head(buffer, 2, values);
+    for (key, value) in entries {
+        put_entry(buffer, 1, key, value);
+    }
+}
+
 fn values_len(entries: &[(&str, &[u8])]) -> usize {
     entries.iter().map(|(key, value)| field_len(entry_len(key, value))).sum()
 }
@@ -296,12 +331,9 @@ fn values_len(entries: &[(&str, &[u8])]) -> usize {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
+    use super::*;
     use proptest::collection::{hash_map, vec};
     use proptest::prelude::*;
-    use prost::Message as _;
-
-    use super::*;
-    use crate::pb;
 
     proptest! {
         // Each case builds maps of maps; this many take a second.
@@ -332,7 +364,7 @@ mod tests {
                 message = message.with_header(name, value);
             }
             let encoded = message.into_encoded();
-            let response = pb::source::v1::ReadResponse::decode(encoded.as_bytes()).unwrap();
+            let response = pb::ReadResponse::decode(encoded.as_bytes()).unwrap();
             prop_assert!(response.status.is_none());
             prop_assert!(response.handshake.is_none());
             let result = response.result.unwrap();
@@ -342,7 +374,15 @@ mod tests {
             prop_assert_eq!(result.keys, keys);
             prop_assert_eq!(result.headers, headers);
             let decoded = result.metadata.map(|m| crate::metadata::Metadata::from(m).user).unwrap_or_default();
-            prop_assert_eq!(decoded, user);
+            prop_assert_eq!(&decoded, &user);
+
+            // And so is one that a group was added to.
+            let more = encoded.with_metadata_group(("more", &[("key", b"value")]));
+            user.insert("more", "key", "value");
+            let read = more.to_message();
+            let before = encoded.to_message();
+            prop_assert_eq!((read.value(), read.offset()), (before.value(), before.offset()));
+            prop_assert_eq!(read.user_metadata(), &user);
         }
     }
 }
