@@ -5,23 +5,32 @@
 //!                                    stored offsets <- commit points <- assignment <- acks, nacks
 //! ```
 //!
-//! `thread` polls, encodes each record once and answers rebalances; `assignment` and `tracker` are pure and hold what is
-//! between the broker and its ack; `source` is what the platform calls. `pending` and `group` look at the group from
-//! outside, with a client of their own.
+//! `thread` polls and stores offsets, `lane` takes and encodes the records of one partition, `rebalance` answers the group.
+//! `assignment` and `tracker` are pure and hold what is between the broker and its ack; `source` is what the platform
+//! calls. What takes the brokers time to answer, `asker` asks with a client of its own: how much is left (`pending`), and
+//! where to begin with a partition (`positions`).
 
 mod args;
+mod asker;
 mod assignment;
 mod brokers;
+mod budget;
 mod client;
 mod config;
 mod context;
+mod counters;
+mod dead_letter;
 mod fetch;
 mod group;
+mod lane;
 mod pending;
 mod policy;
+mod positions;
+mod rebalance;
 mod record;
 mod shared;
 mod source;
+mod stall;
 mod start;
 mod thread;
 mod token;

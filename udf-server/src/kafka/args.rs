@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(config.group(), "of-environment");
         assert_eq!(config.linger, Duration::from_millis(5));
         let client = config.consumer();
-        assert_eq!(client.get("auto.offset.reset"), Some("latest"));
+        assert_eq!(client.get("auto.offset.reset"), Some("earliest"), "what is left is never passed over");
         assert_eq!(client.get("enable.auto.offset.store"), Some("false"));
     }
 

@@ -1,23 +1,37 @@
-//! The partitions that this process reads, and their records. Pure: no client, no clock.
+//! The partitions that this process reads, their records, and how they are given back. Pure: no client, no clock.
+
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::tracker::{Limits, Tracker};
+use super::budget::Budget;
+use super::tracker::{Delivery, Tracker};
 
 /// The assigned partitions.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Assignment<T> {
     /// By partition id, in ascending order.
     partitions: Vec<(u16, Tracker<T>)>,
+    /// What all partitions may hold together.
+    budget: Budget,
     /// The place in `partitions` that the next take begins with.
     turn: usize,
     /// Counts the read streams: one that another has replaced gets nothing more.
     reader: Reader,
     draining: bool,
+    /// The partitions that are being given back, in the order in which they are to be.
+    leaving: Option<Leaving>,
+}
+
+/// Partitions that the group wants back: they go when nothing of them is with the platform any more, or at the deadline.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Leaving {
+    ids: Vec<u16>,
+    deadline: Instant,
 }
 
 /// A read stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Reader(u64);
 
 /// A newer read stream has taken the place of this one.
@@ -25,26 +39,53 @@ pub(super) struct Reader(u64);
 pub(super) struct Replaced;
 
 impl<T: Clone> Assignment<T> {
-    pub(super) fn new() -> Self {
-        Self { partitions: Vec::new(), turn: 0, reader: Reader(0), draining: false }
+    pub(super) fn new(budget: Budget) -> Self {
+        Self { partitions: Vec::new(), budget, turn: 0, reader: Reader(0), draining: false, leaving: None }
     }
 
-    /// Starts to track a partition. What an earlier assignment of it knew is forgotten.
-    pub(super) fn assign(&mut self, id: u16) {
-        let tracker = Tracker::new(Limits::of_each(1));
+    /// Starts to track a partition of which the group has everything before `start`, as far as that is known. What an
+    /// earlier assignment of it knew is forgotten.
+    pub(super) fn assign(&mut self, id: u16, start: Option<i64>) {
+        let tracker = Tracker::new(self.budget.of_each(1), start);
         match self.find(id) {
             Ok(place) => self.partitions[place].1 = tracker,
             Err(place) => self.partitions.insert(place, (id, tracker)),
         }
-        self.share_limits();
+        self.share_budget();
     }
 
-    /// Ends the tracking of a partition: acks for its records have no effect from here on.
-    pub(super) fn revoke(&mut self, id: u16) {
-        if let Ok(place) = self.find(id) {
-            self.partitions.remove(place);
-            self.share_limits();
+    /// Begins to give partitions back: they hand out nothing more, and acks for what is out are taken until
+    /// [`Assignment::finish_revoke`].
+    pub(super) fn begin_revoke(&mut self, ids: Vec<u16>, deadline: Instant) {
+        for id in &ids {
+            if let Some(tracker) = self.tracker_mut(*id) {
+                tracker.close();
+            }
         }
+        self.leaving = Some(Leaving { ids, deadline });
+    }
+
+    /// Gives up the partitions that are being given back, once nothing of them is out or their time is over, and says how
+    /// far the group may commit each; from here on acks for them have no effect. `None` while they are to be kept.
+    pub(super) fn finish_revoke(&mut self, now: Instant) -> Option<Vec<(u16, Option<i64>)>> {
+        let Leaving { ids, deadline } = self.leaving.as_ref()?;
+        let settled = ids.iter().filter_map(|id| self.tracker(*id)).all(Tracker::is_settled);
+        if !settled && now < *deadline {
+            return None;
+        }
+        let Leaving { ids, .. } = self.leaving.take()?;
+        let points = ids.iter().map(|id| (*id, self.tracker(*id).and_then(Tracker::commit_point))).collect();
+        self.lose(&ids);
+        Some(points)
+    }
+
+    /// Ends the tracking of partitions that are another member's already: nothing of them may be committed here.
+    pub(super) fn lose(&mut self, ids: &[u16]) {
+        self.partitions.retain(|(id, _)| !ids.contains(id));
+        if self.leaving.as_ref().is_some_and(|leaving| leaving.ids.iter().any(|id| ids.contains(id))) {
+            self.leaving = None;
+        }
+        self.share_budget();
     }
 
     /// The records of a partition; `None` unless it is assigned.
@@ -86,7 +127,13 @@ impl<T: Clone> Assignment<T> {
     }
 
     /// Hands out up to `max` records, in fair shares of the partitions that have some.
-    pub(super) fn take(&mut self, reader: Reader, max: usize, now: Instant, out: &mut Vec<T>) -> Result<(), Replaced> {
+    pub(super) fn take(
+        &mut self,
+        reader: Reader,
+        max: usize,
+        now: Instant,
+        out: &mut Vec<Delivery<T>>,
+    ) -> Result<(), Replaced> {
         if reader != self.reader {
             return Err(Replaced);
         }
@@ -115,14 +162,25 @@ impl<T: Clone> Assignment<T> {
         self.partitions.iter().filter_map(|(_, tracker)| tracker.next_due()).min()
     }
 
+    /// Makes what has been with the platform for `timeout` ready again, and says how many records of which partition.
+    pub(super) fn expire(&mut self, now: Instant, timeout: Duration) -> Vec<(u16, usize)> {
+        let expired = self.partitions.iter_mut().map(|(id, tracker)| (*id, tracker.expire(now, timeout)));
+        expired.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Whether some partition has nothing that is not done.
+    pub(super) fn has_idle(&self) -> bool {
+        self.partitions.iter().any(|(_, tracker)| tracker.is_idle())
+    }
+
     /// How many records are handed out and neither acked nor nacked.
     pub(super) fn in_flight(&self) -> usize {
         self.partitions.iter().map(|(_, tracker)| tracker.in_flight()).sum()
     }
 
     /// Gives each partition its share of what all may hold.
-    fn share_limits(&mut self) {
-        let limits = Limits::of_each(self.partitions.len());
+    fn share_budget(&mut self) {
+        let limits = self.budget.of_each(self.partitions.len());
         for (_, tracker) in &mut self.partitions {
             tracker.set_limits(limits);
         }
@@ -134,84 +192,4 @@ impl<T: Clone> Assignment<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Partitions 0 to `counts.len()`, with so many records each; a record is its partition and offset.
-    fn filled(counts: &[i64]) -> Assignment<(u16, i64)> {
-        let mut assignment = Assignment::new();
-        for (id, count) in (0..).zip(counts) {
-            assignment.assign(id);
-            for offset in 0..*count {
-                assignment.tracker_mut(id).unwrap().push(offset, 1, (id, offset));
-            }
-        }
-        assignment
-    }
-
-    fn take(assignment: &mut Assignment<(u16, i64)>, max: usize) -> Vec<(u16, i64)> {
-        let mut out = Vec::new();
-        assignment.take(assignment.reader(), max, Instant::now(), &mut out).unwrap();
-        out
-    }
-
-    #[test]
-    fn shares_are_fair_and_what_one_leaves_others_take() {
-        let mut assignment = filled(&[100, 1, 100]);
-        let out = take(&mut assignment, 30);
-        let of = |id| out.iter().filter(|(partition, _)| *partition == id).count();
-        assert_eq!((of(0) + of(1) + of(2), of(1)), (30, 1));
-        assert!(of(0) >= 10 && of(2) >= 10, "{out:?}");
-    }
-
-    #[test]
-    fn small_reads_take_turns() {
-        let mut assignment = filled(&[5, 5, 5]);
-        let out: Vec<u16> = (0..6).flat_map(|_| take(&mut assignment, 1)).map(|(id, _)| id).collect();
-        assert_eq!(out, [0, 1, 2, 0, 1, 2]);
-    }
-
-    #[test]
-    fn a_replaced_reader_gets_nothing_and_the_new_one_everything_unanswered() {
-        let mut assignment = filled(&[3]);
-        let old = assignment.reader();
-        assert_eq!(take(&mut assignment, 2), [(0, 0), (0, 1)]);
-        assert!(assignment.tracker_mut(0).unwrap().ack(0));
-        assignment.connect_reader();
-        assert_eq!(assignment.take(old, 5, Instant::now(), &mut Vec::new()), Err(Replaced));
-        assert_eq!(take(&mut assignment, 5), [(0, 1), (0, 2)]);
-    }
-
-    #[test]
-    fn draining_hands_out_nothing_and_takes_acks() {
-        let mut assignment = filled(&[3]);
-        assert_eq!(take(&mut assignment, 1).len(), 1);
-        assignment.drain();
-        assert!(take(&mut assignment, 5).is_empty());
-        assert!(assignment.tracker_mut(0).unwrap().ack(0));
-        assert_eq!(assignment.in_flight(), 0);
-    }
-
-    #[test]
-    fn many_partitions_share_the_bytes() {
-        const MIB: usize = 1 << 20;
-        let mut assignment = filled(&[0; 32]);
-        let room = |assignment: &Assignment<_>| assignment.tracker(0).unwrap().room() > 0;
-        assignment.tracker_mut(0).unwrap().push(0, 8 * MIB, (0, 0));
-        assert!(!room(&assignment), "a 32nd of 256 MiB is used up");
-        for id in 16..32 {
-            assignment.revoke(id);
-        }
-        assert!(room(&assignment), "a 16th is not");
-    }
-
-    #[test]
-    fn a_revoked_partition_is_unknown_and_an_assigned_one_new() {
-        let mut assignment = filled(&[2, 2]);
-        assignment.revoke(0);
-        assert!(assignment.tracker(0).is_none());
-        assignment.assign(1);
-        assert_eq!(assignment.tracker(1).unwrap().commit_point(), None);
-        assert_eq!(assignment.ids().collect::<Vec<_>>(), [1]);
-    }
-}
+mod tests;

@@ -17,11 +17,7 @@ const STEP: Duration = Duration::from_millis(500);
 
 /// A client that can join the group, and does not yet.
 pub(super) fn consumer(config: &KafkaConfig) -> Result<Arc<BaseConsumer<Context>>, StartError> {
-    config
-        .consumer()
-        .create_with_context(Context::default())
-        .map(Arc::new)
-        .map_err(|error| StartError::Client { problem: problem(&error) })
+    config.consumer().create_with_context(Context::default()).map(Arc::new).map_err(|error| StartError::client(&error))
 }
 
 /// Waits until the brokers have told how many partitions each topic has, in the order of the topics.
@@ -147,6 +143,13 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+}
+
+impl StartError {
+    /// The client library does not take its configuration.
+    pub(super) fn client(error: &KafkaError) -> Self {
+        Self::Client { problem: problem(error) }
+    }
 }
 
 impl fmt::Display for StartError {

@@ -17,17 +17,18 @@ const REVOKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest record: the platform takes 64 MiB in one message, metadata and headers included.
 const MAX_RECORD_BYTES: usize = 60 << 20;
 
+/// What the client library may fetch of a partition at once where nothing is known of the partitions.
+const FETCH_BYTES: usize = 1 << 20;
+
 /// Properties that the source sets unless the user does.
-const DEFAULTS: [(&str, &str); 14] = [
+const DEFAULTS: [(&str, &str); 12] = [
     // Once a queue is full the library waits this long before it looks again; its own default is a second.
     ("fetch.queue.backoff.ms", "1"),
     ("fetch.wait.max.ms", "100"),
     ("fetch.min.bytes", "1"),
-    ("fetch.message.max.bytes", "1048576"),
-    // These two are limits of each partition's queue. They bound memory, because the queue of a partition that may not be
-    // read on stays as it is.
+    // A limit of each partition's queue, as are the bytes below. They bound memory, because the queue of a partition that
+    // may not be read on stays as it is.
     ("queued.min.messages", "2000"),
-    ("queued.max.messages.kbytes", "1024"),
     ("reconnect.backoff.max.ms", "1000"),
     ("topic.metadata.refresh.interval.ms", "30000"),
     ("max.poll.interval.ms", "300000"),
@@ -71,6 +72,8 @@ pub struct KafkaConfig {
     pub(super) ack_durability: Durability,
     /// The most bytes of all records in memory, the client library's queues included.
     pub(super) budget: usize,
+    /// What the client library may fetch of a partition at once, and keep of it.
+    pub(super) fetch_bytes: usize,
     /// The name of a static member.
     pub(super) instance_id: Option<String>,
 }
@@ -94,6 +97,7 @@ impl KafkaConfig {
             revoke_timeout: REVOKE_TIMEOUT,
             ack_durability: Durability::default(),
             budget: default_max_in_flight_bytes(),
+            fetch_bytes: FETCH_BYTES,
             instance_id: None,
         }
     }
@@ -243,23 +247,27 @@ impl KafkaConfig {
         exhausted.into_iter().chain(oversize)
     }
 
+    /// Sets what the client library may fetch of a partition at once, and keep of it.
+    pub(super) fn with_fetch_bytes(mut self, bytes: usize) -> Self {
+        self.fetch_bytes = bytes;
+        self
+    }
+
     /// What the client library is to know of a member of the group.
     pub(super) fn consumer(&self) -> ClientConfig {
+        let fetch = self.fetch_bytes.to_string();
+        let queue = (self.fetch_bytes >> 10).to_string();
+        let of_budget = [("fetch.message.max.bytes", &*fetch), ("queued.max.messages.kbytes", &*queue)];
         let classic = self.brokers.property("group.protocol").is_none_or(|protocol| protocol != "consumer");
         let classic_defaults = CLASSIC_DEFAULTS.into_iter().filter(|_| classic);
-        let mut client = self.brokers.client(DEFAULTS.into_iter().chain(classic_defaults));
+        let mut client = self.brokers.client(DEFAULTS.into_iter().chain(of_budget).chain(classic_defaults));
         client
             .set("group.id", &self.group)
             .set("enable.auto.commit", "true")
             .set("enable.auto.offset.store", "false")
-            .set(
-                "auto.offset.reset",
-                match self.start {
-                    Start::Latest => "latest",
-                    // What is gone by the time that it is asked for was the oldest of what was asked for.
-                    Start::Earliest | Start::At(_) | Start::Ago(_) => "earliest",
-                },
-            );
+            // Where the group begins is looked up (`positions`), but for the oldest record. What is left for the library
+            // are offsets whose records are gone: then it is to go on with the oldest of those that are there.
+            .set("auto.offset.reset", "earliest");
         if let Some(instance_id) = &self.instance_id {
             client.set("group.instance.id", instance_id);
         }

@@ -12,7 +12,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 use tokio::time::Instant;
 
@@ -26,6 +26,16 @@ pub(crate) struct Context {
     /// Set when the client leaves the group: a revoke is then answered in place.
     leaving: AtomicBool,
     errors: Mutex<Errors>,
+    commits: Mutex<Commits>,
+}
+
+/// What the brokers have answered to commits.
+#[derive(Debug, Default)]
+pub(super) struct Commits {
+    pub(super) succeeded: usize,
+    pub(super) failed: usize,
+    /// Topic, partition and offset of what was committed.
+    pub(super) offsets: Vec<(String, i32, i64)>,
 }
 
 /// A change of the assignment that waits for its answer.
@@ -40,6 +50,9 @@ struct Errors {
     told: Option<(RDKafkaErrorCode, Instant)>,
     last: Option<String>,
     refused: Option<String>,
+    /// How many there were since the last look, and how many times a partition was read from another place.
+    count: usize,
+    resets: usize,
 }
 
 impl Context {
@@ -50,6 +63,17 @@ impl Context {
     /// From here on the client answers a revoke by itself. Its last offsets must have been stored before.
     pub(super) fn leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// What was committed since the last call.
+    pub(super) fn take_commits(&self) -> Commits {
+        std::mem::take(&mut *lock(&self.commits))
+    }
+
+    /// How many errors there were since the last call, and how many times a partition had to be read from another place.
+    pub(super) fn take_trouble(&self) -> (usize, usize) {
+        let mut errors = lock(&self.errors);
+        (std::mem::take(&mut errors.count), std::mem::take(&mut errors.resets))
     }
 
     /// Why the brokers refuse us, if they do: a failed authentication does not mend itself.
@@ -65,6 +89,13 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        // The library says this nowhere else: records that were still to be read are gone, by retention or because the
+        // topic was cut, and it goes on elsewhere.
+        if fac == "OFFSET" && message.contains("offset reset") {
+            lock(&self.errors).resets += 1;
+            tracing::error!("records are gone before they were read: {message}");
+            return;
+        }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(fac, "librdkafka: {message}");
@@ -101,6 +132,7 @@ impl Errors {
             self.refused = Some(reason.to_owned());
         }
         self.last = Some(reason.to_owned());
+        self.count += 1;
         let known = self.told.is_some_and(|(told, at)| told == code && now.duration_since(at) < QUIET);
         if !known {
             self.told = Some((code, now));
@@ -127,10 +159,22 @@ impl ConsumerContext for Context {
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         match result {
-            Ok(()) => tracing::debug!(partitions = offsets.count(), "committed"),
+            Ok(()) => {
+                tracing::debug!(partitions = offsets.count(), "committed");
+                let mut commits = lock(&self.commits);
+                commits.succeeded += 1;
+                for element in offsets.elements() {
+                    if let (Ok(()), Offset::Offset(offset)) = (element.error(), element.offset()) {
+                        commits.offsets.push((element.topic().to_owned(), element.partition(), offset));
+                    }
+                }
+            }
             Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             // The library commits again by itself; while a broker is away or a rebalance runs this is usual.
-            Err(error) => tracing::info!(%error, "a commit did not succeed; the offsets stay stored for the next one"),
+            Err(error) => {
+                lock(&self.commits).failed += 1;
+                tracing::info!(%error, "a commit did not succeed; the offsets stay stored for the next one");
+            }
         }
     }
 }

@@ -1,51 +1,198 @@
-//! Taking records off a partition's queue: the one place that knows how the client library hands them over.
+//! Taking records off a partition's queue, many in one call: the one place with unsafe code.
+//!
+//! The client library's safe interface hands over one record a call, with an event and a reference count for each. The
+//! call that fills an array costs less than half of that, and is only there in C.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ffi::{CStr, CString, c_void};
+use std::fmt;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::thread::Thread;
 
+use rdkafka::bindings as native;
 use rdkafka::consumer::base_consumer::PartitionQueue;
-use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{IsError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::types::RDKafkaRespErr;
 
 use super::context::Context;
-use super::record::Record;
+use super::record::{Header, Record, Timestamp};
 
-/// Hands up to `max` records that are there already to `each`, without waiting, until it says `false`.
-pub(super) fn fetch(
-    queue: &PartitionQueue<Context>,
-    max: usize,
-    mut each: impl FnMut(Record<'_>) -> bool,
-) -> Result<(), KafkaError> {
-    for _ in 0..max {
-        let Some(message) = queue.poll(std::time::Duration::ZERO) else { break };
-        if !with_record(&message?, &mut each) {
-            break;
-        }
-    }
-    Ok(())
+/// The most records taken in one call.
+pub(super) const BATCH: usize = 512;
+
+/// The queue of one partition.
+pub(super) struct Queue {
+    /// A handle of the same queue as that of `_split`; valid until it is destroyed, which `drop` does.
+    handle: NonNull<native::rd_kafka_queue_t>,
+    /// What the library fills in; only its first places are used in any call.
+    batch: Box<[*mut native::rd_kafka_message_t; BATCH]>,
+    /// Keeps the queue apart from the client's own one, wakes the thread, and keeps the client alive.
+    _split: PartitionQueue<Context>,
 }
 
-/// Hands a message of the client library to `each`.
-pub(super) fn with_record<R>(message: &BorrowedMessage<'_>, each: impl FnOnce(Record<'_>) -> R) -> R {
-    let headers = match message.headers() {
-        None => Vec::new(),
-        // The library panics on a header whose name is not UTF-8. The record goes on without its headers then: an
-        // unreadable name must not stop the partition.
-        Some(headers) => catch_unwind(AssertUnwindSafe(|| headers.iter().map(|h| (h.key, h.value)).collect()))
-            .unwrap_or_else(|_| {
-                tracing::warn!(
-                    topic = message.topic(),
-                    partition = message.partition(),
-                    offset = message.offset(),
-                    "a header's name is not UTF-8: the record goes on without its headers"
-                );
-                Vec::new()
-            }),
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// Splits the partition's queue from that of the client; `None` where there is no such partition. `worker` is woken
+    /// when it is no longer empty.
+    pub(super) fn split(
+        consumer: &Arc<BaseConsumer<Context>>,
+        topic: &str,
+        partition: i32,
+        worker: Thread,
+    ) -> Option<Self> {
+        let mut split = consumer.split_partition_queue(topic, partition)?;
+        split.set_nonempty_callback(move || worker.unpark());
+        let topic = CString::new(topic).ok()?;
+        let client = consumer.client().native_ptr();
+        // SAFETY: the client is alive, since `consumer` is, and stays so as long as `split`, which holds a reference to it.
+        // The topic is a C string that outlives the call.
+        #[expect(unsafe_code, reason = "the library's batch call wants the queue's own handle")]
+        let handle = unsafe { native::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition) };
+        Some(Self { handle: NonNull::new(handle)?, batch: Box::new([ptr::null_mut(); BATCH]), _split: split })
+    }
+
+    /// Hands up to `max` records that are there already to `each`, in order and without waiting. What the queue holds
+    /// beside records are errors of the partition, each at the place where it came up.
+    pub(super) fn fetch(&mut self, max: usize, mut each: impl FnMut(Result<Record<'_>, RDKafkaErrorCode>)) {
+        let places = max.min(BATCH);
+        if places == 0 {
+            return;
+        }
+        // SAFETY: the handle is valid until `drop`, and there are as many places to fill in as the call is told. The
+        // library fills the first of them with messages that are ours to destroy, and says how many.
+        #[expect(unsafe_code, reason = "the library's batch call")]
+        let count =
+            unsafe { native::rd_kafka_consume_batch_queue(self.handle.as_ptr(), 0, self.batch.as_mut_ptr(), places) };
+        // It is -1 on an error, which there is none of for a queue that exists.
+        let count = usize::try_from(count).unwrap_or(0).min(places);
+        for place in &mut self.batch[..count] {
+            let Some(message) = NonNull::new(std::mem::replace(place, ptr::null_mut())) else { continue };
+            let message = Owned(message);
+            match message.error() {
+                Some(code) => each(Err(code)),
+                None => {
+                    // SAFETY: the message is one of the library's, and lives until its owner goes at the end of the round.
+                    #[expect(unsafe_code, reason = "a record is read where it lies")]
+                    each(Ok(unsafe { record(message.0.as_ref()) }));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: the handle is ours, used nowhere else, and not used again. The client is still there: `_split`, which
+        // is dropped after this, holds it.
+        #[expect(unsafe_code, reason = "what the library gave has to be given back")]
+        unsafe {
+            native::rd_kafka_queue_destroy(self.handle.as_ptr());
+        }
+    }
+}
+
+/// A message of the library that is ours, and goes when this does.
+struct Owned(NonNull<native::rd_kafka_message_t>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: the message came from the library, is ours, and is not used again.
+        #[expect(unsafe_code, reason = "what the library gave has to be given back")]
+        unsafe {
+            native::rd_kafka_message_destroy(self.0.as_ptr());
+        }
+    }
+}
+
+impl Owned {
+    fn error(&self) -> Option<RDKafkaErrorCode> {
+        // SAFETY: the message is valid as long as `self`.
+        #[expect(unsafe_code, reason = "a field of the library's message")]
+        let code: RDKafkaRespErr = unsafe { self.0.as_ref() }.err;
+        code.is_error().then(|| code.into())
+    }
+}
+
+/// Hands a message of the client's own queue to `each`.
+pub(super) fn with_record(message: &BorrowedMessage<'_>, each: impl FnOnce(Record<'_>)) {
+    // SAFETY: the pointer is that of the message, which outlives the call.
+    #[expect(unsafe_code, reason = "one way to read a record, whichever queue it came by")]
+    let record = unsafe { record(&*message.ptr()) };
+    each(record);
+}
+
+/// What a message holds, borrowed from it.
+///
+/// # Safety
+///
+/// The message must be one of the library's without an error. All that is read belongs to it, and is not changed.
+#[expect(unsafe_code, reason = "the fields of the library's message")]
+unsafe fn record(message: &native::rd_kafka_message_t) -> Record<'_> {
+    use native::rd_kafka_timestamp_type_t as Kind;
+
+    let mut kind = Kind::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+    // SAFETY: the message is the library's, and the lengths are too.
+    let (millis, key, value, headers) = unsafe {
+        (
+            native::rd_kafka_message_timestamp(message, &raw mut kind),
+            slice(message.key, message.key_len),
+            slice(message.payload, message.len),
+            headers(message),
+        )
     };
-    each(Record {
-        offset: message.offset(),
-        key: message.key(),
-        value: message.payload(),
-        timestamp: message.timestamp().to_millis(),
-        headers: &headers,
-    })
+    let timestamp = match kind {
+        Kind::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE => Timestamp::None,
+        Kind::RD_KAFKA_TIMESTAMP_CREATE_TIME => Timestamp::Created(millis),
+        Kind::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => Timestamp::Appended(millis),
+    };
+    Record { offset: message.offset, key, value, timestamp, headers }
+}
+
+/// The headers of a message, in their order, repeated ones and those without a value too.
+///
+/// # Safety
+///
+/// The message must be one of the library's.
+#[expect(unsafe_code, reason = "headers are only there by call")]
+unsafe fn headers(message: &native::rd_kafka_message_t) -> Vec<Header<'_>> {
+    let mut headers = Vec::new();
+    let mut list = ptr::null_mut();
+    // SAFETY: the message is the library's; it keeps what it points `list` to.
+    let found = unsafe { native::rd_kafka_message_headers(message, &raw mut list) };
+    if found.is_error() {
+        return headers;
+    }
+    for index in 0.. {
+        let (mut name, mut value, mut len) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: the list is that of the message; an index after its end is answered by an error.
+        let found =
+            unsafe { native::rd_kafka_header_get_all(list, index, &raw mut name, &raw mut value, &raw mut len) };
+        if found.is_error() {
+            break;
+        }
+        // SAFETY: the library ends names with a zero and knows the length of values; both live as long as the message.
+        let (name, value) = unsafe { (CStr::from_ptr(name), slice(value, len)) };
+        // Kafka wants names in UTF-8 and does not check it.
+        headers.push(Header { name: name.to_string_lossy(), value });
+    }
+    headers
+}
+
+/// Bytes of the library; `None` where it says so.
+///
+/// # Safety
+///
+/// There must be `len` bytes at `start`, unless it is null, which live and stay as they are for `'a`.
+#[expect(unsafe_code, reason = "bytes of the library")]
+unsafe fn slice<'a>(start: *const c_void, len: usize) -> Option<&'a [u8]> {
+    let start = NonNull::new(start.cast_mut())?;
+    // SAFETY: as above.
+    Some(unsafe { std::slice::from_raw_parts(start.as_ptr().cast_const().cast(), len) })
 }

@@ -13,7 +13,7 @@ use super::context::Context;
 use super::start::Start;
 
 /// How long the brokers have to answer one question.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// Events of the client served before each question, or they would pile up.
 const EVENTS: usize = 100;
 
@@ -56,6 +56,11 @@ impl Group {
         let counts = client::first_contact(config, &consumer)?;
         let topics = config.topics().map(str::to_owned).zip(counts).collect();
         Ok(Self { consumer, start: config.start, topics })
+    }
+
+    /// The client that asks.
+    pub(super) fn client(&self) -> &BaseConsumer<Context> {
+        &self.consumer
     }
 
     /// How many partitions all topics have together.
@@ -111,7 +116,8 @@ impl Group {
         each(&self.consumer.offsets_for_times(partitions, TIMEOUT)?)
     }
 
-    fn partitions(&self) -> TopicPartitionList {
+    /// All partitions of all topics.
+    pub(super) fn partitions(&self) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for (topic, count) in &self.topics {
             if *count > 0 {

@@ -1,12 +1,13 @@
 //! One Kafka record as the platform sees it.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::str::Utf8Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use numaflow_sdk::source::{EncodedMessage, MessageRef};
 
 use super::token::Token;
@@ -16,16 +17,38 @@ const KAFKA: &str = "kafka";
 /// The user metadata group that holds headers that are not text, as they are.
 const KAFKA_HEADERS: &str = "kafka-headers";
 
+/// The user metadata group of a record that is delivered again.
+const KAFKA_DELIVERY: &str = "kafka-delivery";
+
 /// A record, borrowed from the client library's buffers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Record<'a> {
     pub(super) offset: i64,
     pub(super) key: Option<&'a [u8]>,
     /// `None` for a tombstone.
     pub(super) value: Option<&'a [u8]>,
-    /// When it was made or appended, in milliseconds since the epoch; `None` where the broker does not say.
-    pub(super) timestamp: Option<i64>,
-    pub(super) headers: &'a [(&'a str, Option<&'a [u8]>)],
+    pub(super) timestamp: Timestamp,
+    /// In their order; a name may be there several times.
+    pub(super) headers: Vec<Header<'a>>,
+}
+
+/// One header of a record.
+#[derive(Debug, Clone)]
+pub(super) struct Header<'a> {
+    pub(super) name: Cow<'a, str>,
+    /// `None` where the producer gave none, which is not the same as an empty one.
+    pub(super) value: Option<&'a [u8]>,
+}
+
+/// The time of a record, in milliseconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Timestamp {
+    /// The broker does not say.
+    None,
+    /// The producer's.
+    Created(i64),
+    /// The broker's, as it took the record.
+    Appended(i64),
 }
 
 /// Turns the records of one partition into their wire form. They share buffers, so a record costs one copy and rarely
@@ -55,7 +78,7 @@ impl Encoder {
     /// A key that is text becomes the message's key, any other one its Base64, with the bytes themselves under `key` in
     /// the user metadata group `kafka`. Headers that are text become headers, others (and those
     /// without a value) go to the group `kafka-headers`.
-    pub(super) fn encode(&mut self, record: Record<'_>) -> EncodedMessage {
+    pub(super) fn encode(&mut self, record: &Record<'_>) -> EncodedMessage {
         self.token.truncate(self.prefix);
         // Writing to a vector does not fail.
         _ = write!(self.token, "{}", record.offset);
@@ -77,7 +100,7 @@ impl Encoder {
 fn encode_in_full(
     message: MessageRef<'_>,
     key: Option<Result<&str, Utf8Error>>,
-    record: Record<'_>,
+    record: &Record<'_>,
     buffer: &mut BytesMut,
 ) -> EncodedMessage {
     let base64;
@@ -94,10 +117,10 @@ fn encode_in_full(
     };
     let mut text = Vec::new();
     let mut binary = Vec::new();
-    for (name, value) in record.headers {
+    for Header { name, value } in &record.headers {
         match value.map(str::from_utf8) {
-            Some(Ok(value)) => text.push((*name, value)),
-            Some(Err(_)) | None => binary.push((*name, value.unwrap_or_default())),
+            Some(Ok(value)) => text.push((&**name, value)),
+            Some(Err(_)) | None => binary.push((&**name, value.unwrap_or_default())),
         }
     }
     if !binary.is_empty() {
@@ -110,9 +133,34 @@ fn encode_in_full(
 type Entries<'a> = &'a [(&'a str, &'a [u8])];
 
 /// The platform insists on a time, so a record without one happens now.
-fn event_time(timestamp: Option<i64>) -> SystemTime {
-    let Some(millis) = timestamp else { return SystemTime::now() };
+fn event_time(timestamp: Timestamp) -> SystemTime {
+    let (Timestamp::Created(millis) | Timestamp::Appended(millis)) = timestamp else { return SystemTime::now() };
     let distance = Duration::from_millis(millis.unsigned_abs());
     let time = if millis < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
     time.unwrap_or_else(SystemTime::now)
+}
+
+/// What was in Kafka before a record was encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Original {
+    pub(super) key: Option<Bytes>,
+    pub(super) value: Option<Bytes>,
+    pub(super) headers: Vec<(String, Option<Bytes>)>,
+}
+
+/// Reads a record back, to write it to another topic.
+pub(super) fn original(record: &EncodedMessage) -> Original {
+    let message = record.to_message();
+    let metadata = message.user_metadata();
+    let key = metadata.get(KAFKA, "key").cloned();
+    let key = key.or_else(|| message.keys().first().map(|key| Bytes::copy_from_slice(key.as_bytes())));
+    let text = message.headers().map(|(name, value)| (name.to_owned(), Some(Bytes::copy_from_slice(value.as_bytes()))));
+    let binary = metadata.entries(KAFKA_HEADERS).map(|(name, value)| (name.to_owned(), Some(value.clone())));
+    Original { key, value: Some(message.value().clone()), headers: text.chain(binary).collect() }
+}
+
+/// A copy of a record that says how often it was delivered, this time included: under `deliveries` in the user metadata
+/// group `kafka-delivery`. A first delivery says nothing.
+pub(super) fn with_deliveries(record: &EncodedMessage, times: u32) -> EncodedMessage {
+    record.with_metadata_group((KAFKA_DELIVERY, &[("deliveries", times.to_string().as_bytes())]))
 }

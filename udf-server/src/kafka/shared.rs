@@ -1,40 +1,49 @@
 //! What the thread that reads from Kafka and the calls of the platform share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use numaflow_sdk::source::EncodedMessage;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::assignment::Assignment;
+use super::budget::Budget;
+use super::counters::Counters;
+use super::dead_letter::Letter;
 use super::token::{Token, Topics};
 
 /// The records between Kafka and the platform, and the wake-ups of both sides.
 ///
-/// There is one lock, and it is taken once for a batch and never for a record or across an await: the thread takes it to
-/// put in what it has encoded, a read to take out its batch, an ack to mark one.
+/// There is one lock around them, and it is taken once for a batch and never for a record or across an await: the thread
+/// takes it to put in what it has encoded, a read to take out its batch, an ack to mark one.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) topics: Topics,
+    pub(super) counters: Counters,
     assignment: Mutex<Assignment<EncodedMessage>>,
     /// Records have come, or have become ready again.
     pub(super) arrived: Notify,
+    /// What is to go to the dead-letter topic. Each is also in its tracker, which bounds how many there are.
+    letters: Mutex<Vec<Letter>>,
+    /// What the brokers have confirmed as committed, by partition id.
+    pub(super) committed: watch::Sender<BTreeMap<u16, i64>>,
     worker: OnceLock<Thread>,
     stop: AtomicBool,
-    /// Acks and nacks for records that are not ours (any more), or not in flight: they succeed without effect.
-    unknown: AtomicU64,
 }
 
 impl Shared {
-    pub(super) fn new(topics: Topics) -> Self {
+    pub(super) fn new(topics: Topics, budget: Budget) -> Self {
         Self {
             topics,
-            assignment: Mutex::new(Assignment::new()),
+            counters: Counters::default(),
+            assignment: Mutex::new(Assignment::new(budget)),
             arrived: Notify::new(),
+            letters: Mutex::default(),
+            committed: watch::Sender::default(),
             worker: OnceLock::new(),
             stop: AtomicBool::new(false),
-            unknown: AtomicU64::new(0),
         }
     }
 
@@ -49,15 +58,22 @@ impl Shared {
         Some((self.topics.partition_id(token.topic, token.partition)?, token.offset))
     }
 
-    pub(super) fn count_unknown(&self, count: u64, what: &'static str) {
-        if count > 0 {
-            self.unknown.fetch_add(count, Ordering::Relaxed);
-            tracing::debug!(count, what, "not in flight here: no effect");
+    /// Gives records to the thread for the dead-letter topic.
+    pub(super) fn post(&self, letters: Vec<Letter>) {
+        if !letters.is_empty() {
+            self.letters().extend(letters);
+            self.wake_worker();
         }
     }
 
-    pub(super) fn unknown(&self) -> u64 {
-        self.unknown.load(Ordering::Relaxed)
+    /// What was posted since the last call.
+    pub(super) fn posted(&self) -> Vec<Letter> {
+        std::mem::take(&mut *self.letters())
+    }
+
+    fn letters(&self) -> MutexGuard<'_, Vec<Letter>> {
+        // Nothing panics while it holds the lock.
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says which thread is to be woken.

@@ -1,26 +1,36 @@
 //! The source as the SDK's server calls it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use numaflow_sdk::HandlerError;
 use numaflow_sdk::source::{Batch, EncodedMessage, NackOffset, Offset, Partitions, ReadRequest, Sourcer};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::asker::Asker;
 use super::assignment::Reader;
+use super::budget::Budget;
 use super::client::{self, StartError};
 use super::config::KafkaConfig;
+use super::dead_letter::{DeadLetters, Letter};
 use super::group::Group;
 use super::pending::Pending;
+use super::policy::{Durability, Exhausted};
+use super::record;
 use super::shared::Shared;
 use super::thread::Worker;
+use super::token::Token;
+use super::tracker::{Delivery, Nacked};
 
 /// How long an empty read waits while records are in flight. The platform makes one call at a time, so acks wait for the
 /// read to end; and it asks again at once, so the read may not end at once.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// How long an ack may wait for its commit, where it is to: the platform does nothing else meanwhile.
+const DURABLE: Duration = Duration::from_secs(10);
 /// The longest delay of a redelivery. A partition's offset stays where it is meanwhile.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -39,9 +49,11 @@ struct Inner {
     shared: Arc<Shared>,
     pending: Arc<Pending>,
     linger: Duration,
+    max_deliveries: Option<u32>,
+    exhausted: Exhausted,
+    durability: Durability,
     /// Ends when the thread has left the group.
     ended: watch::Receiver<()>,
-    asker: thread::Thread,
 }
 
 impl fmt::Debug for KafkaSource {
@@ -52,14 +64,7 @@ impl fmt::Debug for KafkaSource {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-impl Inner {
-    fn stop(&self) {
         self.shared.stop();
-        self.asker.unpark();
     }
 }
 
@@ -71,25 +76,42 @@ impl KafkaSource {
     ///
     /// The brokers do not answer, refuse us or do not have the topics.
     pub fn start(config: KafkaConfig) -> Result<Self, StartError> {
-        let consumer = client::consumer(&config)?;
         let group = Group::connect(&config)?;
-        let shared = Arc::new(Shared::new(config.topics.clone()));
+        let partitions = usize::try_from(group.total()).unwrap_or(usize::MAX);
+        let budget = Budget::new(config.budget);
+        if let Some(needed) = budget.lacks(partitions) {
+            tracing::warn!(
+                partitions,
+                budget = config.budget,
+                needed,
+                "the memory for records is little for so many partitions if this member gets them all: what is needed may \
+                 be passed, or raise --max-in-flight-bytes"
+            );
+        }
+        let config = config.with_fetch_bytes(budget.fetch_bytes(partitions));
+        let consumer = client::consumer(&config)?;
+        let letters = config.dead_letter_topic.as_deref().map(|topic| DeadLetters::new(&config.brokers, topic));
+        let letters = letters.transpose().map_err(|error| StartError::client(&error))?;
+        let shared = Arc::new(Shared::new(config.topics.clone(), budget));
         let pending = Arc::new(Pending::default());
-        let linger = config.linger;
         let (alive, ended) = watch::channel(());
-
-        let asker = spawn("kafka-pending", {
-            let (pending, shared) = (pending.clone(), shared.clone());
-            move || pending.keep(group, &shared)
-        })?;
-        spawn("kafka", {
-            let worker = Worker::new(config, shared.clone(), consumer);
-            move || {
-                worker.run();
-                drop(alive);
-            }
-        })?;
-        Ok(Self { inner: Arc::new(Inner { shared, pending, linger, ended, asker: asker.thread().clone() }) })
+        let inner = Inner {
+            shared: shared.clone(),
+            pending: pending.clone(),
+            linger: config.linger,
+            max_deliveries: config.max_deliveries,
+            exhausted: config.exhausted,
+            durability: config.ack_durability,
+            ended,
+        };
+        let asker = Asker::start(group, config.start, pending, shared.clone())?;
+        let work = move || {
+            Worker::new(config, shared, consumer, asker, letters).run();
+            drop(alive);
+        };
+        let spawned = thread::Builder::new().name("kafka".to_owned()).spawn(work);
+        spawned.map_err(|source| StartError::Thread { source })?;
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Reads no more of Kafka and hands out nothing more: reads come back empty. Acks and nacks are still taken.
@@ -106,20 +128,70 @@ impl KafkaSource {
     /// How many acks and nacks had no effect, because their records were not in flight here.
     #[must_use]
     pub fn unknown_acks(&self) -> u64 {
-        self.inner.shared.unknown()
+        self.inner.shared.counters.unknown_acks.get()
     }
 
     /// Commits what may be committed, leaves the group and ends the threads. `false` when that took longer than
     /// `timeout`; the process may exit all the same, and the group finds out by its session timeout.
     pub async fn close(&self, timeout: Duration) -> bool {
-        self.inner.stop();
+        self.inner.shared.stop();
         let mut ended = self.inner.ended.clone();
         // Nothing is ever sent: the wait ends when the thread drops its end.
         tokio::time::timeout(timeout, async { while ended.changed().await.is_ok() {} }).await.is_ok()
     }
 
+    /// Does with records that were delivered as often as they may be what was configured.
+    fn give_up(&self, spent: Vec<Letter>) {
+        if self.inner.exhausted == Exhausted::DeadLetter {
+            self.inner.shared.post(spent);
+            return;
+        }
+        for Letter { topic, partition, offset, deliveries, reason, .. } in spent {
+            tracing::error!(
+                topic,
+                partition,
+                offset,
+                deliveries,
+                reason,
+                "nacked as often as it may be delivered: the partition stops here until this program starts again \
+                 (--on-exhausted halt)"
+            );
+        }
+    }
+
+    fn note_unknown(&self, count: usize, what: &'static str) {
+        self.inner.shared.counters.unknown_acks.add(count);
+        if count > 0 {
+            tracing::debug!(count, what, "not in flight here: no effect");
+        }
+    }
+
+    /// Waits until the brokers have committed at least this much, or the partitions are not ours any more.
+    async fn committed(&self, points: &[(u16, i64)]) -> Result<(), HandlerError> {
+        let shared = &self.inner.shared;
+        let mut committed = shared.committed.subscribe();
+        let reached = committed.wait_for(|committed| {
+            let assignment = shared.lock();
+            points.iter().all(|(id, point)| {
+                committed.get(id).is_some_and(|committed| committed >= point) || assignment.tracker(*id).is_none()
+            })
+        });
+        match timeout(DURABLE, reached).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(HandlerError::new(format!(
+                "the brokers have not confirmed the commit within {} s; the acks are noted and may be sent again",
+                DURABLE.as_secs()
+            ))),
+        }
+    }
+
     /// Takes what there is; where there is nothing, says until when to wait for it.
-    fn take(&self, reader: Reader, max: usize, records: &mut Vec<EncodedMessage>) -> Result<Outlook, HandlerError> {
+    fn take(
+        &self,
+        reader: Reader,
+        max: usize,
+        records: &mut Vec<Delivery<EncodedMessage>>,
+    ) -> Result<Outlook, HandlerError> {
         let mut assignment = self.inner.shared.lock();
         let now = Instant::now();
         assignment
@@ -151,8 +223,14 @@ impl Sourcer for KafkaSource {
         loop {
             let outlook = self.take(reader, batch.remaining(), &mut records)?;
             if !records.is_empty() {
-                for record in records.drain(..) {
-                    batch.push(record).await?;
+                self.inner.shared.counters.delivered.add(records.len());
+                for Delivery { record, times } in records.drain(..) {
+                    if times == 1 {
+                        batch.push(record).await?;
+                    } else {
+                        self.inner.shared.counters.redelivered.add(1);
+                        batch.push(record::with_deliveries(&record, times)).await?;
+                    }
                 }
                 content.get_or_insert_with(|| deadline.min(Instant::now() + self.inner.linger));
                 if batch.is_full() {
@@ -179,39 +257,69 @@ impl Sourcer for KafkaSource {
 
     async fn ack(&self, offsets: Vec<Offset>) -> Result<(), HandlerError> {
         let shared = &self.inner.shared;
-        let mut unknown = 0;
-        let mut assignment = shared.lock();
-        for offset in &offsets {
-            let done = shared
-                .place(offset.as_bytes())
-                .is_some_and(|(id, offset)| assignment.tracker_mut(id).is_some_and(|tracker| tracker.ack(offset)));
-            unknown += u64::from(!done);
-        }
-        drop(assignment);
-        shared.count_unknown(unknown, "acks");
+        let mut acked = 0;
+        let mut partitions = BTreeSet::new();
+        let points = {
+            let mut assignment = shared.lock();
+            for offset in &offsets {
+                let Some((id, offset)) = shared.place(offset.as_bytes()) else { continue };
+                acked += usize::from(assignment.tracker_mut(id).is_some_and(|tracker| tracker.ack(offset)));
+                if self.inner.durability == Durability::Committed {
+                    partitions.insert(id);
+                }
+            }
+            let point = |id: u16| Some((id, assignment.tracker(id)?.commit_point()?));
+            partitions.into_iter().filter_map(point).collect::<Vec<_>>()
+        };
+        shared.counters.acked.add(acked);
+        self.note_unknown(offsets.len() - acked, "acks");
         shared.wake_worker();
-        Ok(())
+        if points.is_empty() { Ok(()) } else { self.committed(&points).await }
     }
 
     async fn nack(&self, offsets: Vec<NackOffset>) -> Result<(), HandlerError> {
         let shared = &self.inner.shared;
         let now = Instant::now();
-        let (mut unknown, mut exhausted) = (0, 0);
+        let mut unknown = 0;
+        let mut spent = Vec::new();
         let mut assignment = shared.lock();
         for NackOffset { offset, options, .. } in &offsets {
             let due = now + options.delay.unwrap_or_default().min(LONGEST_DELAY);
-            let deliveries =
-                shared.place(offset.as_bytes()).and_then(|(id, offset)| assignment.tracker_mut(id)?.nack(offset, due));
-            match deliveries {
-                None => unknown += 1,
-                Some(deliveries) => exhausted += u64::from(options.max_deliveries.is_some_and(|max| deliveries >= max)),
+            let max = options.max_deliveries.or(self.inner.max_deliveries);
+            let max = max.filter(|_| self.inner.exhausted != Exhausted::Redeliver);
+            let Some(token) = Token::parse(offset.as_bytes()) else {
+                unknown += 1;
+                continue;
+            };
+            let id = shared.topics.partition_id(token.topic, token.partition);
+            let Some((id, tracker)) = id.and_then(|id| Some((id, assignment.tracker_mut(id)?))) else {
+                unknown += 1;
+                continue;
+            };
+            match tracker.nack(token.offset, due, max) {
+                Nacked::Unknown => unknown += 1,
+                Nacked::Again => {}
+                Nacked::Spent { record, deliveries } => {
+                    if self.inner.exhausted == Exhausted::Halt {
+                        tracker.halt(token.offset);
+                    }
+                    let reason = options.reason.clone().unwrap_or_else(|| "nacked".to_owned());
+                    spent.push(Letter {
+                        id,
+                        offset: token.offset,
+                        topic: token.topic.to_owned(),
+                        partition: token.partition,
+                        record,
+                        deliveries,
+                        reason,
+                    });
+                }
             }
         }
         drop(assignment);
-        shared.count_unknown(unknown, "nacks");
-        if exhausted > 0 {
-            tracing::warn!(records = exhausted, "delivered as often as they may be, and delivered again all the same");
-        }
+        shared.counters.nacked.add(offsets.len() - unknown);
+        self.note_unknown(unknown, "nacks");
+        self.give_up(spent);
         shared.arrived.notify_one();
         Ok(())
     }
@@ -232,8 +340,4 @@ impl Sourcer for KafkaSource {
             None => partitions,
         }))
     }
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
-    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|source| StartError::Thread { source })
 }

@@ -4,61 +4,73 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use numaflow_sdk::source::EncodedMessage;
-use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
+use super::asker::Asker;
 use super::client;
 use super::config::KafkaConfig;
-use super::context::{self, Context, Rebalance};
+use super::context::Context;
+use super::dead_letter::{DeadLetters, Letter};
 use super::fetch;
-use super::record::Encoder;
+use super::lane::Lane;
+use super::policy::{Durability, Oversize};
+use super::rebalance::Rebalancing;
 use super::shared::Shared;
+use super::stall::Stalls;
 
 /// The longest the thread sleeps. Wake-ups of the client library can be lost, so they are only a hint.
 const TICK: Duration = Duration::from_millis(20);
 /// Events served a turn; one poll serves one.
 const EVENTS: usize = 16;
-/// The most records taken from one partition a turn, so that no partition waits long for the others.
-const BATCH: usize = 500;
-/// And the most bytes.
-const BATCH_BYTES: usize = 1 << 20;
 /// The least time between two commits of our own; the library's own commits come on top.
 const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait before a client is made anew.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// How often the thread looks for what does not show by itself: markers, records that are never acked.
+const ROUND: Duration = Duration::from_millis(500);
 
 /// The reading side of the source.
 pub(super) struct Worker {
-    config: KafkaConfig,
-    shared: Arc<Shared>,
-    consumer: Arc<BaseConsumer<Context>>,
-    lanes: Vec<Lane>,
-    /// All records of some partition became done, so pending and committed should meet soon.
+    pub(super) config: KafkaConfig,
+    pub(super) shared: Arc<Shared>,
+    pub(super) consumer: Arc<BaseConsumer<Context>>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) rebalancing: Rebalancing,
+    /// Where the brokers are asked what takes them time to answer.
+    pub(super) asker: Asker,
+    letters: Option<DeadLetters>,
+    stalls: Stalls,
+    /// Some commit is worth one of our own: pending and committed should meet soon, or an ack waits for it.
     commit_wanted: bool,
     committed: Instant,
-}
-
-/// One assigned partition.
-struct Lane {
-    topic: String,
-    partition: i32,
-    id: u16,
-    queue: PartitionQueue<Context>,
-    encoder: Encoder,
-    /// How many records this turn may take.
-    room: usize,
-    fetched: Vec<(i64, EncodedMessage)>,
-    /// The offset that was stored last.
-    stored: Option<i64>,
+    round: Instant,
 }
 
 impl Worker {
-    pub(super) fn new(config: KafkaConfig, shared: Arc<Shared>, consumer: Arc<BaseConsumer<Context>>) -> Self {
-        Self { config, shared, consumer, lanes: Vec::new(), commit_wanted: false, committed: Instant::now() }
+    pub(super) fn new(
+        config: KafkaConfig,
+        shared: Arc<Shared>,
+        consumer: Arc<BaseConsumer<Context>>,
+        asker: Asker,
+        letters: Option<DeadLetters>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            config,
+            shared,
+            consumer,
+            lanes: Vec::new(),
+            rebalancing: Rebalancing::default(),
+            asker,
+            letters,
+            stalls: Stalls::default(),
+            commit_wanted: false,
+            committed: now,
+            round: now,
+        }
     }
 
     /// Joins the group and works until [`Shared::stop`], then leaves the group.
@@ -84,15 +96,17 @@ impl Worker {
 
     /// Does all there is to do now; `true` when there is likely more.
     fn turn(&mut self) -> KafkaResult<bool> {
+        let now = Instant::now();
         self.serve_events()?;
-        while let Some(rebalance) = self.consumer.context().next_rebalance() {
-            match rebalance {
-                Rebalance::Assign(partitions) => self.assign(&partitions),
-                Rebalance::Revoke { partitions, lost } => self.revoke(&partitions, lost),
-            }
-        }
+        self.rebalance(now);
         let fetched = self.fetch();
-        self.store();
+        self.send_letters(now);
+        if now.duration_since(self.round) >= ROUND {
+            self.round = now;
+            self.make_round(now);
+        }
+        self.store(now);
+        self.note_commits();
         Ok(fetched)
     }
 
@@ -107,12 +121,8 @@ impl Worker {
                 // Records come by the partitions' own queues. One that was on its way before the split comes here.
                 Some(Ok(message)) => {
                     let (topic, partition) = (rdkafka::Message::topic(&message), rdkafka::Message::partition(&message));
-                    let lane = self.lanes.iter_mut().find(|lane| lane.topic == topic && lane.partition == partition);
-                    if let Some(lane) = lane {
-                        fetch::with_record(&message, |record| {
-                            let encoded = lane.encoder.encode(record);
-                            lane.fetched.push((record.offset, encoded));
-                        });
+                    if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.is(topic, partition)) {
+                        fetch::with_record(&message, |record| lane.take(&record));
                     }
                 }
             }
@@ -126,30 +136,35 @@ impl Worker {
             let assignment = self.shared.lock();
             for lane in &mut self.lanes {
                 let room = assignment.tracker(lane.id).map_or(0, |tracker| tracker.room());
-                lane.room = if assignment.is_draining() { 0 } else { room.min(BATCH) };
+                lane.room = if assignment.is_draining() { 0 } else { room };
             }
         }
         for lane in &mut self.lanes {
-            let mut bytes = 0;
-            let Lane { queue, encoder, fetched, room, .. } = lane;
-            let result = fetch::fetch(queue, room.saturating_sub(fetched.len()), |record| {
-                let encoded = encoder.encode(record);
-                bytes += encoded.len();
-                fetched.push((record.offset, encoded));
-                bytes < BATCH_BYTES
-            });
-            if let Err(error) = result {
-                tracing::debug!(%error, topic = lane.topic, partition = lane.partition, "the partition's queue");
-            }
+            lane.fetch();
         }
-        if self.lanes.iter().all(|lane| lane.fetched.is_empty()) {
+        let fetched = self.lanes.iter().map(|lane| lane.fetched.len()).sum();
+        if fetched == 0 && self.lanes.iter().all(|lane| lane.broken.is_none()) {
             return false;
         }
+        let mut oversize = Vec::new();
         let mut assignment = self.shared.lock();
         for lane in &mut self.lanes {
             let Some(tracker) = assignment.tracker_mut(lane.id) else { continue };
             for (offset, record) in lane.fetched.drain(..) {
-                if !tracker.push(offset, record.len(), record) {
+                let len = record.len();
+                let is_oversize = len > self.config.max_record_bytes;
+                if is_oversize {
+                    oversize.push(Letter {
+                        id: lane.id,
+                        offset,
+                        topic: lane.topic.clone(),
+                        partition: lane.partition,
+                        record: record.clone(),
+                        deliveries: 0,
+                        reason: format!("{len} bytes are more than the platform is given"),
+                    });
+                }
+                if !tracker.push(offset, len, record) {
                     tracing::warn!(
                         topic = lane.topic,
                         partition = lane.partition,
@@ -157,98 +172,183 @@ impl Worker {
                         "the partition's offsets begin again: its log was cut or the topic was made anew"
                     );
                 }
+                if is_oversize {
+                    tracker.spend(offset);
+                }
+            }
+            if let Some(error) = lane.broken
+                && tracker.halted().is_none()
+            {
+                let (topic, partition, offset) = (&lane.topic, lane.partition, tracker.position());
+                tracing::error!(%error, topic, partition, offset, "a record is damaged; the partition stops before it");
+                tracker.halt(offset.unwrap_or(0));
             }
         }
         drop(assignment);
+        self.shared.counters.fetched.add(fetched);
+        self.refuse(oversize);
         self.shared.arrived.notify_one();
-        true
+        fetched > 0
+    }
+
+    /// Does with records that the platform cannot take what was configured.
+    fn refuse(&mut self, oversize: Vec<Letter>) {
+        for letter in oversize {
+            let Letter { id, offset, partition, .. } = letter;
+            tracing::error!(
+                topic = letter.topic,
+                partition,
+                offset,
+                bytes = letter.record.len(),
+                then = ?self.config.on_oversize,
+                "the record is larger than --max-record-bytes"
+            );
+            match (self.config.on_oversize, &mut self.letters) {
+                (Oversize::DeadLetter, Some(letters)) => letters.post(vec![letter]),
+                (Oversize::Skip, _) => {
+                    if let Some(tracker) = self.shared.lock().tracker_mut(id) {
+                        tracker.settle(offset);
+                    }
+                    self.shared.counters.skipped.add(1);
+                }
+                (Oversize::Halt | Oversize::DeadLetter, _) => {
+                    if let Some(tracker) = self.shared.lock().tracker_mut(id) {
+                        tracker.halt(offset);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what is given up to the dead-letter topic; what is confirmed there is done.
+    fn send_letters(&mut self, now: Instant) {
+        let posted = self.shared.posted();
+        let Some(letters) = &mut self.letters else { return };
+        letters.post(posted);
+        let confirmed = letters.turn(now);
+        if confirmed.is_empty() {
+            return;
+        }
+        let mut assignment = self.shared.lock();
+        for letter in &confirmed {
+            if let Some(tracker) = assignment.tracker_mut(letter.id) {
+                tracker.settle(letter.offset);
+            }
+        }
+        drop(assignment);
+        self.shared.counters.dead_letters.add(confirmed.len());
+    }
+
+    /// Looks for what does not show by itself.
+    fn make_round(&mut self, now: Instant) {
+        self.skip_markers();
+        if let Some(timeout) = self.config.inflight_timeout {
+            self.expire(now, timeout);
+        }
+        let assignment = self.shared.lock();
+        let mut named = Vec::new();
+        for lane in &self.lanes {
+            let front = assignment.tracker(lane.id).and_then(|tracker| tracker.front());
+            if let Some(alarm) = self.stalls.look(lane.id, front, now) {
+                named.push((lane, alarm));
+            }
+        }
+        self.stalls.keep(|id| assignment.tracker(id).is_some());
+        drop(assignment);
+        for (lane, (front, age)) in named {
+            tracing::warn!(
+                topic = lane.topic,
+                partition = lane.partition,
+                offset = front.offset,
+                deliveries = front.deliveries,
+                ?age,
+                "the partition waits for this record, which the platform has and does not ack; --inflight-timeout would \
+                 deliver it again after a time"
+            );
+        }
+        let (errors, resets) = self.consumer.context().take_trouble();
+        self.shared.counters.broker_errors.add(errors);
+        self.shared.counters.resets.add(resets);
+    }
+
+    /// Where everything is done, what the client has passed over is done too: the markers of transactions, and records
+    /// of those that were aborted. Without this, pending would never come to nothing.
+    fn skip_markers(&self) {
+        let mut assignment = self.shared.lock();
+        if !assignment.has_idle() {
+            return;
+        }
+        // Asks nobody: the client knows.
+        let Ok(positions) = self.consumer.position() else { return };
+        for element in positions.elements() {
+            let Offset::Offset(position) = element.offset() else { continue };
+            let lane = self.lanes.iter().find(|lane| lane.is(element.topic(), element.partition()));
+            if let Some(tracker) = lane.and_then(|lane| assignment.tracker_mut(lane.id)) {
+                tracker.skip_to(position);
+            }
+        }
+    }
+
+    /// Delivers again what the platform has had for too long.
+    fn expire(&self, now: Instant, timeout: Duration) {
+        let expired = self.shared.lock().expire(now, timeout);
+        for (id, count) in &expired {
+            self.shared.counters.expired.add(*count);
+            if let Some(lane) = self.lanes.iter().find(|lane| lane.id == *id) {
+                let (topic, partition) = (&lane.topic, lane.partition);
+                tracing::warn!(topic, partition, records = count, ?timeout, "not acked in time, and delivered again");
+            }
+        }
+        if !expired.is_empty() {
+            self.shared.arrived.notify_one();
+        }
     }
 
     /// Stores the offsets that may be committed, where they have moved. The library commits what is stored, and refuses
     /// to store for a partition that is not ours: a late ack can't move another member's offset.
-    fn store(&mut self) {
-        let mut moved = None;
+    fn store(&mut self, now: Instant) {
+        let mut moved = TopicPartitionList::new();
         {
             let assignment = self.shared.lock();
             for lane in &mut self.lanes {
                 let Some(tracker) = assignment.tracker(lane.id) else { continue };
-                let point = tracker.commit_point();
-                if point != lane.stored {
-                    lane.stored = point;
-                    let moved = moved.get_or_insert_with(TopicPartitionList::new);
-                    add(moved, &lane.topic, lane.partition, point);
-                    self.commit_wanted |= tracker.is_idle();
+                if lane.store(tracker.commit_point(), &mut moved) {
+                    self.commit_wanted |= tracker.is_idle() || self.config.ack_durability == Durability::Committed;
                 }
             }
         }
-        if let Some(moved) = moved {
-            store(&self.consumer, &moved);
-        }
-        if self.commit_wanted && self.committed.elapsed() >= COMMIT_PAUSE {
+        store(&self.consumer, &moved);
+        if self.commit_wanted && now.duration_since(self.committed) >= COMMIT_PAUSE {
             self.commit_wanted = false;
-            self.committed = Instant::now();
+            self.committed = now;
             if let Err(error) = self.consumer.commit_consumer_state(CommitMode::Async) {
                 tracing::debug!(%error, "nothing to commit");
             }
         }
     }
 
-    fn assign(&mut self, partitions: &TopicPartitionList) {
-        for element in partitions.elements() {
-            let (topic, partition) = (element.topic(), element.partition());
-            let Some(id) = self.shared.topics.partition_id(topic, partition) else {
-                tracing::error!(topic, partition, "the partition has no id for the platform and is not read");
-                continue;
-            };
-            // A queue left over would leave the new one empty.
-            self.lanes.retain(|lane| lane.id != id);
-            // The queue must be split off before the partition is read, or its first records come by the wrong one.
-            let Some(mut queue) = self.consumer.split_partition_queue(topic, partition) else {
-                tracing::error!(topic, partition, "the partition has no queue and is not read");
-                continue;
-            };
-            let worker = thread::current();
-            queue.set_nonempty_callback(move || worker.unpark());
-            self.lanes.push(Lane {
-                topic: topic.to_owned(),
-                partition,
-                id,
-                queue,
-                encoder: Encoder::new(topic, partition, id),
-                room: 0,
-                fetched: Vec::new(),
-                stored: None,
-            });
-            self.shared.lock().assign(id);
+    /// Tells what the brokers have answered to commits.
+    fn note_commits(&self) {
+        let commits = self.consumer.context().take_commits();
+        self.shared.counters.commits.add(commits.succeeded);
+        self.shared.counters.failed_commits.add(commits.failed);
+        if commits.offsets.is_empty() {
+            return;
         }
-        tracing::info!(partitions = %names(partitions), "assigned");
-        context::assign(&self.consumer, partitions);
-    }
-
-    /// Gives partitions back: their last offsets are stored first, unless they are another member's already.
-    fn revoke(&mut self, partitions: &TopicPartitionList, lost: bool) {
-        let mut last = TopicPartitionList::new();
-        for element in partitions.elements() {
-            let (topic, partition) = (element.topic(), element.partition());
-            let Some(place) = self.lanes.iter().position(|lane| lane.topic == topic && lane.partition == partition)
-            else {
-                continue;
-            };
-            let lane = self.lanes.swap_remove(place);
-            let mut assignment = self.shared.lock();
-            add(&mut last, topic, partition, assignment.tracker(lane.id).and_then(|tracker| tracker.commit_point()));
-            assignment.revoke(lane.id);
-        }
-        tracing::info!(partitions = %names(partitions), lost, "revoked");
-        if !lost {
-            store(&self.consumer, &last);
-        }
-        context::unassign(&self.consumer, Some(partitions));
+        self.shared.committed.send_modify(|committed| {
+            for (topic, partition, offset) in commits.offsets {
+                if let Some(lane) = self.lanes.iter().find(|lane| lane.is(&topic, partition)) {
+                    committed.insert(lane.id, offset);
+                }
+            }
+        });
     }
 
     /// Stores the last offsets and leaves the group.
     fn leave(mut self) {
-        self.store();
+        let now = Instant::now();
+        self.store(now);
+        self.answer_all(now);
         self.forget();
         self.consumer.context().leave();
         if let Err(error) = self.consumer.close_queue() {
@@ -263,15 +363,16 @@ impl Worker {
 
     /// Forgets the assignment: from here on acks have no effect.
     fn forget(&mut self) {
-        let mut assignment = self.shared.lock();
-        for lane in self.lanes.drain(..) {
-            assignment.revoke(lane.id);
-        }
+        let ids: Vec<u16> = self.lanes.drain(..).map(|lane| lane.id).collect();
+        self.rebalancing = Rebalancing::default();
+        self.shared.lock().lose(&ids);
+        self.shared.committed.send_modify(std::collections::BTreeMap::clear);
     }
 
     /// Puts a new client in the place of one that cannot go on. Its assignment is lost, so nothing is stored.
     fn restart(&mut self, error: &KafkaError) {
         tracing::error!(%error, "the Kafka client cannot go on; a new one takes its place");
+        self.shared.counters.restarts.add(1);
         self.forget();
         self.consumer.context().leave();
         while !self.shared.stopped() {
@@ -288,24 +389,11 @@ impl Worker {
     }
 }
 
-fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, offset: Option<i64>) {
-    if let Some(offset) = offset
-        && let Err(error) = list.add_partition_offset(topic, partition, Offset::Offset(offset))
-    {
-        tracing::error!(%error, topic, partition, offset, "the offset cannot be stored");
-    }
-}
-
-fn store(consumer: &BaseConsumer<Context>, offsets: &TopicPartitionList) {
+/// Stores offsets, if there are any.
+pub(super) fn store(consumer: &BaseConsumer<Context>, offsets: &TopicPartitionList) {
     if offsets.count() > 0
         && let Err(error) = consumer.store_offsets(offsets)
     {
         tracing::info!(%error, "offsets are not stored: a partition is not ours any more");
     }
-}
-
-/// The partitions as text for the log: `topic:partition`, with spaces between.
-fn names(partitions: &TopicPartitionList) -> String {
-    let name = |element: &TopicPartitionListElem<'_>| format!("{}:{}", element.topic(), element.partition());
-    partitions.elements().iter().map(name).collect::<Vec<_>>().join(" ")
 }

@@ -5,11 +5,12 @@
 //! and an ack finds its record by the guess that there was no gap, then by binary search.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// How much of a partition may be unfinished before it is read no further.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Limits {
     /// Records, those included that are done but wait behind one that is not.
     pub(super) records: usize,
@@ -17,21 +18,8 @@ pub(super) struct Limits {
     pub(super) bytes: usize,
 }
 
-/// The most records of one partition.
-const RECORDS: usize = 10_000;
-/// The most bytes of one partition, and of all.
-const BYTES: usize = 16 << 20;
-const TOTAL_BYTES: usize = 256 << 20;
-
-impl Limits {
-    /// The limits of each partition where there are `partitions`.
-    pub(super) fn of_each(partitions: usize) -> Self {
-        Self { records: RECORDS, bytes: BYTES.min(TOTAL_BYTES / partitions.max(1)) }
-    }
-}
-
 /// The records of one partition between the broker and their acks.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Tracker<T> {
     entries: VecDeque<Entry<T>>,
     /// The sequence of the front entry.
@@ -44,13 +32,16 @@ pub(super) struct Tracker<T> {
     delayed: BTreeSet<(Instant, u64)>,
     /// How many entries are handed out and neither acked nor nacked.
     in_flight: usize,
+    /// How many entries are spent and not settled.
+    spent: usize,
     bytes: usize,
     /// The offset after the last record; `None` before there was one.
     position: Option<i64>,
     limits: Limits,
+    flow: Flow,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Entry<T> {
     offset: i64,
     len: usize,
@@ -60,16 +51,58 @@ struct Entry<T> {
     record: Option<T>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum State {
     Ready,
-    Sent,
+    /// Handed out at that time.
+    Sent(Instant),
     Delayed(Instant),
+    /// Delivered as often as it may be: it waits to be settled some other way.
+    Spent,
     Done,
 }
 
+/// Whether records are handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Flow {
+    Open,
+    /// The partition is given back: what is out may still be acked.
+    Closed,
+    /// The partition stands still at this record until somebody has looked at it.
+    Halted(i64),
+}
+
+/// A record that is handed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Delivery<T> {
+    pub(super) record: T,
+    /// How often it was handed out, this time included.
+    pub(super) times: u32,
+}
+
+/// What a nack came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Nacked<T> {
+    /// The record is not in flight here: no effect.
+    Unknown,
+    /// It will be delivered again.
+    Again,
+    /// It was delivered this often, which is as often as it may be: it is spent until [`Tracker::settle`] is called.
+    Spent { record: T, deliveries: u32 },
+}
+
+/// The first record that is not done, which everything behind it waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Front {
+    pub(super) offset: i64,
+    pub(super) deliveries: u32,
+    /// Since when it is with the platform; `None` where it is not.
+    pub(super) sent: Option<Instant>,
+}
+
 impl<T: Clone> Tracker<T> {
-    pub(super) fn new(limits: Limits) -> Self {
+    /// A partition of which the group has everything before `start`, as far as that is known.
+    pub(super) fn new(limits: Limits, start: Option<i64>) -> Self {
         Self {
             entries: VecDeque::new(),
             base: 0,
@@ -77,9 +110,11 @@ impl<T: Clone> Tracker<T> {
             again: BTreeSet::new(),
             delayed: BTreeSet::new(),
             in_flight: 0,
+            spent: 0,
             bytes: 0,
-            position: None,
+            position: start,
             limits,
+            flow: Flow::Open,
         }
     }
 
@@ -96,7 +131,7 @@ impl<T: Clone> Tracker<T> {
         let in_order = self.position.is_none_or(|position| offset >= position);
         if !in_order {
             let base = self.end();
-            *self = Self { base, fresh: base, ..Self::new(self.limits) };
+            *self = Self { base, fresh: base, flow: self.flow, ..Self::new(self.limits, None) };
         }
         self.entries.push_back(Entry { offset, len, deliveries: 0, state: State::Ready, record: Some(record) });
         self.bytes += len;
@@ -104,13 +139,27 @@ impl<T: Clone> Tracker<T> {
         in_order
     }
 
+    /// Takes note that there is no record before `position` that is yet to come: what is there are markers of
+    /// transactions, or records that nobody is to see. Without effect while some record is not done.
+    pub(super) fn skip_to(&mut self, position: i64) {
+        if self.flow == Flow::Open && self.is_idle() && self.position.is_none_or(|known| known < position) {
+            self.position = Some(position);
+        }
+    }
+
     /// How many more records fit; none once the bytes are used up, which the last record may overshoot.
     pub(super) fn room(&self) -> usize {
-        if self.bytes >= self.limits.bytes { 0 } else { self.limits.records.saturating_sub(self.entries.len()) }
+        match self.flow {
+            Flow::Open if self.bytes < self.limits.bytes => self.limits.records.saturating_sub(self.entries.len()),
+            Flow::Open | Flow::Closed | Flow::Halted(_) => 0,
+        }
     }
 
     /// Hands out up to `max` records in offset order, those first that are to be delivered again.
-    pub(super) fn take(&mut self, max: usize, now: Instant, out: &mut Vec<T>) -> usize {
+    pub(super) fn take(&mut self, max: usize, now: Instant, out: &mut Vec<Delivery<T>>) -> usize {
+        if self.flow != Flow::Open {
+            return 0;
+        }
         self.ripen(now);
         let mut taken = 0;
         while taken < max {
@@ -123,19 +172,24 @@ impl<T: Clone> Tracker<T> {
                 None => break,
             };
             let Some(entry) = self.entry(sequence) else { break };
+            // A record that was spent as it came is passed over.
+            if entry.state != State::Ready {
+                continue;
+            }
             let Some(record) = entry.record.clone() else { break };
-            entry.state = State::Sent;
+            entry.state = State::Sent(now);
             entry.deliveries = entry.deliveries.saturating_add(1);
+            out.push(Delivery { record, times: entry.deliveries });
             self.in_flight += 1;
-            out.push(record);
             taken += 1;
         }
         taken
     }
 
-    /// Whether [`Tracker::take`] would hand out anything.
+    /// Whether [`Tracker::take`] has anything to hand out, but for records that were spent as they came.
     pub(super) fn has_ready(&self, now: Instant) -> bool {
-        self.fresh < self.end() || !self.again.is_empty() || self.next_due().is_some_and(|due| due <= now)
+        self.flow == Flow::Open
+            && (self.fresh < self.end() || !self.again.is_empty() || self.next_due().is_some_and(|due| due <= now))
     }
 
     /// When the next delayed record is ready.
@@ -146,12 +200,155 @@ impl<T: Clone> Tracker<T> {
     /// Takes note that a record is done with. `false`, and no effect, unless it was handed out and is not done yet.
     pub(super) fn ack(&mut self, offset: i64) -> bool {
         let Some(sequence) = self.find_delivered(offset) else { return false };
+        self.finish(sequence)
+    }
+
+    /// Takes note that a record is to be delivered again, not before `due`; but not more than `max` times in all.
+    pub(super) fn nack(&mut self, offset: i64, due: Instant, max: Option<u32>) -> Nacked<T> {
+        let Some(sequence) = self.find_delivered(offset) else { return Nacked::Unknown };
+        let Some(entry) = self.entry(sequence) else { return Nacked::Unknown };
+        let State::Sent(_) = entry.state else { return Nacked::Unknown };
+        let deliveries = entry.deliveries;
+        let nacked = match &entry.record {
+            Some(record) if max.is_some_and(|max| deliveries >= max) => {
+                let record = record.clone();
+                entry.state = State::Spent;
+                self.spent += 1;
+                Nacked::Spent { record, deliveries }
+            }
+            _ => {
+                entry.state = State::Delayed(due);
+                self.delayed.insert((due, sequence));
+                Nacked::Again
+            }
+        };
+        self.in_flight -= 1;
+        nacked
+    }
+
+    /// Makes a record spent that was never handed out. `false` unless it is such a record.
+    pub(super) fn spend(&mut self, offset: i64) -> bool {
+        let Some(sequence) = self.find(offset).filter(|sequence| *sequence >= self.fresh) else { return false };
+        let Some(entry) = self.entry(sequence).filter(|entry| entry.state == State::Ready) else { return false };
+        entry.state = State::Spent;
+        self.spent += 1;
+        true
+    }
+
+    /// Takes note that a spent record is done with: it is where it was to go instead. `false`, and no effect, unless it is
+    /// spent.
+    pub(super) fn settle(&mut self, offset: i64) -> bool {
+        let Some(sequence) = self.find(offset) else { return false };
+        let is_spent = self.entry(sequence).is_some_and(|entry| entry.state == State::Spent);
+        is_spent && self.finish(sequence)
+    }
+
+    /// Stops at a record: nothing is handed out or read any more, and acks for what is out are still taken.
+    pub(super) fn halt(&mut self, offset: i64) {
+        if self.flow == Flow::Open {
+            self.flow = Flow::Halted(offset);
+        }
+    }
+
+    /// The record at which the partition stands still.
+    pub(super) fn halted(&self) -> Option<i64> {
+        match self.flow {
+            Flow::Halted(offset) => Some(offset),
+            Flow::Open | Flow::Closed => None,
+        }
+    }
+
+    /// Hands out nothing from here on, and forgets what never was; acks and nacks are still taken.
+    pub(super) fn close(&mut self) {
+        self.flow = Flow::Closed;
+        let is_untouched = |entry: &mut Entry<T>| entry.deliveries == 0 && entry.state != State::Done;
+        while let Some(entry) = self.entries.pop_back_if(is_untouched) {
+            self.bytes -= entry.len;
+            self.spent -= usize::from(entry.state == State::Spent);
+            // The first of them is where the next owner begins.
+            self.position = Some(entry.offset);
+        }
+        self.fresh = self.fresh.min(self.end());
+    }
+
+    /// Whether nothing is out any more: no record is with the platform, and none on its way to be settled.
+    pub(super) fn is_settled(&self) -> bool {
+        self.in_flight == 0 && (self.spent == 0 || self.halted().is_some())
+    }
+
+    /// Makes all that is in flight ready again, for a reader that has nothing of what the last one got. Acks for it are
+    /// still taken.
+    pub(super) fn requeue_sent(&mut self) {
+        self.requeue(|_| true);
+    }
+
+    /// Makes what was handed out at least `timeout` ago ready again, and says how many that were.
+    pub(super) fn expire(&mut self, now: Instant, timeout: Duration) -> usize {
+        self.requeue(|sent| now.duration_since(sent) >= timeout)
+    }
+
+    fn requeue(&mut self, which: impl Fn(Instant) -> bool) -> usize {
+        let before = self.in_flight;
+        for (sequence, entry) in (self.base..).zip(&mut self.entries) {
+            if let State::Sent(sent) = entry.state
+                && which(sent)
+            {
+                entry.state = State::Ready;
+                self.again.insert(sequence);
+                self.in_flight -= 1;
+            }
+        }
+        before - self.in_flight
+    }
+
+    /// The offset that the group may commit: that of the first record not done, or of the next one to come. `None`
+    /// before the first record.
+    pub(super) fn commit_point(&self) -> Option<i64> {
+        self.entries.front().map(|entry| entry.offset).or(self.position)
+    }
+
+    /// The offset after the last record that came.
+    pub(super) fn position(&self) -> Option<i64> {
+        self.position
+    }
+
+    /// The first record that is not done.
+    pub(super) fn front(&self) -> Option<Front> {
+        let entry = self.entries.front()?;
+        let sent = if let State::Sent(sent) = entry.state { Some(sent) } else { None };
+        Some(Front { offset: entry.offset, deliveries: entry.deliveries, sent })
+    }
+
+    /// How many records are handed out and neither acked nor nacked.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// How many records are kept: ready, out, delayed, spent, or done behind one that is not.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The bytes that the records hold.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether every record that came is done.
+    pub(super) fn is_idle(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn finish(&mut self, sequence: u64) -> bool {
         let Some(entry) = self.entry(sequence) else { return false };
         let before = std::mem::replace(&mut entry.state, State::Done);
         entry.record = None;
         match before {
             State::Done => return false,
-            State::Sent => self.in_flight -= 1,
+            State::Sent(_) => self.in_flight -= 1,
+            State::Spent => self.spent -= 1,
             State::Ready => {
                 self.again.remove(&sequence);
             }
@@ -163,47 +360,8 @@ impl<T: Clone> Tracker<T> {
             self.base += 1;
             self.bytes -= front.len;
         }
+        self.fresh = self.fresh.max(self.base);
         true
-    }
-
-    /// Takes note that a record is to be delivered again, not before `due`. Answers how often it was delivered so far;
-    /// `None`, and no effect, unless it is in flight.
-    pub(super) fn nack(&mut self, offset: i64, due: Instant) -> Option<u32> {
-        let sequence = self.find_delivered(offset)?;
-        let entry = self.entry(sequence).filter(|entry| entry.state == State::Sent)?;
-        entry.state = State::Delayed(due);
-        let deliveries = entry.deliveries;
-        self.in_flight -= 1;
-        self.delayed.insert((due, sequence));
-        Some(deliveries)
-    }
-
-    /// Makes all that is in flight ready again, for a reader that has nothing of what the last one got. Acks for it are
-    /// still taken.
-    pub(super) fn requeue_sent(&mut self) {
-        for (sequence, entry) in (self.base..).zip(&mut self.entries) {
-            if entry.state == State::Sent {
-                entry.state = State::Ready;
-                self.again.insert(sequence);
-            }
-        }
-        self.in_flight = 0;
-    }
-
-    /// The offset that the group may commit: that of the first record not done, or of the next one to come. `None`
-    /// before the first record.
-    pub(super) fn commit_point(&self) -> Option<i64> {
-        self.entries.front().map(|entry| entry.offset).or(self.position)
-    }
-
-    /// How many records are handed out and neither acked nor nacked.
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight
-    }
-
-    /// Whether every record that came is done.
-    pub(super) fn is_idle(&self) -> bool {
-        self.entries.is_empty()
     }
 
     fn end(&self) -> u64 {
@@ -215,16 +373,20 @@ impl<T: Clone> Tracker<T> {
         self.entries.get_mut(index)
     }
 
-    /// The sequence of a record that was handed out at least once.
-    fn find_delivered(&self, offset: i64) -> Option<u64> {
+    fn find(&self, offset: i64) -> Option<u64> {
         let front = self.entries.front()?.offset;
         let guess = usize::try_from(offset.checked_sub(front)?).ok()?;
         let index = match self.entries.get(guess) {
             Some(entry) if entry.offset == offset => guess,
             _ => self.entries.binary_search_by_key(&offset, |entry| entry.offset).ok()?,
         };
-        let sequence = self.base + index as u64;
-        (sequence < self.fresh).then_some(sequence)
+        Some(self.base + index as u64)
+    }
+
+    /// The sequence of a record that was handed out at least once.
+    fn find_delivered(&mut self, offset: i64) -> Option<u64> {
+        let sequence = self.find(offset)?;
+        (self.entry(sequence)?.deliveries > 0).then_some(sequence)
     }
 
     fn ripen(&mut self, now: Instant) {

@@ -1,89 +1,129 @@
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
 
+const ROOM: Limits = Limits { records: 10_000, bytes: 1 << 20 };
+
 /// The naive model: what became of every record that ever entered.
 #[derive(Debug, Default)]
 struct Model {
-    records: BTreeMap<i64, Fate>,
+    records: BTreeMap<i64, (Fate, u32)>,
     position: Option<i64>,
+    closed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     New,
-    InFlight,
+    InFlight(Instant),
     Again(Instant),
+    Spent,
     Done,
 }
 
 impl Model {
     fn commit_point(&self) -> Option<i64> {
-        self.records.iter().find(|(_, fate)| **fate != Fate::Done).map(|(offset, _)| *offset).or(self.position)
+        self.records.iter().find(|(_, (fate, _))| *fate != Fate::Done).map(|(offset, _)| *offset).or(self.position)
     }
 
-    fn take(&mut self, max: usize, now: Instant) -> Vec<i64> {
+    fn take(&mut self, max: usize, now: Instant) -> Vec<Delivery<i64>> {
         let ready = |fate: &Fate| match fate {
             Fate::New => true,
             Fate::Again(due) => *due <= now,
-            Fate::InFlight | Fate::Done => false,
+            Fate::InFlight(_) | Fate::Spent | Fate::Done => false,
         };
-        let taken: Vec<i64> =
-            self.records.iter().filter(|(_, fate)| ready(fate)).map(|(offset, _)| *offset).take(max).collect();
-        for offset in &taken {
-            self.records.insert(*offset, Fate::InFlight);
-        }
-        taken
+        let max = if self.closed { 0 } else { max };
+        let ready = self.records.iter_mut().filter(|(_, (fate, _))| ready(fate));
+        let deliver = |(offset, (fate, deliveries)): (&i64, &mut (Fate, u32))| {
+            *fate = Fate::InFlight(now);
+            *deliveries += 1;
+            Delivery { record: *offset, times: *deliveries }
+        };
+        ready.take(max).map(deliver).collect()
     }
 
     fn ack(&mut self, offset: i64) -> bool {
         match self.records.get_mut(&offset) {
-            None | Some(Fate::New | Fate::Done) => false,
-            Some(fate) => {
+            None | Some((Fate::Done, _) | (_, 0)) => false,
+            Some((fate, _)) => {
                 *fate = Fate::Done;
                 true
             }
         }
     }
 
-    fn nack(&mut self, offset: i64, due: Instant) -> bool {
+    fn nack(&mut self, offset: i64, due: Instant, max: Option<u32>) -> Nacked<i64> {
         match self.records.get_mut(&offset) {
-            Some(fate @ Fate::InFlight) => {
+            Some((fate @ Fate::InFlight(_), deliveries)) => {
+                if max.is_some_and(|max| *deliveries >= max) {
+                    *fate = Fate::Spent;
+                    return Nacked::Spent { record: offset, deliveries: *deliveries };
+                }
                 *fate = Fate::Again(due);
+                Nacked::Again
+            }
+            _ => Nacked::Unknown,
+        }
+    }
+
+    fn settle(&mut self, offset: i64) -> bool {
+        match self.records.get_mut(&offset) {
+            Some((fate @ Fate::Spent, _)) => {
+                *fate = Fate::Done;
                 true
             }
             _ => false,
         }
     }
 
-    fn requeue_sent(&mut self, now: Instant) {
-        for fate in self.records.values_mut().filter(|fate| **fate == Fate::InFlight) {
-            *fate = Fate::Again(now);
+    fn requeue(&mut self, now: Instant, age: Duration) -> usize {
+        let old = |fate: &Fate| matches!(fate, Fate::InFlight(sent) if now.duration_since(*sent) >= age);
+        let sent = self.records.values_mut().filter(|(fate, _)| old(fate));
+        sent.map(|(fate, _)| *fate = Fate::Again(now)).count()
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+        let touched = |(_, (fate, deliveries)): &(&i64, &(Fate, u32))| *deliveries > 0 || *fate == Fate::Done;
+        let last = self.records.iter().rev().find(touched).map(|(offset, _)| *offset);
+        let first = self.records.keys().find(|offset| last < Some(**offset)).copied();
+        if let Some(first) = first {
+            self.records.split_off(&first);
+            self.position = Some(first);
         }
     }
 }
 
 #[derive(Debug, Clone)]
 enum Step {
-    Push { gap: i64 },
+    Push { gap: i64, spent: bool },
     Take { max: usize },
     Ack { offset: i64 },
-    Nack { offset: i64, delay: u64 },
+    Nack { offset: i64, delay: u64, max: Option<u32> },
+    Settle { offset: i64 },
     Requeue,
+    Expire { age: u64 },
+    Skip { gap: i64 },
     Pass { millis: u64 },
+    Close,
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let gap = prop_oneof![9 => Just(0), 1 => 1i64..5];
     prop_oneof![
-        4 => prop_oneof![9 => Just(0), 1 => 1i64..5].prop_map(|gap| Step::Push { gap }),
-        2 => (1usize..6).prop_map(|max| Step::Take { max }),
-        6 => (-2i64..90).prop_map(|offset| Step::Ack { offset }),
-        2 => (-2i64..90, 0u64..20).prop_map(|(offset, delay)| Step::Nack { offset, delay }),
-        1 => Just(Step::Requeue),
-        1 => (0u64..15).prop_map(|millis| Step::Pass { millis }),
+        40 => (gap, prop::bool::weighted(0.05)).prop_map(|(gap, spent)| Step::Push { gap, spent }),
+        20 => (1usize..6).prop_map(|max| Step::Take { max }),
+        60 => (-2i64..90).prop_map(|offset| Step::Ack { offset }),
+        20 => (-2i64..90, 0u64..20, prop::option::of(1u32..4))
+            .prop_map(|(offset, delay, max)| Step::Nack { offset, delay, max }),
+        20 => (-2i64..90).prop_map(|offset| Step::Settle { offset }),
+        5 => Just(Step::Requeue),
+        5 => (0u64..15).prop_map(|age| Step::Expire { age }),
+        5 => (0i64..4).prop_map(|gap| Step::Skip { gap }),
+        10 => (0u64..15).prop_map(|millis| Step::Pass { millis }),
+        1 => Just(Step::Close),
     ]
 }
 
@@ -94,65 +134,95 @@ proptest! {
     /// that is not done nor moves back.
     #[test]
     fn it_does_what_the_model_does(steps in proptest::collection::vec(step(), 0..150)) {
-        let mut tracker = Tracker::new(Limits::of_each(1));
+        let mut tracker = Tracker::new(ROOM, None);
         let mut model = Model::default();
         let mut now = Instant::now();
         let mut last = None;
+        let later = |now: Instant, millis| now + Duration::from_millis(millis);
         for step in steps {
             match step {
-                Step::Push { gap } => {
+                // Nothing is read of a partition that is given back.
+                Step::Push { .. } if model.closed => {}
+                Step::Push { gap, spent } => {
                     let offset = model.position.unwrap_or(3) + gap;
                     prop_assert!(tracker.push(offset, 1, offset));
-                    model.records.insert(offset, Fate::New);
+                    prop_assert!(!spent || tracker.spend(offset));
+                    model.records.insert(offset, (if spent { Fate::Spent } else { Fate::New }, 0));
                     model.position = Some(offset + 1);
                 }
                 Step::Take { max } => {
                     let mut out = Vec::new();
                     let ready = tracker.has_ready(now);
                     tracker.take(max, now, &mut out);
-                    prop_assert_eq!(ready, !out.is_empty());
+                    prop_assert!(ready || out.is_empty());
                     prop_assert_eq!(out, model.take(max, now));
                 }
                 Step::Ack { offset } => prop_assert_eq!(tracker.ack(offset), model.ack(offset)),
-                Step::Nack { offset, delay } => {
-                    let due = now + Duration::from_millis(delay);
-                    prop_assert_eq!(tracker.nack(offset, due).is_some(), model.nack(offset, due));
+                Step::Nack { offset, delay, max } => {
+                    let due = later(now, delay);
+                    prop_assert_eq!(tracker.nack(offset, due, max), model.nack(offset, due, max));
                 }
+                Step::Settle { offset } => prop_assert_eq!(tracker.settle(offset), model.settle(offset)),
                 Step::Requeue => {
                     tracker.requeue_sent();
-                    model.requeue_sent(now);
+                    model.requeue(now, Duration::ZERO);
                 }
-                Step::Pass { millis } => now += Duration::from_millis(millis),
+                Step::Expire { age } => {
+                    let age = Duration::from_millis(age);
+                    prop_assert_eq!(tracker.expire(now, age), model.requeue(now, age));
+                }
+                Step::Skip { gap } => {
+                    let unfinished = model.records.values().any(|(fate, _)| *fate != Fate::Done);
+                    let position = model.position.unwrap_or(0) + gap;
+                    tracker.skip_to(position);
+                    if !unfinished && !model.closed {
+                        model.position = Some(position);
+                    }
+                }
+                Step::Pass { millis } => now = later(now, millis),
+                Step::Close => {
+                    tracker.close();
+                    model.close();
+                }
             }
             let point = tracker.commit_point();
             prop_assert_eq!(point, model.commit_point());
             prop_assert!(point >= last, "moved back from {:?} to {:?}", last, point);
             last = point;
-            let in_flight = model.records.values().filter(|fate| **fate == Fate::InFlight).count();
+            let count = |is: fn(&Fate) -> bool| model.records.values().filter(|(fate, _)| is(fate)).count();
+            let (in_flight, spent) =
+                (count(|fate| matches!(fate, Fate::InFlight(_))), count(|fate| *fate == Fate::Spent));
             prop_assert_eq!(tracker.in_flight(), in_flight);
-            let unfinished = model.records.values().any(|fate| *fate != Fate::Done);
-            prop_assert_eq!(tracker.is_idle(), !unfinished);
+            prop_assert_eq!(tracker.is_settled(), in_flight + spent == 0);
+            prop_assert_eq!(tracker.is_idle(), count(|fate| *fate != Fate::Done) == 0);
+            prop_assert_eq!(tracker.bytes(), tracker.len());
         }
     }
 }
 
 fn filled(count: i64) -> Tracker<i64> {
-    let mut tracker = Tracker::new(Limits::of_each(1));
+    let mut tracker = Tracker::new(ROOM, None);
     for offset in 0..count {
         tracker.push(offset, 10, offset);
     }
     tracker
 }
 
+fn take(tracker: &mut Tracker<i64>, max: usize, now: Instant) -> Vec<i64> {
+    let mut out = Vec::new();
+    tracker.take(max, now, &mut out);
+    out.into_iter().map(|delivery| delivery.record).collect()
+}
+
 #[test]
 fn records_and_bytes_are_bounded_until_the_front_is_done() {
-    let mut tracker = Tracker::new(Limits { records: 3, bytes: 25 });
+    let mut tracker = Tracker::new(Limits { records: 3, bytes: 25 }, None);
     assert_eq!(tracker.room(), 3);
     tracker.push(0, 10, 0);
     assert_eq!(tracker.room(), 2);
     tracker.push(1, 15, 1);
     assert_eq!(tracker.room(), 0, "the bytes are used up");
-    tracker.take(2, Instant::now(), &mut Vec::new());
+    take(&mut tracker, 2, Instant::now());
     tracker.ack(1);
     assert_eq!(tracker.room(), 0, "done, but behind one that is not");
     tracker.ack(0);
@@ -160,32 +230,77 @@ fn records_and_bytes_are_bounded_until_the_front_is_done() {
 }
 
 #[test]
-fn a_nack_counts_deliveries_and_waits_its_delay() {
+fn a_nack_waits_its_delay_and_counts_deliveries() {
     let mut tracker = filled(2);
     let now = Instant::now();
     let due = now + Duration::from_secs(1);
-    tracker.take(2, now, &mut Vec::new());
-    assert_eq!(tracker.nack(0, due), Some(1));
-    assert_eq!(tracker.nack(0, due), None, "it is not in flight any more");
+    take(&mut tracker, 2, now);
+    assert_eq!(tracker.nack(0, due, Some(2)), Nacked::Again);
+    assert_eq!(tracker.nack(0, due, Some(2)), Nacked::Unknown, "it is not in flight any more");
     assert_eq!(tracker.next_due(), Some(due));
     assert!(!tracker.has_ready(now));
     let mut out = Vec::new();
     tracker.take(2, due, &mut out);
-    assert_eq!(out, [0]);
-    assert_eq!(tracker.nack(0, due), Some(2));
+    assert_eq!(out, [Delivery { record: 0, times: 2 }]);
+    assert_eq!(tracker.nack(0, due, Some(2)), Nacked::Spent { record: 0, deliveries: 2 });
+    tracker.ack(1);
+    assert_eq!(tracker.commit_point(), Some(0), "what is spent is not done");
+    assert!(tracker.settle(0));
+    assert_eq!(tracker.commit_point(), Some(2));
+    assert!(!tracker.settle(0), "once");
+}
+
+#[test]
+fn a_partition_that_is_halted_hands_out_and_reads_nothing() {
+    let mut tracker = filled(3);
+    let now = Instant::now();
+    take(&mut tracker, 2, now);
+    assert!(matches!(tracker.nack(0, now, Some(1)), Nacked::Spent { .. }));
+    tracker.halt(0);
+    assert_eq!((tracker.room(), tracker.has_ready(now), tracker.halted()), (0, false, Some(0)));
+    assert!(take(&mut tracker, 3, now).is_empty());
+    assert!(tracker.ack(1), "what is out may be acked");
+    assert!(tracker.is_settled(), "the spent record is nobody's to wait for");
+    tracker.skip_to(9);
+    assert_eq!(tracker.commit_point(), Some(0));
+}
+
+#[test]
+fn what_is_given_back_goes_as_far_as_it_was_handed_out() {
+    let mut tracker = filled(5);
+    let now = Instant::now();
+    take(&mut tracker, 3, now);
+    tracker.close();
+    assert!(take(&mut tracker, 5, now).is_empty());
+    assert_eq!((tracker.len(), tracker.bytes(), tracker.room()), (3, 30, 0));
+    for offset in 0..3 {
+        assert!(!tracker.is_settled());
+        assert!(tracker.ack(offset));
+    }
+    assert!(tracker.is_settled());
+    assert_eq!(tracker.commit_point(), Some(3), "the next owner begins with the first that was not handed out");
 }
 
 #[test]
 fn a_log_that_starts_again_is_tracked_from_its_start() {
     let mut tracker = filled(5);
-    tracker.take(3, Instant::now(), &mut Vec::new());
+    let now = Instant::now();
+    take(&mut tracker, 3, now);
     assert!(!tracker.push(2, 10, 2), "an offset came a second time");
     assert_eq!(tracker.commit_point(), Some(2));
     assert_eq!(tracker.in_flight(), 0);
     assert!(!tracker.ack(0), "a record of the old log");
-    let mut out = Vec::new();
-    tracker.take(5, Instant::now(), &mut out);
-    assert_eq!(out, [2]);
+    assert_eq!(take(&mut tracker, 5, now), [2]);
     assert!(tracker.ack(2));
     assert_eq!(tracker.commit_point(), Some(3));
+}
+
+#[test]
+fn the_front_is_what_everything_waits_for() {
+    let mut tracker = filled(3);
+    let now = Instant::now();
+    assert_eq!(tracker.front().and_then(|front| front.sent), None);
+    take(&mut tracker, 3, now);
+    tracker.ack(0);
+    assert_eq!(tracker.front(), Some(Front { offset: 1, deliveries: 1, sent: Some(now) }));
 }

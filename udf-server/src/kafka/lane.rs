@@ -1,0 +1,94 @@
+//! One assigned partition, as the thread that reads sees it.
+
+use std::sync::Arc;
+use std::thread::Thread;
+
+use numaflow_sdk::source::EncodedMessage;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::context::Context;
+use super::fetch::Queue;
+use super::record::{Encoder, Record};
+use super::token::Topics;
+
+/// The way of one partition's records from the client library to the tracker.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    pub(super) id: u16,
+    queue: Queue,
+    encoder: Encoder,
+    /// How many records the next fetch may take.
+    pub(super) room: usize,
+    /// Encoded, and not yet with the tracker.
+    pub(super) fetched: Vec<(i64, EncodedMessage)>,
+    /// A message that cannot be read: what comes after it must not pass it.
+    pub(super) broken: Option<RDKafkaErrorCode>,
+    /// What goes with its commits.
+    pub(super) metadata: Option<String>,
+    /// The offset that was stored last.
+    stored: Option<i64>,
+}
+
+impl Lane {
+    /// Opens the way of a partition. It must be open before the partition is read, or its first records go another way.
+    pub(super) fn open(
+        consumer: &Arc<BaseConsumer<Context>>,
+        topics: &Topics,
+        (topic, partition): (&str, i32),
+        worker: Thread,
+    ) -> Result<Self, &'static str> {
+        let id = topics.partition_id(topic, partition).ok_or("it has no id for the platform")?;
+        let queue = Queue::split(consumer, topic, partition, worker).ok_or("it has no queue")?;
+        Ok(Self {
+            topic: topic.to_owned(),
+            partition,
+            id,
+            queue,
+            encoder: Encoder::new(topic, partition, id),
+            room: 0,
+            fetched: Vec::new(),
+            broken: None,
+            metadata: None,
+            stored: None,
+        })
+    }
+
+    pub(super) fn is(&self, topic: &str, partition: i32) -> bool {
+        self.partition == partition && self.topic == topic
+    }
+
+    /// Takes what there is and fits.
+    pub(super) fn fetch(&mut self) {
+        let Self { topic, partition, queue, encoder, fetched, broken, room, .. } = self;
+        queue.fetch(room.saturating_sub(fetched.len()), |record| match record {
+            Ok(record) if broken.is_none() => fetched.push((record.offset, encoder.encode(&record))),
+            Ok(_) => {}
+            Err(code @ (RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage)) => *broken = Some(code),
+            Err(error) => tracing::warn!(%error, topic, partition, "trouble with the partition"),
+        });
+    }
+
+    /// Takes a record that came another way.
+    pub(super) fn take(&mut self, record: &Record<'_>) {
+        let encoded = self.encoder.encode(record);
+        self.fetched.push((record.offset, encoded));
+    }
+
+    /// Adds the partition to `moved` if the group may commit another offset than was stored last; `true` if so.
+    pub(super) fn store(&mut self, point: Option<i64>, moved: &mut TopicPartitionList) -> bool {
+        let Some(offset) = point.filter(|_| point != self.stored) else { return false };
+        self.stored = point;
+        let mut element = moved.add_partition(&self.topic, self.partition);
+        if let Err(error) = element.set_offset(Offset::Offset(offset)) {
+            tracing::error!(%error, topic = self.topic, partition = self.partition, offset, "it cannot be stored");
+        }
+        if let Some(metadata) = &self.metadata {
+            element.set_metadata(metadata);
+        }
+        true
+    }
+}

@@ -1,0 +1,197 @@
+//! Where to begin with partitions of which the group has committed nothing, so that nothing is left out by accident.
+//!
+//! * A group that starts with what comes commits where it starts, at once. Otherwise a crash before the first ack would
+//!   start again at a later end, and leave out what came between.
+//! * A partition that was added after the group had started begins with its first record: its producers did not wait for
+//!   the group to notice it.
+//!
+//! The two can only be told apart by how many partitions the topic had when the group started. So the number goes with
+//! every commit, as its metadata: members that start at the same time would otherwise take each other's first commits
+//! for those of a group that is long at work.
+
+use std::time::SystemTime;
+
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaResult;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
+
+use super::group::{Group, TIMEOUT};
+use super::start::Start;
+
+/// What the metadata of our commits begins with.
+const MARK: &str = "partitions at the group's start: ";
+
+/// A partition and where to begin with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Beginning {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    /// `None` where the group has a commit, or the partition is empty.
+    pub(super) offset: Option<i64>,
+    /// What goes with its commits.
+    pub(super) metadata: String,
+}
+
+/// The metadata of commits in a group that started when the topic had so many partitions.
+fn metadata(partitions: i32) -> String {
+    format!("{MARK}{partitions}")
+}
+
+fn partitions_at_start(metadata: &str) -> Option<i32> {
+    metadata.strip_prefix(MARK)?.parse().ok()
+}
+
+/// What is known of one topic's commits.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct History {
+    committed: bool,
+    partitions_at_start: Option<i32>,
+}
+
+impl History {
+    fn note(&mut self, element: &TopicPartitionListElem<'_>) {
+        if let Offset::Offset(_) = element.offset() {
+            self.committed = true;
+            // The group's first members may have seen the topic grow: what any of them started with counts as old.
+            self.partitions_at_start = self.partitions_at_start.max(partitions_at_start(element.metadata()));
+        }
+    }
+
+    /// Whether a partition without a commit came after the group had started.
+    fn is_new(self, partition: i32) -> bool {
+        self.committed && self.partitions_at_start.is_none_or(|count| partition >= count)
+    }
+}
+
+/// Looks up where to begin with each of these partitions. Asks the brokers, up to four times.
+pub(super) fn look_up(
+    group: &mut Group,
+    start: Start,
+    partitions: &[(String, i32)],
+    now: SystemTime,
+) -> KafkaResult<Vec<Beginning>> {
+    group.refresh();
+    let committed = group.client().committed_offsets(with(group.partitions(), partitions), TIMEOUT)?;
+    let committed = committed.elements();
+    let mut beginnings = Vec::new();
+    let mut asked = TopicPartitionList::new();
+    for (topic, partition) in partitions {
+        let (beginning, question) = begin(&committed, topic, *partition, start.question(now));
+        beginnings.push(beginning);
+        if let Some(question) = question {
+            asked.add_partition_offset(topic, *partition, question)?;
+        }
+    }
+    // There may be no record as late as that; then the partition begins with what comes.
+    let mut late = TopicPartitionList::new();
+    for element in ask(group, &asked)?.elements() {
+        if settle(&mut beginnings, &element)? {
+            late.add_partition_offset(element.topic(), element.partition(), Offset::End)?;
+        }
+    }
+    for element in ask(group, &late)?.elements() {
+        settle(&mut beginnings, &element)?;
+    }
+    Ok(beginnings)
+}
+
+/// What goes with the commits of a partition, and what the brokers are to be asked for its first offset, if anything.
+fn begin(
+    committed: &[TopicPartitionListElem<'_>],
+    topic: &str,
+    partition: i32,
+    start: Offset,
+) -> (Beginning, Option<Offset>) {
+    let of_topic = || committed.iter().filter(|element| element.topic() == topic);
+    let mut history = History::default();
+    of_topic().for_each(|element| history.note(element));
+    let count = history.partitions_at_start.unwrap_or_else(|| i32::try_from(of_topic().count()).unwrap_or(i32::MAX));
+    let own = of_topic().find(|element| element.partition() == partition);
+    let question = match own.map(TopicPartitionListElem::offset) {
+        Some(Offset::Offset(_)) => None,
+        _ if history.is_new(partition) => Some(Offset::Beginning),
+        _ => Some(start),
+    };
+    let beginning = Beginning { topic: topic.to_owned(), partition, offset: None, metadata: metadata(count) };
+    (beginning, question)
+}
+
+/// The list, and these partitions where it does not have them.
+fn with(mut list: TopicPartitionList, partitions: &[(String, i32)]) -> TopicPartitionList {
+    for (topic, partition) in partitions {
+        if list.find_partition(topic, *partition).is_none() {
+            list.add_partition(topic, *partition);
+        }
+    }
+    list
+}
+
+fn ask(group: &Group, questions: &TopicPartitionList) -> KafkaResult<TopicPartitionList> {
+    if questions.count() == 0 {
+        return Ok(TopicPartitionList::new());
+    }
+    group.client().offsets_for_times(questions.clone(), TIMEOUT)
+}
+
+/// Takes an answer over; `true` where there is no record as late as that.
+fn settle(beginnings: &mut [Beginning], answer: &TopicPartitionListElem<'_>) -> KafkaResult<bool> {
+    answer.error()?;
+    let Offset::Offset(offset) = answer.offset() else { return Ok(true) };
+    let is_it =
+        |beginning: &&mut Beginning| beginning.topic == answer.topic() && beginning.partition == answer.partition();
+    if let Some(beginning) = beginnings.iter_mut().find(is_it) {
+        beginning.offset = Some(offset);
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is committed of a topic `t`, with the metadata.
+    fn committed(partitions: &[(i32, Option<i64>, &str)]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset, metadata) in partitions {
+            let mut element = list.add_partition("t", *partition);
+            element.set_offset(offset.map_or(Offset::Invalid, Offset::Offset)).unwrap();
+            element.set_metadata(metadata);
+        }
+        list
+    }
+
+    fn question(list: &TopicPartitionList, partition: i32) -> (Option<Offset>, String) {
+        let (beginning, question) = begin(&list.elements(), "t", partition, Offset::End);
+        (question, beginning.metadata)
+    }
+
+    #[test]
+    fn a_group_without_commits_begins_as_it_is_told() {
+        let list = committed(&[(0, None, ""), (1, None, ""), (2, None, "")]);
+        assert_eq!(question(&list, 1), (Some(Offset::End), metadata(3)));
+    }
+
+    #[test]
+    fn members_that_start_together_do_not_take_each_other_for_old() {
+        let mark = metadata(3);
+        let list = committed(&[(0, Some(7), &mark), (1, None, ""), (2, None, "")]);
+        assert_eq!(question(&list, 1), (Some(Offset::End), mark.clone()));
+        assert_eq!(question(&list, 0), (None, mark), "the group's own commit holds");
+    }
+
+    #[test]
+    fn a_partition_that_came_later_is_read_from_its_first_record() {
+        let mark = metadata(2);
+        let list = committed(&[(0, Some(7), &mark), (1, None, ""), (2, None, "")]);
+        assert_eq!(question(&list, 2), (Some(Offset::Beginning), mark));
+        let list = committed(&[(0, Some(7), "of another program"), (1, None, "")]);
+        assert_eq!(question(&list, 1).0, Some(Offset::Beginning), "nothing says how the group started");
+    }
+
+    #[test]
+    fn other_topics_say_nothing() {
+        let mut list = committed(&[(0, None, "")]);
+        list.add_partition_offset("other", 0, Offset::Offset(9)).unwrap();
+        assert_eq!(question(&list, 0), (Some(Offset::End), metadata(1)));
+    }
+}

@@ -1,0 +1,173 @@
+//! How the thread answers the group: what it takes, and what it gives back and when.
+//!
+//! The client library waits for the answer to one change before it tells of the next, and reads nothing meanwhile. A
+//! partition that comes may have to wait until it is known where to begin with it; one that goes waits a little for the
+//! acks of what the platform has of it, because whatever is not acked by then is delivered a second time by its next
+//! owner.
+
+use std::thread;
+
+use rdkafka::consumer::Consumer;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
+use tokio::time::Instant;
+
+use super::asker::Answer;
+use super::context::{self, Rebalance};
+use super::lane::Lane;
+use super::positions::Beginning;
+use super::start::Start;
+use super::thread::{Worker, store};
+
+/// The change that is being answered.
+#[derive(Debug, Default)]
+pub(super) enum Rebalancing {
+    #[default]
+    No,
+    /// It is being looked up where to begin with these.
+    Assigning(TopicPartitionList),
+    /// These wait for acks.
+    Revoking(TopicPartitionList),
+}
+
+impl Worker {
+    /// Answers what can be answered now.
+    pub(super) fn rebalance(&mut self, now: Instant) {
+        loop {
+            match std::mem::take(&mut self.rebalancing) {
+                Rebalancing::No => match self.consumer.context().next_rebalance() {
+                    None => return,
+                    Some(Rebalance::Assign(partitions)) => self.begin_assign(partitions),
+                    Some(Rebalance::Revoke { partitions, lost: true }) => self.lose(&partitions),
+                    Some(Rebalance::Revoke { partitions, lost: false }) => self.begin_revoke(partitions, now),
+                },
+                Rebalancing::Assigning(partitions) => match self.asker.answer() {
+                    None => {
+                        self.rebalancing = Rebalancing::Assigning(partitions);
+                        return;
+                    }
+                    Some(Answer { beginnings }) => self.assign(&partitions, &beginnings),
+                },
+                Rebalancing::Revoking(partitions) => {
+                    let points = self.shared.lock().finish_revoke(now);
+                    match points {
+                        None => {
+                            self.rebalancing = Rebalancing::Revoking(partitions);
+                            return;
+                        }
+                        Some(points) => self.give_back(&partitions, &points),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers at once whatever waits for an answer, because the client leaves the group.
+    pub(super) fn answer_all(&mut self, now: Instant) {
+        match std::mem::take(&mut self.rebalancing) {
+            Rebalancing::No => {}
+            // Without a way for its records nothing of it is read.
+            Rebalancing::Assigning(partitions) => context::assign(&self.consumer, &partitions),
+            Rebalancing::Revoking(partitions) => {
+                let points = self.shared.lock().finish_revoke(now + self.config.revoke_timeout).unwrap_or_default();
+                self.give_back(&partitions, &points);
+            }
+        }
+        while let Some(rebalance) = self.consumer.context().next_rebalance() {
+            match rebalance {
+                Rebalance::Assign(partitions) => context::assign(&self.consumer, &partitions),
+                Rebalance::Revoke { partitions, .. } => context::unassign(&self.consumer, Some(&partitions)),
+            }
+        }
+    }
+
+    fn begin_assign(&mut self, partitions: TopicPartitionList) {
+        // With the oldest record there is nothing to look up: the library begins there by itself.
+        if self.config.start == Start::Earliest || partitions.count() == 0 {
+            self.assign(&partitions, &[]);
+        } else {
+            self.asker.ask(places(&partitions));
+            self.rebalancing = Rebalancing::Assigning(partitions);
+        }
+    }
+
+    fn assign(&mut self, partitions: &TopicPartitionList, beginnings: &[Beginning]) {
+        let taken = partitions.clone();
+        for (topic, partition) in places(partitions) {
+            // A queue left over would leave the new one empty.
+            self.lanes.retain(|lane| !lane.is(&topic, partition));
+            let lane = Lane::open(&self.consumer, &self.shared.topics, (&topic, partition), thread::current());
+            let mut lane = match lane {
+                Ok(lane) => lane,
+                Err(problem) => {
+                    tracing::error!(topic, partition, "the partition is not read: {problem}");
+                    continue;
+                }
+            };
+            let beginning = beginnings.iter().find(|begun| begun.topic == topic && begun.partition == partition);
+            let start = beginning.and_then(|beginning| beginning.offset);
+            lane.metadata = beginning.map(|beginning| beginning.metadata.clone());
+            if let (Some(start), Some(mut element)) = (start, taken.find_partition(&topic, partition))
+                && let Err(error) = element.set_offset(Offset::Offset(start))
+            {
+                tracing::error!(%error, topic, partition, start, "the partition does not begin where it should");
+            }
+            self.shared.lock().assign(lane.id, start);
+            self.lanes.push(lane);
+        }
+        self.shared.counters.assigned.add(partitions.count());
+        tracing::info!(partitions = %names(partitions), "assigned");
+        context::assign(&self.consumer, &taken);
+    }
+
+    fn begin_revoke(&mut self, partitions: TopicPartitionList, now: Instant) {
+        let ids = self.ids(&partitions);
+        self.shared.lock().begin_revoke(ids, now + self.config.revoke_timeout);
+        self.rebalancing = Rebalancing::Revoking(partitions);
+    }
+
+    /// Gives partitions back, with the last offsets that may be committed.
+    fn give_back(&mut self, partitions: &TopicPartitionList, points: &[(u16, Option<i64>)]) {
+        let mut last = TopicPartitionList::new();
+        for (id, point) in points {
+            if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == *id) {
+                lane.store(*point, &mut last);
+            }
+        }
+        self.shared.counters.revoked.add(partitions.count());
+        tracing::info!(partitions = %names(partitions), "revoked");
+        store(&self.consumer, &last);
+        self.close(partitions);
+        context::unassign(&self.consumer, Some(partitions));
+    }
+
+    /// Lets partitions go that are another member's already: nothing of them is stored.
+    fn lose(&mut self, partitions: &TopicPartitionList) {
+        let ids = self.ids(partitions);
+        self.shared.lock().lose(&ids);
+        self.shared.counters.lost.add(partitions.count());
+        tracing::warn!(partitions = %names(partitions), "lost: the group gave them to another member");
+        self.close(partitions);
+        context::unassign(&self.consumer, Some(partitions));
+    }
+
+    fn close(&mut self, partitions: &TopicPartitionList) {
+        let ids = self.ids(partitions);
+        self.lanes.retain(|lane| !ids.contains(&lane.id));
+        self.shared.committed.send_modify(|committed| committed.retain(|id, _| !ids.contains(id)));
+    }
+
+    fn ids(&self, partitions: &TopicPartitionList) -> Vec<u16> {
+        let places = places(partitions);
+        places.iter().filter_map(|(topic, partition)| self.shared.topics.partition_id(topic, *partition)).collect()
+    }
+}
+
+fn places(partitions: &TopicPartitionList) -> Vec<(String, i32)> {
+    partitions.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect()
+}
+
+/// The partitions as text for the log: `topic:partition`, with spaces between.
+fn names(partitions: &TopicPartitionList) -> String {
+    let name = |element: &TopicPartitionListElem<'_>| format!("{}:{}", element.topic(), element.partition());
+    partitions.elements().iter().map(name).collect::<Vec<_>>().join(" ")
+}
