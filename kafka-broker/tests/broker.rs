@@ -1,0 +1,246 @@
+//! A broker's life, and that nothing of it is left afterwards.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, in its helpers too")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kafka_broker::{Broker, Listener, Options, Security, StartError};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Set for this binary when it is started as a process of its own: what it is to do.
+const ROLE: &str = "KAFKA_BROKER_TEST_ROLE";
+/// Longer than anything takes that is going to happen at all.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    if let Ok(role) = std::env::var(ROLE) {
+        return play(&role);
+    }
+    let arguments = Arguments::from_args();
+    let ignored = if arguments.list { None } else { kafka_broker::ignored() };
+    let with_broker = |name: &str, test: fn() -> Result<(), Failed>| {
+        let name = ignored.as_ref().map_or(name.to_owned(), |reason| format!("{name} ({reason})"));
+        Trial::test(name, test).with_ignored_flag(ignored.is_some())
+    };
+    let trials = vec![
+        with_broker("it_keeps_its_topics_and_its_address_over_a_crash", life),
+        with_broker("a_paused_one_is_killed_when_it_is_dropped", dropped),
+        with_broker("it_ends_when_its_owner_is_killed", || orphaned("running")),
+        with_broker("it_ends_when_its_owner_is_killed_while_it_is_paused", || orphaned("paused")),
+        with_broker("one_that_cannot_start_shows_its_log", broken),
+        with_broker("listeners_ask_who_is_there", listeners),
+        with_broker("processes_that_fetch_at_the_same_time_fetch_once", fetching),
+        Trial::test("without_java_it_says_what_to_install", without_java),
+        Trial::test("without_maven_it_says_what_to_install", without_maven),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// What the processes do that tests start.
+fn play(role: &str) -> ExitCode {
+    if role == "available" {
+        return match kafka_broker::available() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let broker = Broker::start(Options::new()).unwrap();
+    if role == "paused" {
+        broker.pause().unwrap();
+    }
+    println!("{}", broker.pid().unwrap());
+    loop {
+        thread::park();
+    }
+}
+
+fn process(role: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(ROLE, role).stdout(Stdio::piped());
+    command
+}
+
+/// Waits until something holds.
+fn wait_until(what: &str, holds: impl Fn() -> bool) -> Result<(), Failed> {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        if Instant::now() > deadline {
+            return Err(format!("not within {} s: {what}", PATIENCE.as_secs()).into());
+        }
+        thread::yield_now();
+    }
+    Ok(())
+}
+
+/// Whether the process is there. One that has ended and that nobody has waited for has no command line any more.
+fn runs(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+}
+
+/// How many processes have this folder in their command line.
+fn processes_of(folder: &str) -> usize {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let command = |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).unwrap_or_default();
+    processes.map(command).filter(|line| String::from_utf8_lossy(line).contains(folder)).count()
+}
+
+/// The folder of a broker's data, which its process works in.
+fn folder(pid: u32) -> String {
+    fs::read_link(format!("/proc/{pid}/cwd")).unwrap().display().to_string()
+}
+
+fn topics(broker: &Broker, arguments: &[&str]) -> String {
+    let address = broker.address();
+    let arguments = ["--bootstrap-server", &address].into_iter().chain(arguments.iter().copied());
+    let output = broker.tool("org.apache.kafka.tools.TopicCommand", arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn life() -> Result<(), Failed> {
+    let mut broker = Broker::start(Options::new()).unwrap();
+    topics(&broker, &["--create", "--topic", "kept"]);
+    let (address, pid) = (broker.address(), broker.pid().unwrap());
+    broker.crash()?;
+    assert!(!runs(pid));
+    assert_eq!(broker.pid(), None);
+    assert!(broker.pause().is_err());
+    broker.restart()?;
+    assert_eq!(broker.address(), address);
+    assert_eq!(topics(&broker, &["--list"]).trim(), "kept");
+    assert!(broker.data_size()? > 0);
+    let folder = folder(broker.pid().unwrap());
+    let in_order = Path::new(&folder).join("data/.kafka_cleanshutdown");
+    assert!(!in_order.exists());
+    broker.stop()?;
+    assert!(in_order.exists());
+    assert_eq!(processes_of(&folder), 0, "the guard is gone, too");
+    assert!(Path::new(&folder).exists());
+    drop(broker);
+    assert!(!Path::new(&folder).exists());
+    Ok(())
+}
+
+fn dropped() -> Result<(), Failed> {
+    let broker = Broker::start(Options::new()).unwrap();
+    let pid = broker.pid().unwrap();
+    let folder = folder(pid);
+    broker.pause()?;
+    let state = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    wait_until("its process is stopped", || state().contains(") T "))?;
+    broker.resume()?;
+    wait_until("it goes on", || !state().contains(") T "))?;
+    broker.pause()?;
+    drop(broker);
+    assert!(!runs(pid));
+    assert_eq!(processes_of(&folder), 0);
+    assert!(!Path::new(&folder).exists());
+    Ok(())
+}
+
+fn orphaned(role: &str) -> Result<(), Failed> {
+    let mut owner = process(role).spawn().unwrap();
+    let mut pid = String::new();
+    BufReader::new(owner.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+    let pid = pid.trim().parse::<u32>();
+    let folder = pid.clone().map(folder);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let (pid, folder) = (pid?, folder?);
+    wait_until("the broker is gone", || !runs(pid))?;
+    wait_until("its data is gone", || !Path::new(&folder).exists())?;
+    wait_until("its guard is gone", || processes_of(&folder) == 0)
+}
+
+fn broken() -> Result<(), Failed> {
+    let Err(error) = Broker::start(Options::new().with_property("num.io.threads", "none")) else {
+        return Err("it has started".into());
+    };
+    assert!(matches!(error, StartError::Failed { .. }), "{error:?}");
+    assert!(error.to_string().contains("num.io.threads"), "{error}");
+    let Err(error) = Broker::start(Options::new().with_heap("1x")) else {
+        return Err("it has started".into());
+    };
+    assert!(error.to_string().contains("Xmx1x"), "{error}");
+    Ok(())
+}
+
+fn listeners() -> Result<(), Failed> {
+    let module = "org.apache.kafka.common.security.plain.PlainLoginModule required";
+    let listener = Listener::new("LOGIN", Security::Sasl)
+        .with_property("sasl.enabled.mechanisms", "PLAIN")
+        .with_property("plain.sasl.jaas.config", format!("{module} user_alice=\"secret\";"));
+    let broker = Broker::start(Options::new().with_listener(listener)).unwrap();
+    assert_eq!(broker.listener("OTHER"), None);
+    let address = broker.listener("LOGIN").unwrap();
+    let list = |password: &str| {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN").unwrap();
+        writeln!(file, "sasl.jaas.config={module} username=\"alice\" password=\"{password}\";").unwrap();
+        let config = file.path().to_str().unwrap();
+        let arguments = ["--bootstrap-server", &address, "--command-config", config, "--list"];
+        broker.tool("org.apache.kafka.tools.TopicCommand", arguments).output().unwrap()
+    };
+    assert!(list("secret").status.success());
+    let refused = list("wrong");
+    assert!(!refused.status.success());
+    let said = [refused.stdout, refused.stderr].concat();
+    assert!(String::from_utf8_lossy(&said).contains("Authentication failed"), "{}", String::from_utf8_lossy(&said));
+    Ok(())
+}
+
+fn fetching() -> Result<(), Failed> {
+    let folder = tempfile::tempdir().unwrap();
+    let jars = folder.path().join("jars");
+    let fetch = || process("available").env("KAFKA_JARS", &jars).stderr(Stdio::piped()).spawn().unwrap();
+    let outputs: Vec<_> =
+        [fetch(), fetch(), fetch()].into_iter().map(|process: Child| process.wait_with_output().unwrap()).collect();
+    for output in &outputs {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    let said: String = outputs.iter().map(|output| String::from_utf8_lossy(&output.stderr)).collect();
+    assert_eq!(said.matches("fetching Apache Kafka").count(), 1, "{said}");
+    assert!(fs::read_dir(&jars).unwrap().count() > 40);
+    let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["jars", "jars.lock"], "nothing is left of what was fetched in vain");
+    Ok(())
+}
+
+/// What `available` says where there is no Maven, no jars, and no Java but this script.
+fn without_maven_and(java: Option<&str>) -> Result<String, Failed> {
+    let folder = tempfile::tempdir()?;
+    if let Some(script) = java {
+        let java = folder.path().join("java");
+        fs::write(&java, script)?;
+        fs::set_permissions(&java, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    }
+    let jars = folder.path().join("jars");
+    let output = process("available").env("PATH", folder.path()).env("KAFKA_JARS", &jars).output()?;
+    assert!(!output.status.success());
+    assert!(!jars.exists());
+    let said = String::from_utf8(output.stdout)?;
+    assert_eq!(said.lines().count(), 1, "{said}");
+    Ok(said)
+}
+
+fn without_java() -> Result<(), Failed> {
+    let said = without_maven_and(None)?;
+    assert!(said.starts_with("Apache Kafka cannot run here: there is no java on the PATH; install a Java"), "{said}");
+    let said = without_maven_and(Some("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n"))?;
+    assert!(said.contains("java is of version 11; install a Java runtime of version 17 or newer"), "{said}");
+    Ok(())
+}
+
+fn without_maven() -> Result<(), Failed> {
+    let said = without_maven_and(Some("#!/bin/sh\necho 'openjdk version \"17.0.1\"' >&2\n"))?;
+    assert!(said.contains("there is no mvn on the PATH; install Maven, or set KAFKA_JARS"), "{said}");
+    Ok(())
+}
