@@ -32,7 +32,7 @@ fn major(text: &str) -> Option<u32> {
     text.split('"').nth(1)?.split(['.', '-', '+']).next()?.parse().ok()
 }
 
-/// A command that runs a class of the jars in `jars`.
+/// What `java` is told before the name of a class of the jars in `jars`.
 ///
 /// `full_jit` is for what runs long and is measured. Without it Java compiles everything once and quickly, which brings
 /// a broker up in two thirds of the processor time.

@@ -1,0 +1,72 @@
+//! What the group commits, seen from outside.
+
+use std::time::Duration;
+
+use numaflow_sdk::source::Message;
+use rdkafka::producer::Producer;
+
+use crate::harness::{PATIENCE, Platform, Stage, bounds, everywhere};
+
+/// Every third record last, and backwards: as far from in order as it gets.
+fn shuffled(messages: &[Message]) -> Vec<&Message> {
+    let (thirds, rest): (Vec<_>, Vec<_>) = messages.iter().enumerate().partition(|(index, _)| index % 3 == 0);
+    rest.into_iter().rev().chain(thirds).map(|(_, message)| message).collect()
+}
+
+/// With gaps between the records: each transaction leaves a marker, those aborted their records, too.
+pub(crate) async fn acks_out_of_order_never_commit_past_the_smallest_unacked(stage: Stage) {
+    stage.create_topic(3).await;
+    let producer = stage.transactions();
+    for transaction in 0..6 {
+        producer.begin_transaction().unwrap();
+        for number in 0..30 {
+            stage.send(&producer, number % 3, "value");
+        }
+        producer.flush(PATIENCE).unwrap();
+        match transaction % 3 {
+            0 => producer.abort_transaction(PATIENCE).unwrap(),
+            _ => producer.commit_transaction(PATIENCE).unwrap(),
+        }
+    }
+    let source = stage.start().await;
+    let mut platform = Platform::connect(&source).await;
+    let messages = platform.read_all(120).await;
+    let delivered = stage.places(&messages);
+    let sampler = stage.sampler(3);
+
+    let mut acked = Vec::new();
+    for chunk in shuffled(&messages).chunks(10) {
+        platform.ack(chunk.iter().copied()).await;
+        acked.extend(chunk.iter().map(|message| stage.place(message)));
+        // Nothing is acked meanwhile, so whatever the samples see was committed for what is acked by now.
+        sampler.wait_for(&bounds(&delivered, &acked));
+    }
+    assert_eq!(source.in_flight(), 0);
+    assert!(source.close(PATIENCE).await);
+    sampler.wait_for(&bounds(&delivered, &acked));
+}
+
+/// The sidecar lives on, and what its former client had and did not ack belongs to the new one.
+pub(crate) async fn a_main_container_that_comes_back_gets_everything_unacked_again(stage: Stage) {
+    stage.create_topic(4).await;
+    stage.fill(4, 0, 10);
+    let source = stage.start().await;
+    let mut platform = Platform::connect(&source).await;
+    let messages = platform.read_all(40).await;
+    let (acked, unacked): (Vec<_>, Vec<_>) = messages.iter().partition(|message| stage.place(message).1 < 4);
+    platform.ack(acked).await;
+    drop(platform);
+
+    let mut platform = Platform::connect(&source).await;
+    let again = platform.read_all(24).await;
+    assert_eq!(stage.places(&again), stage.places(unacked.iter().copied()));
+    for message in &again {
+        let first = unacked.iter().find(|first| first.offset() == message.offset()).unwrap();
+        assert_eq!(message.value(), first.value());
+    }
+    assert!(platform.read(10, Duration::from_millis(100)).await.is_empty(), "each came once");
+    stage.sampler(4).wait_for(&everywhere(4, 4));
+    platform.ack(&again).await;
+    stage.sampler(4).wait_for(&everywhere(4, 10));
+    assert!(source.close(PATIENCE).await);
+}

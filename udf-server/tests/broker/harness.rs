@@ -1,0 +1,270 @@
+//! The broker that all share, a topic and a group for each test, and a client that plays the platform.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use kafka_broker::{Broker, Options};
+use numaflow_sdk::source::{Message, ReadRequest};
+use numaflow_sdk::testing::{self, AckStream, ReadStream, SourceClient};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::ToBytes;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList};
+use tokio::time::Instant;
+use udf_server::kafka::{Brokers, KafkaConfig, KafkaSource};
+
+/// Longer than anything takes that is going to happen at all.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Started by the first test that runs; gone with the last.
+#[derive(Debug, Default)]
+pub(crate) struct SharedBroker(OnceLock<Result<Broker, String>>);
+
+impl SharedBroker {
+    pub(crate) fn address(&self) -> Result<String, String> {
+        let start = || Broker::start(Options::new()).map_err(|error| error.to_string());
+        self.0.get_or_init(start).as_ref().map(Broker::address).map_err(Clone::clone)
+    }
+}
+
+/// Where a partition and an offset are.
+pub(crate) type Place = (i32, i64);
+
+/// What one test has for itself.
+pub(crate) struct Stage {
+    pub(crate) address: String,
+    pub(crate) topic: String,
+    pub(crate) group: String,
+}
+
+impl Stage {
+    pub(crate) fn new(address: String, topic: String) -> Self {
+        let group = format!("readers of {topic}");
+        Self { address, topic, group }
+    }
+
+    /// A source that is told of changes soon, and commits often.
+    pub(crate) fn config(&self) -> KafkaConfig {
+        let brokers = Brokers::new(&self.address)
+            .with_property("session.timeout.ms", "6000")
+            .with_property("heartbeat.interval.ms", "200")
+            .with_property("topic.metadata.refresh.interval.ms", "2000")
+            .with_property("auto.commit.interval.ms", "100");
+        // A test that leaves records unacked does not want to wait for them.
+        KafkaConfig::new(brokers, &self.topic, &self.group).with_revoke_timeout(Duration::from_millis(100))
+    }
+
+    pub(crate) async fn start(&self) -> KafkaSource {
+        start(self.config()).await
+    }
+
+    pub(crate) fn client(&self) -> ClientConfig {
+        ClientConfig::new().set("bootstrap.servers", &self.address).clone()
+    }
+
+    pub(crate) async fn create_topic(&self, partitions: i32) {
+        let topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
+        let created = self.admin().create_topics([&topic], &options()).await.unwrap();
+        assert!(created.iter().all(Result::is_ok), "{created:?}");
+    }
+
+    pub(crate) async fn delete_topic(&self) {
+        let deleted = self.admin().delete_topics(&[&self.topic], &options()).await.unwrap();
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    }
+
+    /// Adds partitions until there are so many.
+    pub(crate) async fn grow_topic(&self, partitions: usize) {
+        let partitions = NewPartitions::new(&self.topic, partitions);
+        let grown = self.admin().create_partitions([&partitions], &options()).await.unwrap();
+        assert!(grown.iter().all(Result::is_ok), "{grown:?}");
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().unwrap()
+    }
+
+    pub(crate) fn producer(&self) -> BaseProducer {
+        self.client().set("enable.idempotence", "true").set("linger.ms", "0").create().unwrap()
+    }
+
+    /// Produces a record to a partition.
+    pub(crate) fn send(&self, producer: &BaseProducer, partition: i32, value: &str) {
+        send(producer, BaseRecord::<(), str>::to(&self.topic).partition(partition).payload(value));
+    }
+
+    /// Produces records to the partitions 0 to `partitions`, numbered from `first`; a value is `partition:number`.
+    pub(crate) fn fill(&self, partitions: i32, first: i64, count: i64) {
+        let producer = self.producer();
+        for number in first..first + count {
+            for partition in 0..partitions {
+                self.send(&producer, partition, &format!("{partition}:{number}"));
+            }
+        }
+        producer.flush(PATIENCE).unwrap();
+    }
+
+    /// The partition and offset that a message's token says.
+    pub(crate) fn place(&self, message: &Message) -> Place {
+        let text = str::from_utf8(message.offset().as_bytes()).unwrap();
+        let mut parts = text.split(':');
+        assert_eq!(parts.next(), Some(&*self.topic));
+        let place: Place = (parts.next().unwrap().parse().unwrap(), parts.next().unwrap().parse().unwrap());
+        assert_eq!(parts.next(), None);
+        assert_eq!(message.offset().partition_id(), place.0);
+        place
+    }
+
+    /// Where messages are, in order.
+    pub(crate) fn places<'a>(&self, messages: impl IntoIterator<Item = &'a Message>) -> Vec<Place> {
+        let mut places: Vec<_> = messages.into_iter().map(|message| self.place(message)).collect();
+        places.sort_unstable();
+        places
+    }
+
+    pub(crate) fn sampler(&self, partitions: i32) -> Sampler {
+        let consumer = self.client().set("group.id", &self.group).create().unwrap();
+        Sampler { consumer, topic: self.topic.clone(), partitions }
+    }
+}
+
+pub(crate) async fn start(config: KafkaConfig) -> KafkaSource {
+    tokio::task::spawn_blocking(move || KafkaSource::start(config)).await.unwrap().unwrap()
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(PATIENCE))
+}
+
+pub(crate) fn send<K: ToBytes + ?Sized, P: ToBytes + ?Sized>(producer: &BaseProducer, record: BaseRecord<'_, K, P>) {
+    producer.send(record).map_err(|(error, _)| error).unwrap();
+}
+
+/// The platform, connected to a source.
+pub(crate) struct Platform {
+    pub(crate) client: SourceClient,
+    pub(crate) reads: ReadStream,
+    pub(crate) acks: AckStream,
+}
+
+impl Platform {
+    pub(crate) async fn connect(source: &KafkaSource) -> Self {
+        let client = testing::source(source.clone()).await.unwrap();
+        let reads = client.read_stream().await.unwrap();
+        let acks = client.ack_stream().await.unwrap();
+        Self { client, reads, acks }
+    }
+
+    /// One read.
+    pub(crate) async fn read(&mut self, count: usize, timeout: Duration) -> Vec<Message> {
+        self.reads.read(ReadRequest::new(count, timeout)).await.unwrap()
+    }
+
+    /// What a short read brings, acked.
+    pub(crate) async fn read_and_ack(&mut self) -> Vec<Message> {
+        let messages = self.read(500, Duration::from_millis(100)).await;
+        self.ack(&messages).await;
+        messages
+    }
+
+    /// Reads until there are `count` messages.
+    pub(crate) async fn read_all(&mut self, count: usize) -> Vec<Message> {
+        let deadline = deadline();
+        let mut messages = Vec::new();
+        while messages.len() < count {
+            assert!(Instant::now() < deadline, "{} of {count} messages came", messages.len());
+            messages.extend(self.read(count - messages.len(), Duration::from_millis(500)).await);
+        }
+        messages
+    }
+
+    pub(crate) async fn ack<'a>(&mut self, messages: impl IntoIterator<Item = &'a Message>) {
+        let offsets: Vec<_> = messages.into_iter().map(|message| message.offset().clone()).collect();
+        if !offsets.is_empty() {
+            self.acks.ack(offsets).await.unwrap();
+        }
+    }
+
+    /// How many partitions the source has.
+    pub(crate) async fn assigned(&self) -> usize {
+        self.client.partitions().await.unwrap().active.len()
+    }
+
+    /// Waits until the source has so many partitions. Nothing is to come meanwhile.
+    pub(crate) async fn wait_for_partitions(&mut self, count: usize) {
+        let deadline = deadline();
+        while self.assigned().await != count {
+            assert!(Instant::now() < deadline, "{} partitions", self.assigned().await);
+            assert!(self.read(1, Duration::from_millis(50)).await.is_empty());
+        }
+    }
+}
+
+/// When something that waits gives up.
+pub(crate) fn deadline() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+/// The least and the most that a group may have committed of a partition.
+pub(crate) type Bounds = BTreeMap<i32, (i64, i64)>;
+
+/// What a group may have committed that was delivered `delivered`, in order, and of which `acked` is done: everything up to
+/// the first record that isn't, with or without the offsets between that hold no records.
+pub(crate) fn bounds(delivered: &[Place], acked: &[Place]) -> Bounds {
+    let mut bounds = Bounds::new();
+    for place @ (partition, offset) in delivered {
+        let (least, most) = bounds.entry(*partition).or_insert((0, i64::MAX));
+        if *most < i64::MAX {
+            continue;
+        }
+        if acked.contains(place) {
+            *least = offset + 1;
+        } else {
+            *most = *offset;
+        }
+    }
+    bounds
+}
+
+/// Partitions 0 to `partitions`, each at the same offset.
+pub(crate) fn everywhere(partitions: i32, offset: i64) -> Bounds {
+    (0..partitions).map(|partition| (partition, (offset, offset))).collect()
+}
+
+/// Looks at the group from outside, with a client of its own that is no member.
+pub(crate) struct Sampler {
+    consumer: BaseConsumer,
+    topic: String,
+    partitions: i32,
+}
+
+impl Sampler {
+    /// What the group has committed; 0 for nothing.
+    pub(crate) fn committed(&self) -> BTreeMap<i32, i64> {
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition_range(&self.topic, 0, self.partitions - 1);
+        let committed = self.consumer.committed_offsets(partitions, PATIENCE).unwrap();
+        let offset = |at| if let At::Offset(offset) = at { offset } else { 0 };
+        committed.elements().iter().map(|element| (element.partition(), offset(element.offset()))).collect()
+    }
+
+    /// Samples until the group has committed this much. No sample may be more.
+    pub(crate) fn wait_for(&self, bounds: &Bounds) {
+        let deadline = deadline();
+        loop {
+            let committed = self.committed();
+            for (partition, (_, most)) in bounds {
+                let offset = committed[partition];
+                assert!(offset <= *most, "partition {partition}: committed {offset}, and {most} is not acked");
+            }
+            if bounds.iter().all(|(partition, (least, _))| committed[partition] >= *least) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "committed {committed:?}, expected {bounds:?}");
+        }
+    }
+}
