@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -73,8 +74,10 @@ pub struct Server<S> {
     drain: Drain,
     options: Options,
     on_shutdown: Vec<OnShutdown>,
+    stop_when: StopWhen,
 }
 
+type StopWhen = Pin<Box<dyn Future<Output = ()> + Send>>;
 type OnShutdown = Box<dyn FnOnce() + Send + Sync>;
 
 #[derive(Debug, Clone)]
@@ -120,6 +123,7 @@ impl<S: Service> Server<S> {
             service,
             drain: Drain::new(),
             on_shutdown: Vec::new(),
+            stop_when: Box::pin(std::future::pending()),
             options: Options {
                 socket_path: None,
                 server_info_path: None,
@@ -290,6 +294,16 @@ impl<S: Service> Server<S> {
         self
     }
 
+    /// Stops the server as a signal does once `condition` is ready: for a service that finds out that it cannot go on. The
+    /// server drains, and ends without an error: what was wrong is for the program to tell.
+    ///
+    /// It is polled together with the listener, so it must not block. The last call counts.
+    #[must_use]
+    pub fn stop_when(mut self, condition: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.stop_when = Box::pin(condition);
+        self
+    }
+
     /// Tells when the server was asked to stop, for whoever has something to do then.
     #[must_use]
     pub fn draining(&self) -> Draining {
@@ -306,10 +320,11 @@ impl<S: Service> Server<S> {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn bind(self) -> Result<Bound<S>, ServeError> {
+    pub fn bind(mut self) -> Result<Bound<S>, ServeError> {
         self.options.check()?;
         self.service.check()?;
         let kind = self.service.kind();
+        let stop_when = std::mem::replace(&mut self.stop_when, Box::pin(std::future::pending()));
         let serving = self.into_serving();
         let Options { socket_path, server_info_path, socket_mode, slow_after, admin, .. } = &serving.options;
         let observer = Observer::start(kind, &serving.context, *slow_after, *admin)?;
@@ -318,11 +333,11 @@ impl<S: Service> Server<S> {
         let (listener, files) = socket::bind(&socket_path, &server_info_path, *socket_mode, kind)?;
         let bind_error = |source| ServeError::Bind { path: socket_path.clone(), source };
         let listener = UnixListener::from_std(listener).map_err(bind_error)?;
-        Ok(Bound { listener, files: Arc::new(files), socket_path, server_info_path, serving, observer })
+        Ok(Bound { listener, files: Arc::new(files), socket_path, server_info_path, serving, stop_when, observer })
     }
 
     fn into_serving(self) -> Serving<S> {
-        let Self { service, drain, options, on_shutdown } = self;
+        let Self { service, drain, options, on_shutdown, .. } = self;
         if options.panic_hook {
             panic::install_hook();
         }
@@ -400,11 +415,12 @@ pub struct Bound<S> {
     socket_path: PathBuf,
     server_info_path: PathBuf,
     serving: Serving<S>,
+    stop_when: StopWhen,
     observer: Observer,
 }
 
 impl<S: Service> Bound<S> {
-    /// Serves until `shutdown` is ready, then drains.
+    /// Serves until `shutdown` is ready, or what [`Server::stop_when`] waits for, then drains.
     ///
     /// A drain goes on serving what its peers have open and send, until they have closed their streams. Five seconds
     /// before its time is over (a fifth of it, if it is shorter than 25 s) it stops reading, answers what is in flight and
@@ -426,7 +442,7 @@ impl<S: Service> Bound<S> {
     /// Dropping the future stops accepting and removes the files, but leaves connections to themselves.
     pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Result<Drained, ServeError> {
         // Looks on until this function is over.
-        let Self { listener, files, mut serving, observer, .. } = self;
+        let Self { listener, files, mut serving, stop_when, observer, .. } = self;
         observer.serving();
         let on_shutdown = std::mem::take(&mut serving.on_shutdown);
         let drain = serving.drain.clone();
@@ -434,6 +450,7 @@ impl<S: Service> Bound<S> {
         tokio::select! {
             () = accept(&listener, &serving) => {}
             () = &mut shutdown => {}
+            () = stop_when => {}
             () = drain.panicked() => tracing::error!("draining, because a handler panicked"),
         }
         let mut panicked = None;

@@ -64,13 +64,18 @@ pub(crate) fn run(args: &KafkaSourceArgs, environment: &dyn Environment) -> Resu
         let start = tokio::task::spawn_blocking(move || KafkaSource::start(config));
         let source = start.await.map_err(|error| set_up(error.into()))?.map_err(|error| set_up(error.into()))?;
         let draining = keep.get_or_init(|| source.clone()).clone();
-        Ok(Server::new(source::service(source)).settings(settings).on_shutdown(move || draining.drain()))
+        let watched = source.clone();
+        Ok(Server::new(source::service(source))
+            .settings(settings)
+            .on_shutdown(move || draining.drain())
+            .stop_when(async move { drop(watched.failed().await) }))
     });
-    if let Some(source) = started.get() {
+    let failure = started.get().and_then(|source| {
         leave(source);
-    }
+        source.failure()
+    });
     served?;
-    Ok(())
+    failure.map_or(Ok(()), |reason| Err(Failure::Run(reason)))
 }
 
 /// Commits what may be committed and leaves the group, so that the others need not wait for the session to end.

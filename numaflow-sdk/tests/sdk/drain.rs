@@ -44,6 +44,25 @@ async fn a_panic_that_ends_the_server_drains_it() {
     assert!(drained.unwrap().after_panic);
 }
 
+/// A service that cannot go on has its server stopped, which answers the others first.
+#[tokio::test]
+async fn the_program_itself_can_ask_for_it() {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = cat().stop_when(async { drop(stopped.await) });
+    let draining = server.draining();
+    let server = OnSocket::start(server);
+    let client = server.map_client().await;
+    let mut stream = client.open().await.unwrap();
+    assert_eq!(stream.map(MapRequest::new("x")).await.unwrap()[0].value(), "x");
+    stop.send(()).unwrap();
+    within(LONG / 5, draining.started()).await;
+    assert_eq!(stream.map(MapRequest::new("y")).await.unwrap()[0].value(), "y");
+    stream.close();
+    let (directory, drained) = within(LONG / 5, server.ended()).await;
+    assert_eq!(drained.unwrap(), Drained::default());
+    assert_eq!(left_in(&directory), [""; 0]);
+}
+
 #[tokio::test]
 async fn in_mid_message_the_answer_still_comes() {
     let (started, mut starts) = mpsc::channel(1);

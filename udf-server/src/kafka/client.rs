@@ -49,8 +49,8 @@ fn partitions(
         }
         // The reason of a failure comes by callback, and callbacks run in a poll.
         while consumer.poll(Duration::from_millis(20)).is_some() {}
-        if let Some(reason) = consumer.context().refused() {
-            return Err(StartError::Refused { brokers: config.brokers.addresses.clone(), reason });
+        if let Some(refusal) = consumer.context().refused(Instant::now()) {
+            return Err(StartError::Refused { brokers: config.brokers.addresses.clone(), reason: refusal.reason });
         }
         if Instant::now() >= deadline {
             return Err(StartError::Silent {

@@ -19,6 +19,9 @@ use tokio::time::Instant;
 /// How long the same broker error stays out of the log after it was told.
 const QUIET: Duration = Duration::from_secs(30);
 
+/// A refusal that is older than this is over: the library tries again within seconds.
+const PAUSE: Duration = Duration::from_secs(60);
+
 /// The context of every client that this crate makes.
 #[derive(Debug, Default)]
 pub(crate) struct Context {
@@ -49,10 +52,19 @@ pub(super) enum Rebalance {
 struct Errors {
     told: Option<(RDKafkaErrorCode, Instant)>,
     last: Option<String>,
-    refused: Option<String>,
+    refused: Option<Refusal>,
     /// How many there were since the last look, and how many times a partition was read from another place.
     count: usize,
     resets: usize,
+}
+
+/// The brokers refuse us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) reason: String,
+    /// Since when, without a pause.
+    pub(super) since: Instant,
+    last: Instant,
 }
 
 impl Context {
@@ -76,9 +88,9 @@ impl Context {
         (std::mem::take(&mut errors.count), std::mem::take(&mut errors.resets))
     }
 
-    /// Why the brokers refuse us, if they do: a failed authentication does not mend itself.
-    pub(super) fn refused(&self) -> Option<String> {
-        lock(&self.errors).refused.clone()
+    /// Why the brokers refuse us, if they do now: a failed authentication rarely mends itself.
+    pub(super) fn refused(&self, now: Instant) -> Option<Refusal> {
+        lock(&self.errors).refused.clone().filter(|refusal| now.duration_since(refusal.last) < PAUSE)
     }
 
     /// The last thing that went wrong with a broker.
@@ -129,7 +141,9 @@ impl Errors {
     /// Keeps an error; `true` when it is worth telling.
     fn note(&mut self, code: RDKafkaErrorCode, reason: &str, now: Instant) -> bool {
         if code == RDKafkaErrorCode::Authentication {
-            self.refused = Some(reason.to_owned());
+            let before = self.refused.take().filter(|refusal| now.duration_since(refusal.last) < PAUSE);
+            let since = before.map_or(now, |refusal| refusal.since);
+            self.refused = Some(Refusal { reason: reason.to_owned(), since, last: now });
         }
         self.last = Some(reason.to_owned());
         self.count += 1;
@@ -220,6 +234,13 @@ mod tests {
         assert!(errors.note(RDKafkaErrorCode::BrokerTransportFailure, "reset", now + QUIET));
         assert_eq!(errors.refused, None);
         assert!(errors.note(RDKafkaErrorCode::Authentication, "wrong password", now + QUIET));
-        assert_eq!(errors.refused.as_deref(), Some("wrong password"));
+        let refused = |errors: &Errors| errors.refused.clone().unwrap();
+        assert_eq!(refused(&errors).reason, "wrong password");
+        let first = now + QUIET;
+        errors.note(RDKafkaErrorCode::Authentication, "wrong password", first + PAUSE / 2);
+        assert_eq!(refused(&errors).since, first, "it goes on");
+        let again = first + PAUSE * 2;
+        errors.note(RDKafkaErrorCode::Authentication, "wrong password", again);
+        assert_eq!(refused(&errors).since, again, "it was over, and begins anew");
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Shared {
     letters: Mutex<Vec<Letter>>,
     /// What the brokers have confirmed as committed, by partition id.
     pub(super) committed: watch::Sender<BTreeMap<u16, i64>>,
+    /// Why the source cannot go on, once it cannot.
+    pub(super) failure: watch::Sender<Option<String>>,
     worker: OnceLock<Thread>,
     stop: AtomicBool,
 }
@@ -42,6 +44,7 @@ impl Shared {
             arrived: Notify::new(),
             letters: Mutex::default(),
             committed: watch::Sender::default(),
+            failure: watch::Sender::default(),
             worker: OnceLock::new(),
             stop: AtomicBool::new(false),
         }

@@ -119,6 +119,28 @@ impl KafkaSource {
         self.inner.shared.lock().drain();
     }
 
+    /// Waits until the source cannot go on, and says why: another process has taken this static member's place, or the brokers
+    /// have refused us for minutes. Brokers that are away are no such thing.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.inner.shared.failure.subscribe();
+        let reason = failure.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
+            // The sender is in what `self` holds, and is never dropped before.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Why the source cannot go on, if it cannot.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.inner.shared.failure.borrow().clone()
+    }
+
     /// How many records are with the platform, neither acked nor nacked.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
@@ -31,6 +31,8 @@ const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// How often the thread looks for what does not show by itself: markers, records that are never acked.
 const ROUND: Duration = Duration::from_millis(500);
+/// How long brokers may refuse a client that they had taken before, for whoever has to change a password.
+const REFUSED: Duration = Duration::from_secs(5 * 60);
 
 /// The reading side of the source.
 pub(super) struct Worker {
@@ -266,9 +268,30 @@ impl Worker {
                  deliver it again after a time"
             );
         }
+        if let Some(refusal) = self.consumer.context().refused(now)
+            && now.duration_since(refusal.since) >= REFUSED
+        {
+            self.fail(format!(
+                "the brokers have refused us for {} minutes: {}",
+                REFUSED.as_secs() / 60,
+                refusal.reason
+            ));
+        }
         let (errors, resets) = self.consumer.context().take_trouble();
         self.shared.counters.broker_errors.add(errors);
         self.shared.counters.resets.add(resets);
+    }
+
+    /// Says that the source cannot go on; whoever runs it ends it.
+    fn fail(&self, reason: String) {
+        self.shared.failure.send_if_modified(|failure| {
+            let is_new = failure.is_none();
+            if is_new {
+                tracing::error!(reason, "the source cannot go on");
+                *failure = Some(reason);
+            }
+            is_new
+        });
     }
 
     /// Where everything is done, what the client has passed over is done too: the markers of transactions, and records
@@ -371,10 +394,17 @@ impl Worker {
 
     /// Puts a new client in the place of one that cannot go on. Its assignment is lost, so nothing is stored.
     fn restart(&mut self, error: &KafkaError) {
-        tracing::error!(%error, "the Kafka client cannot go on; a new one takes its place");
-        self.shared.counters.restarts.add(1);
         self.forget();
         self.consumer.context().leave();
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::FencedInstanceId) {
+            self.fail("another process is the group's static member of this name (group.instance.id)".to_owned());
+            while !self.shared.stopped() {
+                thread::park();
+            }
+            return;
+        }
+        tracing::error!(%error, "the Kafka client cannot go on; a new one takes its place");
+        self.shared.counters.restarts.add(1);
         while !self.shared.stopped() {
             thread::park_timeout(RESTART_PAUSE);
             match client::consumer(&self.config) {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 pub(super) struct Limits {
     /// Records, those included that are done but wait behind one that is not.
     pub(super) records: usize,
-    /// Bytes of their wire form. Records share buffers, so also what is done counts until it leaves from the front.
+    /// What they take in memory. Records share buffers, so also what is done counts until it leaves from the front.
     pub(super) bytes: usize,
 }
 
@@ -44,6 +44,7 @@ pub(super) struct Tracker<T> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Entry<T> {
     offset: i64,
+    /// What it takes in memory.
     len: usize,
     deliveries: u32,
     state: State,
@@ -123,7 +124,7 @@ impl<T: Clone> Tracker<T> {
         self.limits = limits;
     }
 
-    /// Adds the next record, `len` bytes long.
+    /// Adds the next record, `len` bytes long in its wire form.
     ///
     /// An offset below the position means that the partition's log was cut or made anew: nothing known of the old one
     /// is true of the new one, so the tracker starts again from there and says `false`.
@@ -133,6 +134,8 @@ impl<T: Clone> Tracker<T> {
             let base = self.end();
             *self = Self { base, fresh: base, flow: self.flow, ..Self::new(self.limits, None) };
         }
+        // What it takes to keep track of a record counts too: where records are small it is as much as they are.
+        let len = len + 2 * size_of::<Entry<T>>();
         self.entries.push_back(Entry { offset, len, deliveries: 0, state: State::Ready, record: Some(record) });
         self.bytes += len;
         self.position = Some(offset + 1);

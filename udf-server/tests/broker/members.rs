@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::harness::{PATIENCE, Platform, Stage, deadline, everywhere};
+use crate::harness::{self, PATIENCE, Platform, Stage, deadline, everywhere};
 
 /// The streams of the one that stays are the same all along: nothing there is restarted.
 pub(crate) async fn one_that_joins_and_leaves_restarts_nobody_and_loses_nothing(stage: Stage) {
@@ -44,6 +44,28 @@ pub(crate) async fn one_that_joins_and_leaves_restarts_nobody_and_loses_nothing(
     stage.sampler(6).wait_for(&everywhere(6, produced));
     assert!(one.client.is_ready().await.unwrap());
     assert!(first.close(PATIENCE).await);
+}
+
+/// The newer process of two with the same name owns it; the older one can only end.
+pub(crate) async fn a_static_member_whose_place_is_taken_says_so(stage: Stage) {
+    stage.create_topic(2).await;
+    stage.fill(2, 0, 5);
+    let config = stage.config().with_instance_id("replica 0");
+    let first = harness::start(config.clone()).await;
+    let mut one = Platform::connect(&first).await;
+    one.read_all(10).await;
+    assert_eq!(first.failure(), None);
+
+    let second = harness::start(config).await;
+    let mut other = Platform::connect(&second).await;
+    let reason = tokio::time::timeout(PATIENCE, first.failed()).await.unwrap();
+    assert!(reason.contains("static member"), "{reason}");
+    assert!(one.client.is_ready().await.unwrap());
+    other.read_all(10).await;
+    assert_eq!(second.failure(), None);
+    for source in [first, second] {
+        assert!(source.close(PATIENCE).await);
+    }
 }
 
 pub(crate) async fn a_late_ack_leaves_the_offset_of_the_new_owner_alone(stage: Stage) {
