@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         with_broker("listeners_ask_who_is_there", listeners),
         with_broker("processes_that_fetch_at_the_same_time_fetch_once", fetching),
         Trial::test("without_java_it_says_what_to_install", without_java),
-        Trial::test("without_maven_it_says_what_to_install", without_maven),
+        Trial::test("without_maven_or_its_network_it_says_what_to_do", without_maven),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -214,33 +214,38 @@ fn fetching() -> Result<(), Failed> {
     Ok(())
 }
 
-/// What `available` says where there is no Maven, no jars, and no Java but this script.
-fn without_maven_and(java: Option<&str>) -> Result<String, Failed> {
-    let folder = tempfile::tempdir()?;
-    if let Some(script) = java {
-        let java = folder.path().join("java");
-        fs::write(&java, script)?;
-        fs::set_permissions(&java, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+/// A stand-in for Java, where only its version is asked for.
+const JAVA: (&str, &str) = ("java", "#!/bin/sh\necho 'openjdk version \"17.0.1\"' >&2\n");
+
+/// What `available` says where there are no jars, and no programs but these scripts.
+fn unavailable(programs: &[(&str, &str)]) -> Result<String, Failed> {
+    let (path, jars) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    for (name, script) in programs {
+        let program = path.path().join(name);
+        fs::write(&program, script)?;
+        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     }
-    let jars = folder.path().join("jars");
-    let output = process("available").env("PATH", folder.path()).env("KAFKA_JARS", &jars).output()?;
+    let output = process("available").env("PATH", path.path()).env("KAFKA_JARS", jars.path().join("jars")).output()?;
     assert!(!output.status.success());
-    assert!(!jars.exists());
+    let left: Vec<_> = fs::read_dir(jars.path())?.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name == "jars.lock"), "{left:?}");
     let said = String::from_utf8(output.stdout)?;
     assert_eq!(said.lines().count(), 1, "{said}");
     Ok(said)
 }
 
 fn without_java() -> Result<(), Failed> {
-    let said = without_maven_and(None)?;
+    let said = unavailable(&[])?;
     assert!(said.starts_with("Apache Kafka cannot run here: there is no java on the PATH; install a Java"), "{said}");
-    let said = without_maven_and(Some("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n"))?;
+    let said = unavailable(&[("java", "#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")])?;
     assert!(said.contains("java is of version 11; install a Java runtime of version 17 or newer"), "{said}");
     Ok(())
 }
 
 fn without_maven() -> Result<(), Failed> {
-    let said = without_maven_and(Some("#!/bin/sh\necho 'openjdk version \"17.0.1\"' >&2\n"))?;
+    let said = unavailable(&[JAVA])?;
     assert!(said.contains("there is no mvn on the PATH; install Maven, or set KAFKA_JARS"), "{said}");
+    let said = unavailable(&[JAVA, ("mvn", "#!/bin/sh\necho '[INFO] x'; echo '[ERROR] no network'; exit 1\n")])?;
+    assert!(said.contains("Maven cannot fetch Kafka's jars ([ERROR] no network); see to its network"), "{said}");
     Ok(())
 }
