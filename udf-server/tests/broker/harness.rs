@@ -92,6 +92,15 @@ impl Stage {
         self.client().set("enable.idempotence", "true").set("linger.ms", "0").create().unwrap()
     }
 
+    /// A producer whose records are part of transactions.
+    pub(crate) fn transactions(&self) -> BaseProducer {
+        let mut config = self.client();
+        let producer: BaseProducer =
+            config.set("transactional.id", &self.topic).set("linger.ms", "0").create().unwrap();
+        producer.init_transactions(PATIENCE).unwrap();
+        producer
+    }
+
     /// Produces a record to a partition.
     pub(crate) fn send(&self, producer: &BaseProducer, partition: i32, value: &str) {
         send(producer, BaseRecord::<(), str>::to(&self.topic).partition(partition).payload(value));

@@ -42,15 +42,6 @@ pub(crate) async fn keys_headers_and_tombstones_are_where_they_are_said_to_be(st
 }
 
 impl Stage {
-    /// A producer whose records are part of transactions.
-    pub(crate) fn transactions(&self) -> BaseProducer {
-        let mut config = self.client();
-        let producer: BaseProducer =
-            config.set("transactional.id", &self.topic).set("linger.ms", "0").create().unwrap();
-        producer.init_transactions(PATIENCE).unwrap();
-        producer
-    }
-
     /// One transaction with a record for each of three partitions.
     fn transaction(&self, producer: &BaseProducer, value: &str, commit: bool) {
         producer.begin_transaction().unwrap();
@@ -89,10 +80,6 @@ pub(crate) async fn what_a_transaction_has_aborted_is_not_delivered(stage: Stage
     assert!(source.close(PATIENCE).await);
 }
 
-#[expect(
-    dead_code,
-    reason = "pending counts transaction markers and aborted records behind the last one that was delivered"
-)]
 pub(crate) async fn pending_comes_to_nothing_behind_transaction_markers(stage: Stage) {
     stage.create_topic(3).await;
     let producer = stage.transactions();

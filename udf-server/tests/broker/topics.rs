@@ -17,7 +17,7 @@ pub(crate) async fn a_topic_that_is_made_anew_is_read_from_its_beginning(stage: 
 
 #[expect(
     dead_code,
-    reason = "librdkafka commits no stored offset below the last committed one, so nothing is until then"
+    reason = "librdkafka commits no stored offset below the last one it committed, until the new topic passes it"
 )]
 pub(crate) async fn a_topic_that_is_made_anew_is_committed_anew(stage: Stage) {
     let source = made_anew(&stage).await;
@@ -55,7 +55,6 @@ pub(crate) async fn partitions_that_are_added_are_read_from_their_beginning(stag
     added(&stage, Start::Earliest).await;
 }
 
-#[expect(dead_code, reason = "the source leaves the start of new partitions to librdkafka, which takes the latest")]
 pub(crate) async fn partitions_that_are_added_lose_nothing_to_a_start_with_the_latest(stage: Stage) {
     added(&stage, Start::Latest).await;
 }
@@ -98,7 +97,6 @@ async fn added(stage: &Stage, from: Start) {
 }
 
 /// Or a crash before the first ack would begin again at a later "latest", and lose what lies between.
-#[expect(dead_code, reason = "the source commits nothing before the first ack")]
 pub(crate) async fn a_group_that_starts_with_the_latest_commits_where_that_is(stage: Stage) {
     stage.create_topic(2).await;
     stage.fill(2, 0, 10);
