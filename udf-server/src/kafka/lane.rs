@@ -78,6 +78,11 @@ impl Lane {
         self.fetched.push((record.offset, encoded));
     }
 
+    /// Whether an offset is below the one that was stored last.
+    pub(super) fn goes_back(&self, point: Option<i64>) -> bool {
+        point.is_some() && point < self.stored
+    }
+
     /// Adds the partition to `moved` if the group may commit another offset than was stored last; `true` if so.
     pub(super) fn store(&mut self, point: Option<i64>, moved: &mut TopicPartitionList) -> bool {
         let Some(offset) = point.filter(|_| point != self.stored) else { return false };

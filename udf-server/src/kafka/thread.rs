@@ -330,23 +330,38 @@ impl Worker {
     /// Stores the offsets that may be committed, where they have moved. The library commits what is stored, and refuses
     /// to store for a partition that is not ours: a late ack can't move another member's offset.
     fn store(&mut self, now: Instant) {
-        let mut moved = TopicPartitionList::new();
+        let (mut moved, mut back) = (TopicPartitionList::new(), TopicPartitionList::new());
         {
             let assignment = self.shared.lock();
             for lane in &mut self.lanes {
                 let Some(tracker) = assignment.tracker(lane.id) else { continue };
-                if lane.store(tracker.commit_point(), &mut moved) {
+                let point = tracker.commit_point();
+                let list = if lane.goes_back(point) { &mut back } else { &mut moved };
+                if lane.store(point, list) {
                     self.commit_wanted |= tracker.is_idle() || self.config.ack_durability == Durability::Committed;
                 }
             }
         }
         store(&self.consumer, &moved);
+        self.commit_anew(&back);
         if self.commit_wanted && now.duration_since(self.committed) >= COMMIT_PAUSE {
             self.commit_wanted = false;
             self.committed = now;
             if let Err(error) = self.consumer.commit_consumer_state(CommitMode::Async) {
                 tracing::debug!(%error, "nothing to commit");
             }
+        }
+    }
+
+    /// Commits offsets below those that the library has committed, of topics that were made anew: it would keep what is
+    /// stored to itself until it had passed the old ones. The partitions are ours, and what others knew of them is of
+    /// records that are gone.
+    fn commit_anew(&self, back: &TopicPartitionList) {
+        store(&self.consumer, back);
+        if back.count() > 0
+            && let Err(error) = self.consumer.commit(back, CommitMode::Async)
+        {
+            tracing::warn!(%error, "the offsets of a topic that was made anew are not committed yet");
         }
     }
 

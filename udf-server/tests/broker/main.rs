@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         records::what_a_transaction_has_aborted_is_not_delivered,
         records::pending_comes_to_nothing_behind_transaction_markers,
         topics::a_topic_that_is_made_anew_is_read_from_its_beginning,
+        topics::a_topic_that_is_made_anew_is_committed_anew,
         topics::partitions_that_are_added_are_read_from_their_beginning,
         topics::a_group_that_starts_with_the_latest_commits_where_that_is,
         topics::partitions_that_are_added_lose_nothing_to_a_start_with_the_latest,
