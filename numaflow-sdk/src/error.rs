@@ -448,15 +448,6 @@ pub(crate) fn missing_part(part: &'static str, id: &str) -> Status {
     Status::invalid_argument(format!("a message without {part} (id {id:?})"))
 }
 
-/// What the peer sent cannot be decoded, or the peer went away: tonic's own status, but for a frame that is not
-/// protobuf, which is the peer's mistake and not ours.
-pub(crate) fn bad_frame(status: Status) -> Status {
-    if status.code() == Code::Internal {
-        return Status::invalid_argument(format!("the message cannot be decoded: {}", status.message()));
-    }
-    status
-}
-
 /// The bytes that the peer sends are not gRPC's frames, or not such as we take.
 pub(crate) fn bad_prefix(error: FrameError) -> Status {
     match error {

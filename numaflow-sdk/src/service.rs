@@ -1,17 +1,21 @@
 //! What a server can serve, and the gRPC plumbing that all services share.
 
 use std::cmp::Reverse;
-use std::future::{Future, Ready, ready};
+use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use hyper::body::Incoming;
 use prost::Message;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::body::Body;
-use tonic::server::{Grpc, StreamingService, UnaryService};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::server::{Grpc, UnaryService};
+use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
 use crate::in_flight::InFlight;
@@ -72,24 +76,15 @@ pub struct Context {
     pub(crate) drain: Drain,
 }
 
-/// A call whose request is a stream and whose response is the stream that `open` makes of it.
-pub(crate) struct Open<F> {
-    pub(crate) open: F,
-}
-
-impl<F, Req, Out, Item> StreamingService<Req> for Open<F>
+/// The response of a call whose answers are a stream. Its head leaves at once; what comes before the handshake is the
+/// stream's to say.
+pub(crate) fn streamed<B>(body: B) -> http::Response<Body>
 where
-    F: FnOnce(Streaming<Req>) -> Out + Clone,
-    Out: futures_core::Stream<Item = Result<Item, Status>>,
+    B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
-    type Response = Item;
-    type ResponseStream = Out;
-    type Future = Ready<Result<Response<Out>, Status>>;
-
-    fn call(&mut self, request: Request<Streaming<Req>>) -> Self::Future {
-        // The head of the response leaves at once; what comes before the handshake is the stream's to say.
-        ready(Ok(Response::new((self.open.clone())(request.into_inner()))))
-    }
+    let mut response = http::Response::new(Body::new(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
 }
 
 /// A call with one request and one response.
@@ -165,13 +160,6 @@ impl Context {
         }
     }
 
-    /// Tonic's codec-agnostic server with the limits of this one.
-    pub(crate) fn grpc<C: tonic::codec::Codec>(&self, codec: C) -> Grpc<C> {
-        Grpc::new(codec)
-            .max_decoding_message_size(self.max_message_size)
-            .max_encoding_message_size(self.max_message_size)
-    }
-
     /// Answers a unary call over generated messages.
     pub(crate) async fn unary<F, Fut, Req, Res>(
         &self,
@@ -184,6 +172,10 @@ impl Context {
         Req: Message + Default + Send + 'static,
         Res: Message + Send + 'static,
     {
-        self.grpc(ProstCodec::<Res, Req>::default()).unary(Unary { answer }, request).await
+        Grpc::new(ProstCodec::<Res, Req>::default())
+            .max_decoding_message_size(self.max_message_size)
+            .max_encoding_message_size(self.max_message_size)
+            .unary(Unary { answer }, request)
+            .await
     }
 }

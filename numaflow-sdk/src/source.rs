@@ -46,10 +46,11 @@ mod ack;
 mod batch;
 mod message;
 mod read;
+mod requests;
 mod service;
 mod wire;
 
-pub use batch::{Batch, BatchFull};
+pub use batch::{Batch, BatchFull, BatchMessage};
 pub use message::{EncodedMessage, Message, MessageRef, MetadataGroup};
 pub use service::{SourceService, service};
 
@@ -71,6 +72,11 @@ pub trait Sourcer: Send + Sync + 'static {
     ///
     /// A message that was neither acked nor nacked must not be read again in the same session, and must be after a
     /// restart, with the same [`Offset`].
+    ///
+    /// A read shares a task with its connection. While the peer does not take what was pushed, it is not polled: timers of
+    /// its own are seen late then. Work that blocks its thread belongs into `tokio::task::spawn_blocking`, because it holds
+    /// up the connection, `IsReady` included; after 20 ms in one poll the server moves the read to a task of its own, and
+    /// starts the next thousand on such.
     ///
     /// # Errors
     ///

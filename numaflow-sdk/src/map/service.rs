@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::HeaderValue;
-use http::header::CONTENT_TYPE;
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tower_service::Service as TowerService;
@@ -22,7 +20,7 @@ use crate::metrics::Failure;
 use crate::panic::{Panic, catching};
 use crate::pb::map::v1 as pb;
 use crate::server::together::Turn;
-use crate::service::{Context, Serve, Service};
+use crate::service::{Context, Serve, Service, streamed};
 use crate::settings::Settings;
 use crate::{IntoMessages, MapRequest, ServeError, error};
 
@@ -176,12 +174,12 @@ impl fmt::Debug for MapService {
 
 /// Opens streams for a handler of whatever type.
 trait Open: Send + Sync {
-    fn open(&self, context: &Arc<Context>, options: &Options, turn: Turn, requests: Incoming) -> Body;
+    fn open(&self, context: &Arc<Context>, options: &Options, turn: Turn, requests: Incoming) -> http::Response<Body>;
 }
 
 impl<H: Handler + Sync> Open for H {
-    fn open(&self, context: &Arc<Context>, options: &Options, turn: Turn, requests: Incoming) -> Body {
-        Body::new(MapBody::new(self.clone(), context.clone(), Arc::new(options.clone()), turn, requests))
+    fn open(&self, context: &Arc<Context>, options: &Options, turn: Turn, requests: Incoming) -> http::Response<Body> {
+        streamed(MapBody::new(self.clone(), context.clone(), Arc::new(options.clone()), turn, requests))
     }
 }
 
@@ -218,17 +216,13 @@ impl Serve for MapService {
     async fn call(&self, context: &Arc<Context>, request: http::Request<Incoming>) -> http::Response<Body> {
         match request.uri().path() {
             "/map.v1.Map/MapFn" => {
-                // The head of the response leaves at once; what comes before the handshake is the stream's to say.
                 let turn = request.extensions().get::<Turn>().cloned().unwrap_or_default();
                 // A tower service is cloned here, and nothing is known of its clone.
                 let opened = catching(|| self.handler.open(context, &self.options, turn, request.into_body()));
-                let body = match opened {
-                    Ok(body) => body,
-                    Err(panic) => return self.not_opened(context, panic).await,
-                };
-                let mut response = http::Response::new(body);
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-                response
+                match opened {
+                    Ok(response) => response,
+                    Err(panic) => self.not_opened(context, panic).await,
+                }
             }
             "/map.v1.Map/IsReady" => {
                 context.unary(request, |(): ()| async { Ok(pb::ReadyResponse { ready: true }) }).await

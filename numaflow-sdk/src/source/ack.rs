@@ -1,16 +1,20 @@
 //! One `AckFn` stream: each request is answered once, in order.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 
-use futures_core::Stream;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
+use super::requests::Requests;
 use super::service::guarded;
+use super::wire::{ACK_HANDSHAKE, ACKED};
 use super::{Offset, Sourcer};
 use crate::error;
 use crate::metrics::add;
@@ -19,11 +23,11 @@ use crate::service::Context;
 
 type Ack = Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>;
 
-/// The response stream of one `AckFn` call.
-pub(super) struct AckStream<S> {
+/// The response body of one `AckFn` call.
+pub(super) struct AckBody<S> {
     sourcer: Arc<S>,
     context: Arc<Context>,
-    requests: Streaming<pb::AckRequest>,
+    requests: Requests<pb::AckRequest>,
     state: State,
     closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     _open: TaskTrackerToken,
@@ -36,11 +40,11 @@ enum State {
     Finished,
 }
 
-impl<S: Sourcer> AckStream<S> {
-    pub(super) fn new(sourcer: Arc<S>, context: Arc<Context>, requests: Streaming<pb::AckRequest>) -> Self {
+impl<S: Sourcer> AckBody<S> {
+    pub(super) fn new(sourcer: Arc<S>, context: Arc<Context>, body: Incoming) -> Self {
         Self {
             sourcer,
-            requests,
+            requests: Requests::new(body, context.max_message_size),
             state: State::Handshake,
             closing: Some(Box::pin(context.drain.closing())),
             _open: context.open_stream(),
@@ -48,17 +52,14 @@ impl<S: Sourcer> AckStream<S> {
         }
     }
 
-    fn shake_hands(first: Option<Result<pb::AckRequest, Status>>) -> Result<pb::AckResponse, Status> {
-        let request = first.ok_or_else(error::closed_before_handshake)?.map_err(error::bad_frame)?;
-        if !request.handshake.is_some_and(|handshake| handshake.sot) {
-            return Err(error::no_handshake());
-        }
-        Ok(pb::AckResponse { result: None, handshake: Some(pb::Handshake { sot: true }) })
+    fn shake_hands(first: Option<Result<pb::AckRequest, Status>>) -> Result<(), Status> {
+        let request = first.ok_or_else(error::closed_before_handshake)??;
+        if request.handshake.is_some_and(|handshake| handshake.sot) { Ok(()) } else { Err(error::no_handshake()) }
     }
 
     /// The ack of the next request; `None` for a request that carries nothing, `Err` when the stream is over.
     fn ack(&self, request: Option<Result<pb::AckRequest, Status>>) -> Result<Option<Ack>, Option<Status>> {
-        let request = request.ok_or(None)?.map_err(|status| Some(error::bad_frame(status)))?;
+        let request = request.ok_or(None)?.map_err(Some)?;
         let Some(wanted) = request.request else {
             if request.handshake.is_some() {
                 // A second handshake means nothing.
@@ -80,52 +81,58 @@ impl<S: Sourcer> AckStream<S> {
         })))
     }
 
-    fn end(&mut self, status: Option<Status>) -> Poll<Option<Result<pb::AckResponse, Status>>> {
-        self.state = State::Finished;
-        Poll::Ready(status.map(Err))
-    }
-}
-
-impl<S: Sourcer> Stream for AckStream<S> {
-    type Item = Result<pb::AckResponse, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
+    /// The next answer; `Err` when the stream is over.
+    fn poll_answer(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<&'static [u8], Option<Status>>> {
         loop {
-            match &mut this.state {
+            match &mut self.state {
                 State::Handshake => {
-                    let first = ready!(Pin::new(&mut this.requests).poll_next(cx));
-                    let shaken = Self::shake_hands(first);
-                    this.state = if shaken.is_ok() { State::Idle } else { State::Finished };
-                    return Poll::Ready(Some(shaken));
+                    let first = ready!(self.requests.poll_next(cx));
+                    Self::shake_hands(first)?;
+                    self.state = State::Idle;
+                    return Poll::Ready(Ok(ACK_HANDSHAKE));
                 }
                 State::Idle => {
-                    if let Some(closing) = &mut this.closing
+                    if let Some(closing) = &mut self.closing
                         && closing.as_mut().poll(cx).is_ready()
                     {
-                        this.closing = None;
+                        self.closing = None;
                     }
-                    if this.closing.is_none() {
-                        return this.end(Some(error::draining()));
+                    if self.closing.is_none() {
+                        return Poll::Ready(Err(Some(error::draining())));
                     }
-                    let request = ready!(Pin::new(&mut this.requests).poll_next(cx));
-                    match this.ack(request) {
-                        Ok(Some(ack)) => this.state = State::Acking(ack),
-                        Ok(None) => {}
-                        Err(status) => return this.end(status),
+                    let request = ready!(self.requests.poll_next(cx));
+                    if let Some(ack) = self.ack(request)? {
+                        self.state = State::Acking(ack);
                     }
                 }
                 State::Acking(ack) => {
-                    let acked = ready!(ack.as_mut().poll(cx));
-                    if let Err(status) = acked {
-                        return this.end(Some(status));
-                    }
-                    this.state = State::Idle;
-                    let result = Some(pb::ack_response::Result { success: Some(()) });
-                    return Poll::Ready(Some(Ok(pb::AckResponse { result, handshake: None })));
+                    ready!(ack.as_mut().poll(cx))?;
+                    self.state = State::Idle;
+                    return Poll::Ready(Ok(ACKED));
                 }
-                State::Finished => return Poll::Ready(None),
+                State::Finished => return Poll::Ready(Err(None)),
             }
         }
+    }
+}
+
+impl<S: Sourcer> Body for AckBody<S> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if matches!(self.state, State::Finished) {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(match ready!(self.poll_answer(cx)) {
+            Ok(answer) => Frame::data(Bytes::from_static(answer)),
+            Err(status) => {
+                self.state = State::Finished;
+                Frame::trailers(error::trailers(status.as_ref()))
+            }
+        })))
     }
 }

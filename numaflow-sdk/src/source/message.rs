@@ -6,9 +6,9 @@ use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
 use super::Offset;
-use crate::field::{
-    bytes_len, entry_len, field_len, put_bytes, put_entry, put_field, put_head, put_varint, varint_len,
-};
+use super::wire::{Encode, Lengths, Parts, group_len, put_group, put_response, put_response_frame};
+use crate::field::{field_len, put_head};
+use crate::frame::put_frame;
 use crate::metadata::UserMetadata;
 use crate::pb::source::v1 as pb;
 use crate::time;
@@ -104,31 +104,6 @@ impl Message {
         &self.user_metadata
     }
 
-    /// The message in its wire form.
-    pub(crate) fn into_encoded(self) -> EncodedMessage {
-        let Self { value, offset, event_time, keys, headers, user_metadata } = self;
-        let groups: Vec<&str> = user_metadata.groups().collect();
-        let entries: Vec<Vec<(&str, &[u8])>> = groups
-            .iter()
-            .map(|group| user_metadata.entries(group).map(|(key, value)| (key, &value[..])).collect())
-            .collect();
-        let metadata: Vec<MetadataGroup<'_>> =
-            groups.into_iter().zip(&entries).map(|(group, entries)| (group, &entries[..])).collect();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let mut buffer = BytesMut::new();
-        let message = MessageRef {
-            value: &value,
-            offset: offset.as_bytes(),
-            partition_id: offset.partition_id,
-            event_time,
-            keys: &keys,
-            headers: &headers,
-            user_metadata: &metadata,
-        };
-        message.encode(&mut buffer)
-    }
-
     pub(crate) fn from_wire(wire: pb::read_response::Result) -> Option<Self> {
         Some(Self {
             value: wire.payload,
@@ -138,6 +113,37 @@ impl Message {
             headers: wire.headers.into_iter().collect(),
             user_metadata: wire.metadata.map(|m| crate::metadata::Metadata::from(m).user).unwrap_or_default(),
         })
+    }
+}
+
+impl Parts for Message {
+    fn value(&self) -> &[u8] {
+        &self.value
+    }
+
+    fn offset_bytes(&self) -> &[u8] {
+        &self.offset.bytes
+    }
+
+    fn partition_id(&self) -> i32 {
+        self.offset.partition_id
+    }
+
+    fn event_time(&self) -> SystemTime {
+        self.event_time
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(String::as_str)
+    }
+
+    fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers()
+    }
+
+    fn user_metadata(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = (&str, &[u8])> + Clone)> {
+        let groups = self.user_metadata.iter();
+        groups.map(|(group, values)| (group, values.iter().map(|(key, value)| (key.as_str(), &value[..]))))
     }
 }
 
@@ -197,63 +203,40 @@ impl<'a> MessageRef<'a> {
     /// share one allocation.
     #[must_use]
     pub fn encode(&self, buffer: &mut BytesMut) -> EncodedMessage {
-        let result = self.result_len();
-        buffer.reserve(field_len(result));
-        put_head(buffer, 1, result);
-        let end = buffer.len() + result;
-
-        put_bytes(buffer, 1, self.value);
-        put_head(buffer, 2, self.offset_len());
-        put_bytes(buffer, 1, self.offset);
-        if self.partition_id != 0 {
-            put_varint(buffer, 2, self.partition_varint());
-        }
-        let event_time = time::to_wire(self.event_time);
-        prost::encoding::message::encode(3, &event_time, buffer);
-        for key in self.keys {
-            put_field(buffer, 4, key.as_bytes());
-        }
-        for (name, value) in self.headers {
-            put_entry(buffer, 5, name, value.as_bytes());
-        }
-        if !self.user_metadata.is_empty() {
-            put_head(buffer, 6, self.metadata_len());
-            for (group, entries) in self.user_metadata {
-                put_group(buffer, group, entries);
-            }
-        }
-        debug_assert_eq!(buffer.len(), end, "the length was computed for what was written");
+        let lengths = Lengths::of(self);
+        buffer.reserve(lengths.response());
+        put_response(buffer, self, &lengths, |out| out.extend_from_slice(self.value));
         EncodedMessage { response: buffer.split().freeze() }
     }
+}
 
-    fn result_len(&self) -> usize {
-        let event_time = time::to_wire(self.event_time);
-        let keys: usize = self.keys.iter().map(|key| field_len(key.len())).sum();
-        let headers: usize =
-            self.headers.iter().map(|(name, value)| field_len(entry_len(name, value.as_bytes()))).sum();
-        let metadata = if self.user_metadata.is_empty() { 0 } else { field_len(self.metadata_len()) };
-        bytes_len(self.value.len())
-            + field_len(self.offset_len())
-            + prost::encoding::message::encoded_len(3, &event_time)
-            + keys
-            + headers
-            + metadata
+impl Parts for MessageRef<'_> {
+    fn value(&self) -> &[u8] {
+        self.value
     }
 
-    fn offset_len(&self) -> usize {
-        let partition = if self.partition_id == 0 { 0 } else { varint_len(self.partition_varint()) };
-        bytes_len(self.offset.len()) + partition
+    fn offset_bytes(&self) -> &[u8] {
+        self.offset
     }
 
-    fn metadata_len(&self) -> usize {
-        self.user_metadata
-            .iter()
-            .map(|(group, entries)| field_len(bytes_len(group.len()) + field_len(values_len(entries))))
-            .sum()
+    fn partition_id(&self) -> i32 {
+        self.partition_id
     }
 
-    fn partition_varint(&self) -> u64 {
-        i64::from(self.partition_id).cast_unsigned()
+    fn event_time(&self) -> SystemTime {
+        self.event_time
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().copied()
+    }
+
+    fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().copied()
+    }
+
+    fn user_metadata(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = (&str, &[u8])> + Clone)> {
+        self.user_metadata.iter().map(|(group, entries)| (*group, entries.iter().copied()))
     }
 }
 
@@ -290,9 +273,8 @@ impl EncodedMessage {
     /// leaves all else as it is: by the rules of the wire form a message may come in two parts.
     #[must_use]
     pub fn with_metadata_group(&self, (group, entries): MetadataGroup<'_>) -> Self {
-        let values = values_len(entries);
-        let entry = bytes_len(group.len()) + field_len(values);
-        let metadata = field_len(entry);
+        let entries = entries.iter().copied();
+        let metadata = field_len(group_len(group, entries.clone()));
         let result = field_len(metadata);
         let mut buffer = BytesMut::with_capacity(self.response.len() + field_len(result));
         buffer.extend_from_slice(&self.response);
@@ -302,38 +284,67 @@ impl EncodedMessage {
         Self { response: buffer.freeze() }
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    #[cfg(test)]
+    pub(super) fn as_bytes(&self) -> &[u8] {
         &self.response
     }
 }
 
 impl From<Message> for EncodedMessage {
     fn from(message: Message) -> Self {
-        message.into_encoded()
+        let lengths = Lengths::of(&message);
+        let mut buffer = BytesMut::with_capacity(lengths.response());
+        put_response(&mut buffer, &message, &lengths, |out| out.extend_from_slice(&message.value));
+        Self { response: buffer.freeze() }
     }
 }
 
-fn put_group(buffer: &mut BytesMut, group: &str, entries: &[(&str, &[u8])]) {
-    let values = values_len(entries);
-    put_head(buffer, 3, bytes_len(group.len()) + field_len(values));
-    put_bytes(buffer, 1, group.as_bytes());
-    put_head(buffer, 2, values);
-    for (key, value) in entries {
-        put_entry(buffer, 1, key, value);
+impl Encode for Message {
+    fn put_frame(
+        &self,
+        limit: usize,
+        out: &mut BytesMut,
+        mut put_value: impl FnMut(&mut BytesMut, &Bytes),
+    ) -> Result<usize, usize> {
+        put_response_frame(out, self, limit, |out| put_value(out, &self.value))
     }
 }
 
-fn values_len(entries: &[(&str, &[u8])]) -> usize {
-    entries.iter().map(|(key, value)| field_len(entry_len(key, value))).sum()
+impl Encode for MessageRef<'_> {
+    fn put_frame(
+        &self,
+        limit: usize,
+        out: &mut BytesMut,
+        _put_value: impl FnMut(&mut BytesMut, &Bytes),
+    ) -> Result<usize, usize> {
+        put_response_frame(out, self, limit, |out| out.extend_from_slice(self.value))
+    }
+}
+
+impl Encode for EncodedMessage {
+    fn put_frame(
+        &self,
+        limit: usize,
+        out: &mut BytesMut,
+        mut put_value: impl FnMut(&mut BytesMut, &Bytes),
+    ) -> Result<usize, usize> {
+        let length = self.response.len();
+        if length > limit {
+            return Err(length);
+        }
+        put_frame(out, length, |out| put_value(out, &self.response));
+        Ok(length)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::*;
     use proptest::collection::{hash_map, vec};
     use proptest::prelude::*;
+
+    use super::*;
 
     proptest! {
         // Each case builds maps of maps; this many take a second.
@@ -363,8 +374,8 @@ mod tests {
             for (name, value) in &headers {
                 message = message.with_header(name, value);
             }
-            let encoded = message.into_encoded();
-            let response = pb::ReadResponse::decode(encoded.as_bytes()).unwrap();
+            let encoded = EncodedMessage::from(message);
+            let response = pb::ReadResponse::decode(&encoded.response[..]).unwrap();
             prop_assert!(response.status.is_none());
             prop_assert!(response.handshake.is_none());
             let result = response.result.unwrap();

@@ -1,40 +1,64 @@
 //! One `ReadFn` stream: each request starts a read, whose messages leave as they come, followed by the end of the batch.
+//!
+//! The response body polls the read itself, which writes its messages into the chunk that leaves next: no task, no channel
+//! and no wake-up is between the two. While the peer does not take what is there, hyper does not poll the body, and the
+//! read stands still, as it would in [`Batch::push`]. A read that holds its thread goes to a task instead, or it would hold
+//! its connection.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
-use futures_core::Stream;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
-use super::batch::Shared;
-use super::message::EncodedMessage;
+use super::batch::{Batch, Shared};
+use super::requests::Requests;
 use super::service::guarded;
-use super::wire::Frame;
 use super::{ReadRequest, Sourcer};
-use crate::error;
-use crate::metrics::{Tally, add};
+use crate::metrics::{Failure, Tally, add};
 use crate::pb::source::v1 as pb;
+use crate::server::together::Turn;
 use crate::service::Context;
+use crate::{HandlerError, error};
 
-/// The response stream of one `ReadFn` call.
-pub(super) struct ReadStream<S> {
+/// For how long a stream reads before the other streams of its connection, and its connection itself, get their turn: a
+/// small part of the 100 ms in which the platform wants `IsReady` answered.
+const TURN: Duration = Duration::from_millis(2);
+/// A read that holds its thread for longer than this in one poll blocks it. Far longer than it takes to write a chunk, and
+/// a part of those 100 ms.
+const BLOCKS: Duration = Duration::from_millis(20);
+/// After that so many reads are tasks: a client library that blocks while there is nothing to read does so now and then.
+const DISTRUST: u32 = 1000;
+/// So many reads of a stream are tasks before the first one is polled in place, so that a source that always blocks never
+/// holds its connection.
+const FIRST: u32 = 4;
+
+/// The response body of one `ReadFn` call.
+pub(super) struct ReadBody<S> {
     sourcer: Arc<S>,
     context: Arc<Context>,
-    requests: Streaming<pb::ReadRequest>,
+    requests: Requests<pb::ReadRequest>,
     state: State,
-    /// Messages taken from the batch in one go, to be sent one by one.
-    taken: VecDeque<EncodedMessage>,
-    /// The read of the current batch: one task a batch, so that a source goes on while the peer is slow to take its
-    /// messages.
-    read: JoinSet<Result<(), Status>>,
+    batch: Arc<Shared>,
+    /// Chunks taken from the batch in one go, to be sent one by one.
+    taken: VecDeque<Bytes>,
+    /// The read, where it is a task.
+    task: JoinSet<(Result<(), Status>, Read)>,
+    /// How many reads are yet to be tasks from their start.
+    distrust: u32,
+    turn: Turn,
+    /// When the stream has had its turn; `None` between two turns.
+    turn_ends: Option<Instant>,
     closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     tally: Tally,
     _open: TaskTrackerToken,
@@ -44,31 +68,55 @@ enum State {
     Handshake,
     /// Between two batches: the only place where the stream can end well.
     Idle,
+    /// `read` is `None` where it is a task.
     Reading {
-        batch: Arc<Shared>,
+        read: Option<Read>,
         deadline: Instant,
-    },
-    /// The read has returned; what it left in the batch is still to be sent.
-    Returned {
-        batch: Arc<Shared>,
-        deadline: Instant,
-        result: Result<(), Status>,
     },
     /// The batch is empty and its time is not over: the platform would ask again at once.
     Waiting {
         until: Pin<Box<Sleep>>,
     },
+    /// With a status, or well; behind what is left of the batch.
+    Ending(Option<Status>),
     Finished,
 }
 
-impl<S: Sourcer> ReadStream<S> {
-    pub(super) fn new(sourcer: Arc<S>, context: Arc<Context>, requests: Streaming<pb::ReadRequest>) -> Self {
+/// A read, and for how long it has held its thread in one poll at the most.
+struct Read {
+    future: Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>,
+    held: Duration,
+}
+
+impl Read {
+    fn blocks(&self) -> bool {
+        self.held > BLOCKS
+    }
+}
+
+impl Future for Read {
+    type Output = Result<(), Status>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let begun = Instant::now();
+        let polled = self.future.as_mut().poll(cx);
+        self.held = self.held.max(begun.elapsed());
+        polled
+    }
+}
+
+impl<S: Sourcer> ReadBody<S> {
+    pub(super) fn new(sourcer: Arc<S>, context: Arc<Context>, turn: Turn, body: Incoming) -> Self {
         Self {
             sourcer,
-            requests,
+            requests: Requests::new(body, context.max_message_size),
             state: State::Handshake,
+            batch: Arc::new(Shared::new(context.max_message_size)),
             taken: VecDeque::new(),
-            read: JoinSet::new(),
+            task: JoinSet::new(),
+            distrust: FIRST,
+            turn,
+            turn_ends: None,
             closing: Some(Box::pin(context.drain.closing())),
             tally: Tally::new(context.metrics.clone()),
             _open: context.open_stream(),
@@ -76,18 +124,18 @@ impl<S: Sourcer> ReadStream<S> {
         }
     }
 
-    fn shake_hands(&mut self, first: Option<Result<pb::ReadRequest, Status>>) -> Result<Frame, Status> {
-        let request = first.ok_or_else(error::closed_before_handshake)?.map_err(error::bad_frame)?;
+    fn shake_hands(&mut self, first: Option<Result<pb::ReadRequest, Status>>) -> Result<(), Status> {
+        let request = first.ok_or_else(error::closed_before_handshake)??;
         if !request.handshake.is_some_and(|handshake| handshake.sot) {
             return Err(error::no_handshake());
         }
         self.sourcer.reader_connected();
-        self.state = State::Idle;
-        Ok(Frame::Handshake)
+        self.batch.shake_hands();
+        Ok(())
     }
 
-    /// Waits for the next request and starts its read; `Err` when the stream is over.
-    fn poll_request(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Option<Status>>> {
+    /// Waits for the next request; `Err` when the stream is over.
+    fn poll_request(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<ReadRequest, Option<Status>>> {
         if let Some(closing) = &mut self.closing
             && closing.as_mut().poll(cx).is_ready()
         {
@@ -97,9 +145,9 @@ impl<S: Sourcer> ReadStream<S> {
             return Poll::Ready(Err(Some(error::draining())));
         }
         loop {
-            let request = match ready!(Pin::new(&mut self.requests).poll_next(cx)) {
+            let request = match ready!(self.requests.poll_next(cx)) {
                 None => return Poll::Ready(Err(None)),
-                Some(Err(status)) => return Poll::Ready(Err(Some(error::bad_frame(status)))),
+                Some(Err(status)) => return Poll::Ready(Err(Some(status))),
                 Some(Ok(request)) => request,
             };
             let Some(wanted) = request.request else {
@@ -109,91 +157,167 @@ impl<S: Sourcer> ReadStream<S> {
                 }
                 return Poll::Ready(Err(Some(error::missing_part("a request", ""))));
             };
-            self.start(ReadRequest {
+            return Poll::Ready(Ok(ReadRequest {
                 count: usize::try_from(wanted.num_records).unwrap_or(usize::MAX),
                 timeout: Duration::from_millis(wanted.timeout_in_ms.into()),
-            });
-            return Poll::Ready(Ok(()));
+            }));
         }
     }
 
-    fn start(&mut self, request: ReadRequest) {
+    fn start(&mut self, request: ReadRequest) -> State {
         add(&self.context.metrics.source.reads, 1);
         let deadline = Instant::now() + request.timeout;
-        let (mut batch, shared) = Shared::batch(request.count, deadline);
+        self.batch.begin();
+        let mut batch = Batch::new(self.batch.clone(), request.count, deadline);
         let sourcer = self.sourcer.clone();
         let context = self.context.clone();
-        self.read.spawn(async move { guarded(&context, async { sourcer.read(request, &mut batch).await }).await });
-        self.state = State::Reading { batch: shared, deadline };
+        let future = async move { guarded(&context, async { sourcer.read(request, &mut batch).await }).await };
+        let read = Read { future: Box::pin(future), held: Duration::ZERO };
+        if self.distrust == 0 {
+            return State::Reading { read: Some(read), deadline };
+        }
+        self.distrust -= 1;
+        self.spawn(read);
+        State::Reading { read: None, deadline }
     }
-}
 
-impl<S: Sourcer> Stream for ReadStream<S> {
-    type Item = Result<Frame, Status>;
+    fn spawn(&mut self, mut read: Read) {
+        self.task.spawn(async move { ((&mut read).await, read) });
+    }
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        loop {
-            if let Some(message) = this.taken.pop_front() {
-                this.tally.sent(1, message.len());
-                return Poll::Ready(Some(Ok(Frame::Message(message))));
+    /// Polls the read, wherever it is.
+    fn poll_read(&mut self, place: &mut Option<Read>, cx: &mut TaskContext<'_>) -> Poll<Result<(), Status>> {
+        let (polled, blocks) = match place {
+            Some(read) => (Pin::new(&mut *read).poll(cx), read.blocks()),
+            None => match ready!(self.task.poll_join_next(cx)) {
+                Some(Ok((result, read))) => (Poll::Ready(result), read.blocks()),
+                Some(Err(error)) => {
+                    (Poll::Ready(Err(error::handler_lost(&self.context.container_type, &error))), false)
+                }
+                None => (Poll::Ready(Ok(())), false),
+            },
+        };
+        if blocks {
+            self.distrust = DISTRUST;
+            if polled.is_pending()
+                && let Some(read) = place.take()
+            {
+                self.spawn(read);
+                // It wakes this task when it is over.
+                return self.poll_read(place, cx);
             }
-            this.tally.flush();
-            match std::mem::replace(&mut this.state, State::Finished) {
+        }
+        polled
+    }
+
+    /// Moves what was pushed to where it is sent from.
+    fn take(&mut self, cx: &TaskContext<'_>) {
+        let pushed = self.batch.take(cx, &mut self.taken);
+        if pushed.messages > 0 {
+            self.tally.sent(pushed.messages, pushed.bytes);
+            self.tally.flush();
+        }
+        if let Some(length) = pushed.too_large {
+            self.state = State::Ending(Some(self.refuse(length)));
+        }
+    }
+
+    /// Ends the batch, behind what is left of it.
+    fn end_batch(&mut self, cx: &TaskContext<'_>) {
+        self.batch.end();
+        self.state = State::Idle;
+        self.take(cx);
+    }
+
+    /// The status of a read whose message is too large to be sent.
+    fn refuse(&self, length: usize) -> Status {
+        let limit = self.context.max_message_size;
+        let problem = HandlerError::new(format!(
+            "the source made a message of {length} bytes, and the limit of this server is {limit}: make smaller ones, or \
+             raise its max_message_size"
+        ));
+        self.context.metrics.handler_failed(Failure::Error);
+        tracing::error!(error = error::chain(problem.as_error()), "the source failed");
+        error::handler_failed(&self.context.container_type, &problem)
+    }
+
+    fn poll_chunk(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Frame<Bytes>>> {
+        loop {
+            if let Some(chunk) = self.taken.pop_front() {
+                return Poll::Ready(Some(Frame::data(chunk)));
+            }
+            match std::mem::replace(&mut self.state, State::Finished) {
                 State::Handshake => {
-                    this.state = State::Handshake;
-                    let first = ready!(Pin::new(&mut this.requests).poll_next(cx));
-                    this.state = State::Finished;
-                    return Poll::Ready(Some(this.shake_hands(first)));
+                    self.state = State::Handshake;
+                    let first = ready!(self.requests.poll_next(cx));
+                    self.state = match self.shake_hands(first) {
+                        Ok(()) => State::Idle,
+                        Err(status) => State::Ending(Some(status)),
+                    };
+                    self.take(cx);
                 }
                 State::Idle => {
-                    this.state = State::Idle;
-                    if let Err(status) = ready!(this.poll_request(cx)) {
-                        this.state = State::Finished;
-                        return Poll::Ready(status.map(Err));
-                    }
-                }
-                State::Reading { batch, deadline } => {
-                    if batch.poll_take(cx, &mut this.taken).is_ready() {
-                        this.state = State::Reading { batch, deadline };
-                        continue;
-                    }
-                    let Poll::Ready(joined) = this.read.poll_join_next(cx) else {
-                        this.state = State::Reading { batch, deadline };
-                        return Poll::Pending;
+                    self.state = State::Idle;
+                    self.state = match ready!(self.poll_request(cx)) {
+                        Ok(request) => self.start(request),
+                        Err(status) => State::Ending(status),
                     };
-                    let result = match joined {
-                        Some(Ok(result)) => result,
-                        Some(Err(error)) => Err(error::handler_lost(&this.context.container_type, &error)),
-                        None => Ok(()),
-                    };
-                    this.state = State::Returned { batch, deadline, result };
                 }
-                State::Returned { batch, deadline, result } => {
-                    if batch.poll_take(cx, &mut this.taken).is_ready() {
-                        this.state = State::Returned { batch, deadline, result };
-                        continue;
+                State::Reading { mut read, deadline } => match self.poll_read(&mut read, cx) {
+                    Poll::Pending => {
+                        let is_task = read.is_none();
+                        self.state = State::Reading { read, deadline };
+                        if is_task {
+                            ready!(self.batch.poll_pushed(cx));
+                        }
+                        self.take(cx);
+                        if self.taken.is_empty() && matches!(self.state, State::Reading { .. }) {
+                            return Poll::Pending;
+                        }
                     }
-                    if let Err(status) = result {
-                        return Poll::Ready(Some(Err(status)));
+                    Poll::Ready(Err(status)) => {
+                        self.state = State::Ending(Some(status));
+                        self.take(cx);
                     }
-                    if !batch.may_end() && deadline > Instant::now() {
-                        this.state = State::Waiting { until: Box::pin(sleep_until(deadline)) };
-                        continue;
-                    }
-                    this.state = State::Idle;
-                    return Poll::Ready(Some(Ok(Frame::EndOfTransmission)));
-                }
+                    Poll::Ready(Ok(())) if self.batch.may_end() || deadline <= Instant::now() => self.end_batch(cx),
+                    Poll::Ready(Ok(())) => self.state = State::Waiting { until: Box::pin(sleep_until(deadline)) },
+                },
                 State::Waiting { mut until } => {
                     if until.as_mut().poll(cx).is_pending() {
-                        this.state = State::Waiting { until };
+                        self.state = State::Waiting { until };
                         return Poll::Pending;
                     }
-                    this.state = State::Idle;
-                    return Poll::Ready(Some(Ok(Frame::EndOfTransmission)));
+                    self.end_batch(cx);
+                }
+                State::Ending(status) => {
+                    self.task.abort_all();
+                    return Poll::Ready(Some(Frame::trailers(error::trailers(status.as_ref()))));
                 }
                 State::Finished => return Poll::Ready(None),
             }
         }
+    }
+}
+
+impl<S: Sourcer> Body for ReadBody<S> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let now = Instant::now();
+        if self.turn_ends.is_some_and(|ends| ends <= now) {
+            self.turn_ends = None;
+            self.turn.end(cx);
+            return Poll::Pending;
+        }
+        self.turn_ends.get_or_insert(now + TURN);
+        let polled = self.poll_chunk(cx);
+        if polled.is_pending() {
+            self.turn_ends = None;
+        }
+        polled.map(|frame| frame.map(Ok))
     }
 }

@@ -6,17 +6,16 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use tonic::Status;
 use tonic::body::Body;
-use tonic_prost::ProstCodec;
 
-use super::ack::AckStream;
-use super::read::ReadStream;
-use super::wire::ReadCodec;
+use super::ack::AckBody;
+use super::read::ReadBody;
 use super::{NackOffset, Offset, Partitions, Sourcer};
 use crate::kind::Kind;
 use crate::metrics::{Failure, add};
 use crate::panic::catch;
 use crate::pb::source::v1 as pb;
-use crate::service::{Context, Open, Serve, Service};
+use crate::server::together::Turn;
+use crate::service::{Context, Serve, Service, streamed};
 use crate::{HandlerError, NackOptions, error};
 
 /// A [`Sourcer`] as a server can serve it.
@@ -42,16 +41,10 @@ impl<S: Sourcer> Serve for SourceService<S> {
         let shared = context.clone();
         match request.uri().path() {
             "/source.v1.Source/ReadFn" => {
-                let open = |requests| ReadStream::new(sourcer, shared, requests);
-                context.grpc(ReadCodec).streaming(Open { open }, request).await
+                let turn = request.extensions().get::<Turn>().cloned().unwrap_or_default();
+                streamed(ReadBody::new(sourcer, shared, turn, request.into_body()))
             }
-            "/source.v1.Source/AckFn" => {
-                let open = |requests| AckStream::new(sourcer, shared, requests);
-                context
-                    .grpc(ProstCodec::<pb::AckResponse, pb::AckRequest>::default())
-                    .streaming(Open { open }, request)
-                    .await
-            }
+            "/source.v1.Source/AckFn" => streamed(AckBody::new(sourcer, shared, request.into_body())),
             "/source.v1.Source/NackFn" => context.unary(request, |nacks| nack(sourcer, shared, nacks)).await,
             "/source.v1.Source/PendingFn" => context.unary(request, |(): ()| pending(sourcer, shared)).await,
             "/source.v1.Source/PartitionsFn" => context.unary(request, |(): ()| partitions(sourcer, shared)).await,

@@ -1,58 +1,193 @@
-//! The codec of `ReadFn`: messages that are encoded already go out as they are.
+//! `source.v1.ReadResponse` as frames of gRPC, written by hand.
 
-use bytes::BufMut;
-use prost::Message;
-use tonic::Status;
-use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
-use tonic_prost::ProstDecoder;
+use std::time::SystemTime;
 
-use super::message::EncodedMessage;
-use crate::pb::source::v1 as pb;
+use bytes::{Bytes, BytesMut};
 
-/// What a read stream sends.
-pub(super) enum Frame {
-    Handshake,
-    Message(EncodedMessage),
-    EndOfTransmission,
+use crate::field::{
+    bytes_len, entry_len, field_len, put_bytes, put_entry, put_field, put_head, put_varint, varint_len,
+};
+use crate::frame::put_frame;
+use crate::time;
+
+/// `handshake` of a `ReadResponse`, with `sot = true`.
+const SOT: [u8; 4] = [3 << 3 | 2, 2, 1 << 3, 1];
+/// `status` of a `ReadResponse`, with `eot = true`.
+const EOT: [u8; 4] = [2 << 3 | 2, 2, 1 << 3, 1];
+
+/// Appends the frame that answers the handshake of `ReadFn`.
+pub(super) fn put_handshake(out: &mut BytesMut) {
+    put_frame(out, SOT.len(), |out| out.extend_from_slice(&SOT));
 }
 
-#[derive(Clone, Copy)]
-pub(super) struct ReadCodec;
+/// Appends the frame that ends a batch.
+pub(super) fn put_end(out: &mut BytesMut) {
+    put_frame(out, EOT.len(), |out| out.extend_from_slice(&EOT));
+}
 
-impl Codec for ReadCodec {
-    type Encode = Frame;
-    type Decode = pb::ReadRequest;
-    type Encoder = FrameEncoder;
-    type Decoder = ProstDecoder<pb::ReadRequest>;
+/// The frame that answers the handshake of `AckFn`: `handshake` of an `AckResponse`, with `sot = true`.
+pub(super) const ACK_HANDSHAKE: &[u8] = &[0, 0, 0, 0, 4, 2 << 3 | 2, 2, 1 << 3, 1];
+/// The frame that answers an ack: `result` of an `AckResponse`, with `success` in it, which is empty.
+pub(super) const ACKED: &[u8] = &[0, 0, 0, 0, 4, 1 << 3 | 2, 2, 1 << 3 | 2, 0];
 
-    fn encoder(&mut self) -> FrameEncoder {
-        FrameEncoder
+/// The side of [`BatchMessage`](super::BatchMessage) that nobody outside needs to see.
+pub trait Encode: Send + Sync {
+    /// Appends the message as a frame, whose length without its prefix it returns. `put_value` appends a value, or does
+    /// something else that makes it come next.
+    ///
+    /// # Errors
+    ///
+    /// The length, where it is above `limit`: then nothing was appended.
+    fn put_frame(
+        &self,
+        limit: usize,
+        out: &mut BytesMut,
+        put_value: impl FnMut(&mut BytesMut, &Bytes),
+    ) -> Result<usize, usize>;
+}
+
+/// The parts of a message, whoever holds them.
+pub(super) trait Parts {
+    fn value(&self) -> &[u8];
+    fn offset_bytes(&self) -> &[u8];
+    fn partition_id(&self) -> i32;
+    fn event_time(&self) -> SystemTime;
+    fn keys(&self) -> impl Iterator<Item = &str>;
+    fn headers(&self) -> impl Iterator<Item = (&str, &str)>;
+    /// Groups of keys and values, in the same order each time.
+    fn user_metadata(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = (&str, &[u8])> + Clone)>;
+}
+
+/// The lengths of a message's parts in bytes, without the heads of their fields.
+pub(super) struct Lengths {
+    offset: usize,
+    event_time: usize,
+    metadata: usize,
+    result: usize,
+}
+
+impl Lengths {
+    pub(super) fn of(message: &impl Parts) -> Self {
+        let time = time::to_wire(message.event_time());
+        let offset = bytes_len(message.offset_bytes().len()) + integer_len(message.partition_id().into());
+        let event_time = integer_len(time.seconds) + integer_len(time.nanos.into());
+        let metadata = message.user_metadata().map(|(name, values)| field_len(group_len(name, values))).sum();
+        let keys: usize = message.keys().map(|key| field_len(key.len())).sum();
+        let headers: usize = message.headers().map(|(name, value)| field_len(entry_len(name, value.as_bytes()))).sum();
+        let value = bytes_len(message.value().len());
+        let result = value + field_len(offset) + field_len(event_time) + keys + headers + bytes_len(metadata);
+        Self { offset, event_time, metadata, result }
     }
 
-    fn decoder(&mut self) -> ProstDecoder<pb::ReadRequest> {
-        ProstDecoder::new(BufferSettings::default())
+    /// The length of the whole response.
+    pub(super) fn response(&self) -> usize {
+        field_len(self.result)
     }
 }
 
-pub(super) struct FrameEncoder;
+/// Appends a response with this message, whose value `put_value` appends.
+pub(super) fn put_response(
+    out: &mut BytesMut,
+    message: &impl Parts,
+    lengths: &Lengths,
+    put_value: impl FnOnce(&mut BytesMut),
+) {
+    put_head(out, 1, lengths.result);
+    if !message.value().is_empty() {
+        put_head(out, 1, message.value().len());
+        put_value(out);
+    }
+    put_head(out, 2, lengths.offset);
+    put_bytes(out, 1, message.offset_bytes());
+    put_integer(out, 2, message.partition_id().into());
+    let time = time::to_wire(message.event_time());
+    put_head(out, 3, lengths.event_time);
+    put_integer(out, 1, time.seconds);
+    put_integer(out, 2, time.nanos.into());
+    for key in message.keys() {
+        put_field(out, 4, key.as_bytes());
+    }
+    for (name, value) in message.headers() {
+        put_entry(out, 5, name, value.as_bytes());
+    }
+    if lengths.metadata > 0 {
+        put_head(out, 6, lengths.metadata);
+        for (name, values) in message.user_metadata() {
+            put_group(out, name, values);
+        }
+    }
+}
 
-impl Encoder for FrameEncoder {
-    type Item = Frame;
-    type Error = Status;
+/// Appends the frame of that response, unless it has more than `limit` bytes.
+pub(super) fn put_response_frame(
+    out: &mut BytesMut,
+    message: &impl Parts,
+    limit: usize,
+    put_value: impl FnOnce(&mut BytesMut),
+) -> Result<usize, usize> {
+    let lengths = Lengths::of(message);
+    let length = lengths.response();
+    if length > limit {
+        return Err(length);
+    }
+    put_frame(out, length, |out| put_response(out, message, &lengths, put_value));
+    Ok(length)
+}
 
-    fn encode(&mut self, frame: Frame, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        let response = match frame {
-            Frame::Message(message) => {
-                buffer.put_slice(message.as_bytes());
-                return Ok(());
-            }
-            Frame::Handshake => pb::ReadResponse { handshake: Some(pb::Handshake { sot: true }), ..Default::default() },
-            Frame::EndOfTransmission => pb::ReadResponse {
-                status: Some(pb::read_response::Status { eot: true, ..Default::default() }),
-                ..Default::default()
-            },
-        };
-        response.encode_raw(buffer);
-        Ok(())
+/// Writes a group of user metadata.
+pub(super) fn put_group<'a>(out: &mut BytesMut, name: &str, values: impl Iterator<Item = (&'a str, &'a [u8])> + Clone) {
+    put_head(out, 3, group_len(name, values.clone()));
+    put_bytes(out, 1, name.as_bytes());
+    put_head(out, 2, values_len(values.clone()));
+    for (key, value) in values {
+        put_entry(out, 1, key, value);
+    }
+}
+
+/// The bytes of a group of user metadata, without its head.
+pub(super) fn group_len<'a>(name: &str, values: impl Iterator<Item = (&'a str, &'a [u8])>) -> usize {
+    bytes_len(name.len()) + field_len(values_len(values))
+}
+
+fn values_len<'a>(values: impl Iterator<Item = (&'a str, &'a [u8])>) -> usize {
+    values.map(|(key, value)| field_len(entry_len(key, value))).sum()
+}
+
+/// The bytes of a signed integer field, which is left out when it is zero.
+fn integer_len(value: i64) -> usize {
+    if value == 0 { 0 } else { varint_len(value.cast_unsigned()) }
+}
+
+/// Writes a signed integer field, unless it is zero.
+fn put_integer(out: &mut BytesMut, number: u8, value: i64) {
+    if value != 0 {
+        put_varint(out, number, value.cast_unsigned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::source::v1 as pb;
+
+    fn framed(message: &impl prost::Message) -> BytesMut {
+        let mut frame = BytesMut::new();
+        put_frame(&mut frame, message.encoded_len(), |out| out.extend_from_slice(&message.encode_to_vec()));
+        frame
+    }
+
+    #[test]
+    fn what_is_always_the_same_is_what_the_generated_code_writes() {
+        let handshake = Some(pb::Handshake { sot: true });
+        let status = Some(pb::read_response::Status { eot: true, ..Default::default() });
+        let mut out = BytesMut::new();
+        put_handshake(&mut out);
+        assert_eq!(out, framed(&pb::ReadResponse { handshake, ..Default::default() }));
+        out.clear();
+        put_end(&mut out);
+        assert_eq!(out, framed(&pb::ReadResponse { status, ..Default::default() }));
+        assert_eq!(framed(&pb::AckResponse { result: None, handshake }), ACK_HANDSHAKE);
+        let result = Some(pb::ack_response::Result { success: Some(()) });
+        assert_eq!(framed(&pb::AckResponse { result, handshake: None }), ACKED);
     }
 }

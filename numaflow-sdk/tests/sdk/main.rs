@@ -18,6 +18,7 @@ mod panics;
 mod poison;
 mod policies;
 mod raw;
+mod reads;
 mod source;
 mod step;
 mod support;
