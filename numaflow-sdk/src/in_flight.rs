@@ -288,7 +288,7 @@ mod tests {
         let _second = in_flight.enter("second", 10, Stage::Queued, start + SECOND);
         let _first = in_flight.enter("first", 20, Stage::Handler, start);
         let current = in_flight.current();
-        current.begin("third", 30, start + 2 * SECOND);
+        current.begin(&"third".to_owned().into(), 30, start + 2 * SECOND);
         assert_eq!(ids(&in_flight, start), ["first", "second", "third"]);
         let ages: Vec<_> = in_flight.list(start + 5 * SECOND).into_iter().map(|listed| listed.age).collect();
         assert_eq!(ages, [5 * SECOND, 4 * SECOND, 3 * SECOND]);

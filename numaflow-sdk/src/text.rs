@@ -6,8 +6,11 @@ use std::hash::{Hash, Hasher};
 use bytes::Bytes;
 
 /// The longest text that is held in place. Ids of the platform (vertex, offset in base64, partition, index) mostly fit.
-/// Copying so few bytes costs less than counting one more reference to the receive buffer, and keeps no buffer alive.
-const INLINE: usize = 38;
+/// Copying so few bytes costs less than counting one more reference to the receive buffer, and keeps no buffer alive. Two
+/// registers' worth, so that a text which was just written moves on at once: of an odd length, a part would be read over the
+/// edge of two writes, for which the processor waits until both are done.
+const INLINE: usize = INLINE_LENGTH as usize;
+const INLINE_LENGTH: u8 = 32;
 
 /// UTF-8 text that is never changed: in place where it is short, else a slice of the buffer it was received in. Cloning
 /// it never allocates.
@@ -25,14 +28,29 @@ enum Repr {
 }
 
 impl Text {
-    /// The text that lies within `buffer` at `text`.
-    pub(crate) fn slice_of(buffer: &Bytes, text: &str) -> Self {
-        Self::inline(text).unwrap_or_else(|| Self { repr: Repr::Slice(buffer.slice_ref(text.as_bytes())) })
+    /// The text that lies within `buffer` at `text`; `None` where that is not UTF-8.
+    #[inline]
+    pub(crate) fn slice_of(buffer: &Bytes, text: &[u8]) -> Option<Self> {
+        // Mostly more bytes follow in the buffer: as many as fit are taken at once, and those behind the text cleared.
+        let start = text.as_ptr().addr().wrapping_sub(buffer.as_ptr().addr());
+        if let Some(&(mut bytes)) = buffer.get(start..).and_then(|rest| rest.first_chunk())
+            && let Ok(length @ ..=INLINE_LENGTH) = u8::try_from(text.len())
+        {
+            for (index, byte) in (0..).zip(&mut bytes) {
+                *byte = if index < length { *byte } else { 0 };
+            }
+            if bytes.iter().fold(0, |all, byte| all | byte) < 0x80 {
+                return Some(Self { repr: Repr::Inline { length, bytes } });
+            }
+        }
+        str::from_utf8(text).ok()?;
+        Some(Self::inline(text).unwrap_or_else(|| Self { repr: Repr::Slice(buffer.slice_ref(text)) }))
     }
 
-    fn inline(text: &str) -> Option<Self> {
+    #[inline]
+    fn inline(text: &[u8]) -> Option<Self> {
         let mut bytes = [0; INLINE];
-        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
         let length = u8::try_from(text.len()).ok()?;
         Some(Self { repr: Repr::Inline { length, bytes } })
     }
@@ -58,9 +76,15 @@ impl Default for Text {
     }
 }
 
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self::inline(text.as_bytes()).unwrap_or_else(|| text.to_owned().into())
+    }
+}
+
 impl From<String> for Text {
     fn from(text: String) -> Self {
-        Self::inline(&text).unwrap_or_else(|| Self { repr: Repr::Slice(text.into()) })
+        Self::inline(text.as_bytes()).unwrap_or_else(|| Self { repr: Repr::Slice(text.into()) })
     }
 }
 
@@ -102,7 +126,7 @@ mod tests {
         for length in [0, 1, INLINE - 1, INLINE, INLINE + 1, 10 << 10] {
             let text = "i".repeat(length);
             let buffer = Bytes::from(format!("<{text}>"));
-            let slice = Text::slice_of(&buffer, str::from_utf8(&buffer[1..=length]).unwrap());
+            let slice = Text::slice_of(&buffer, &buffer[1..=length]).unwrap();
             for held in [&slice, &slice.clone(), &Text::from(text.clone())] {
                 assert_eq!((held.as_str(), held.as_bytes()), (&*text, text.as_bytes()));
                 assert_eq!(format!("{held} {held:?}"), format!("{text} {text:?}"));
@@ -113,10 +137,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_utf8_is_no_text() {
+        let text = "ü".repeat(INLINE);
+        let buffer = Bytes::from(text.clone());
+        for length in 0..buffer.len() {
+            let slice = Text::slice_of(&buffer, &buffer[..length]);
+            assert_eq!(slice.as_ref().map(Text::as_str), text.get(..length));
+        }
+    }
+
+    #[test]
     fn what_is_short_keeps_no_buffer_alive() {
         for (length, keeps) in [(INLINE, false), (INLINE + 1, true)] {
             let buffer = Bytes::from(vec![b'x'; 1000]);
-            let text = Text::slice_of(&buffer, str::from_utf8(&buffer[..length]).unwrap());
+            let text = Text::slice_of(&buffer, &buffer[..length]).unwrap();
             assert_eq!(buffer.is_unique(), !keeps);
             drop(text);
             assert!(buffer.is_unique());

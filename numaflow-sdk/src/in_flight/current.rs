@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Entry, InFlight, Seen, Stage, lock, push_cut};
+use super::{Entry, InFlight, MAX_ID_BYTES, Seen, Stage, lock, push_cut};
+use crate::text::Text;
 
 /// How many numbers a stream takes at once, so that the hot path has no counter to share.
 const NUMBERS_AT_ONCE: u64 = 1024;
@@ -24,8 +25,8 @@ const MOST_LOGGED: usize = 4096;
 #[derive(Debug, Default)]
 struct Log {
     messages: Vec<Logged>,
-    /// One behind the other.
-    ids: String,
+    /// One behind the other: texts, as bytes because one that is only copied need not be looked at once more.
+    ids: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -38,12 +39,28 @@ struct Logged {
 }
 
 impl Log {
-    fn push(&mut self, sequence: u64, id: &str, bytes: usize, since: Instant) {
+    fn push(&mut self, sequence: u64, id: &Text, bytes: usize, since: Instant) {
         if self.messages.len() == MOST_LOGGED {
             self.clear();
         }
         self.messages.push(Logged { sequence, bytes, since, id: self.ids.len() });
-        push_cut(&mut self.ids, id);
+        if id.as_bytes().len() <= MAX_ID_BYTES {
+            self.ids.extend_from_slice(id.as_bytes());
+        } else {
+            let mut cut = String::new();
+            push_cut(&mut cut, id.as_str());
+            self.ids.extend_from_slice(cut.as_bytes());
+        }
+    }
+
+    fn id(&self, place: Range<usize>) -> &str {
+        str::from_utf8(&self.ids[place]).unwrap_or_default()
+    }
+
+    /// Most likely the next chunk has as many answers as the one before it.
+    fn make_room_for(&mut self, before: &Self) {
+        self.messages.reserve(before.messages.len());
+        self.ids.reserve(before.ids.len());
     }
 
     fn clear(&mut self) {
@@ -56,7 +73,7 @@ impl Log {
         let mut stage = last;
         let mut end = self.ids.len();
         for &Logged { sequence, bytes, since, id } in self.messages.iter().rev() {
-            visit(Seen { sequence, id: &self.ids[id..end], bytes, stage, since });
+            visit(Seen { sequence, id: self.id(id..end), bytes, stage, since });
             (stage, end) = (Stage::Answered, id);
         }
     }
@@ -107,7 +124,7 @@ impl Current {
     }
 
     /// The handler of this message begins; the one before it has finished. `since` is when it was read.
-    pub(crate) fn begin(&self, id: &str, bytes: usize, since: Instant) {
+    pub(crate) fn begin(&self, id: &Text, bytes: usize, since: Instant) {
         let mut shown = lock(&self.shown);
         let sequence = shown.numbers.next().unwrap_or_else(|| {
             let first = self.in_flight.registry.next_sequence.fetch_add(NUMBERS_AT_ONCE, Ordering::Relaxed);
@@ -124,7 +141,8 @@ impl Current {
         let mut shown = lock(&self.shown);
         shown.in_hand = false;
         let Logged { sequence, bytes, since, id } = shown.log.messages.pop()?;
-        let entry = self.in_flight.enter_as(sequence, &shown.log.ids[id..], bytes, stage, since);
+        let text = shown.log.id(id..shown.log.ids.len());
+        let entry = self.in_flight.enter_as(sequence, text, bytes, stage, since);
         shown.log.ids.truncate(id);
         Some(entry)
     }
@@ -157,8 +175,9 @@ impl Current {
         }
         let number = shown.next_chunk;
         shown.next_chunk += 1;
-        let spare = std::mem::take(&mut shown.spare);
-        let log = std::mem::replace(&mut shown.log, spare);
+        let mut next = std::mem::take(&mut shown.spare);
+        next.make_room_for(&shown.log);
+        let log = std::mem::replace(&mut shown.log, next);
         shown.handed_over.push((number, log));
         drop(shown);
         let answered = std::mem::take(&mut self.answered);
@@ -204,6 +223,10 @@ mod tests {
     use super::*;
     use crate::in_flight::Summary;
 
+    fn id(id: &str) -> Text {
+        id.to_owned().into()
+    }
+
     /// Ids and stages, the oldest first.
     fn listed(in_flight: &InFlight) -> Vec<(String, &'static str)> {
         let listed = in_flight.list(Instant::now());
@@ -219,8 +242,8 @@ mod tests {
         let (in_flight, now) = (InFlight::default(), Instant::now());
         let mut current = in_flight.current();
         assert_eq!(listed(&in_flight), []);
-        current.begin("a", 1, now);
-        current.begin("b", 1, now);
+        current.begin(&id("a"), 1, now);
+        current.begin(&id("b"), 1, now);
         assert_eq!(listed(&in_flight), expected([("a", "answered"), ("b", "handler")]));
         current.end();
         assert_eq!(listed(&in_flight), []);
@@ -230,12 +253,12 @@ mod tests {
     fn a_message_whose_handler_waits_keeps_its_number_and_age() {
         let (in_flight, start) = (InFlight::default(), Instant::now());
         let current = in_flight.current();
-        current.begin("a", 1, start);
-        current.begin("b", 7, start);
+        current.begin(&id("a"), 1, start);
+        current.begin(&id("b"), 7, start);
         let before = in_flight.list(start);
         let entry = current.enter(Stage::Handler).unwrap();
         assert_eq!(in_flight.list(start), before);
-        current.begin("c", 1, start + Duration::from_secs(1));
+        current.begin(&id("c"), 1, start + Duration::from_secs(1));
         assert_eq!(listed(&in_flight), expected([("a", "answered"), ("b", "handler"), ("c", "handler")]));
         drop(current);
         assert_eq!(listed(&in_flight), expected([("b", "handler")]));
@@ -247,7 +270,7 @@ mod tests {
     fn an_answer_is_listed_until_it_is_written() {
         let (in_flight, now) = (InFlight::default(), Instant::now());
         let mut current = in_flight.current();
-        current.begin("a", 1, now);
+        current.begin(&id("a"), 1, now);
         let first = current.hand_over(Bytes::from_static(b"first"));
         let entry = in_flight.enter("b", 1, Stage::Answered, now + Duration::from_nanos(1));
         current.answered(std::iter::once(entry));
@@ -275,7 +298,7 @@ mod tests {
         let (in_flight, now) = (InFlight::default(), Instant::now());
         let current = in_flight.current();
         for _ in 0..10 * MOST_LOGGED {
-            current.begin("x", 1, now);
+            current.begin(&id("x"), 1, now);
         }
         assert!(in_flight.list(now).len() <= MOST_LOGGED);
     }
@@ -287,7 +310,7 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for _ in 0..3 * NUMBERS_AT_ONCE {
             for current in &mut currents {
-                current.begin("x", 1, now);
+                current.begin(&id("x"), 1, now);
                 assert!(seen.insert(in_flight.list(now)[0].sequence));
                 current.end();
             }

@@ -152,7 +152,7 @@ impl<H: Handler> MapBody<H> {
                 self.current.rest();
                 held.as_slice().iter().for_each(|held| held.stage(Stage::Handler));
             }
-            (None, Few::One(id)) => self.current.begin(id.as_str(), size, self.now),
+            (None, Few::One(id)) => self.current.begin(id, size, self.now),
             (None, Few::Many(_)) => {}
         }
     }

@@ -130,26 +130,22 @@ const INTEGER_2: u64 = integer(2);
 ///
 /// When the bytes are not protobuf, a known field has another type, or a text is not UTF-8.
 pub(in crate::map) fn decode(buffer: &Bytes, message: &[u8]) -> Result<Request, DecodeError> {
-    let mut id = "";
+    let mut id = Text::default();
     let mut request = None;
     let mut handshake = None;
     let mut status = None;
     each_field(message, &MAP_REQUEST, |key, input| match key {
         BYTES_1 => merge_request(read_bytes(input)?, buffer, request.get_or_insert_default()),
         BYTES_2 => {
-            id = read_text(input)?;
+            id = read_slice(input, buffer)?;
             Ok(())
         }
         BYTES_3 => merge_flag(read_bytes(input)?, &HANDSHAKE, handshake.get_or_insert_default()),
         BYTES_4 => merge_flag(read_bytes(input)?, &STATUS, status.get_or_insert_default()),
         key => skip_unknown(key, input, &MAP_REQUEST),
     })?;
-    Ok(Request {
-        id: Text::slice_of(buffer, id),
-        request: request.map(|parts| parts.into_request(buffer, id)),
-        handshake,
-        status,
-    })
+    let request = request.map(|parts| parts.into_request(buffer, id.clone()));
+    Ok(Request { id, request, handshake, status })
 }
 
 /// What was found of a request so far. The request itself is made once, at the end, from parts that fit in registers:
@@ -166,9 +162,9 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     #[inline]
-    fn into_request(self, message: &Bytes, id: &str) -> MapRequest {
+    fn into_request(self, message: &Bytes, id: Text) -> MapRequest {
         MapRequest {
-            id: Text::slice_of(message, id),
+            id,
             keys: self.keys,
             value: message.slice_ref(self.value),
             event_time: self.event_time.and_then(time::from_wire),
@@ -213,11 +209,11 @@ fn merge_flag(input: &[u8], shape: &'static Shape, flag: &mut bool) -> Result<()
 fn merge_timestamp(input: &[u8], timestamp: &mut Timestamp) -> Result<(), DecodeError> {
     each_field(input, &TIMESTAMP, |key, input| match key {
         INTEGER_1 => {
-            timestamp.seconds = read_varint(input)?.cast_signed();
+            timestamp.seconds = read_long_varint(input)?.cast_signed();
             Ok(())
         }
         INTEGER_2 => {
-            let [nanos, _] = halves(read_varint(input)?);
+            let [nanos, _] = halves(read_long_varint(input)?);
             timestamp.nanos = nanos.cast_signed();
             Ok(())
         }
@@ -251,7 +247,7 @@ fn read_header(input: &[u8]) -> Result<(&str, &str), DecodeError> {
 fn merge_metadata(input: &[u8], message: &Bytes, attached: &mut Option<Box<Attached>>) -> Result<(), DecodeError> {
     each_field(input, &METADATA, |key, input| match key {
         BYTES_1 => {
-            let vertex = Text::slice_of(message, read_text(input)?);
+            let vertex = read_slice(input, message)?;
             attached.get_or_insert_default().metadata.previous_vertex = vertex;
             Ok(())
         }
@@ -361,6 +357,12 @@ fn skip(key: u64, input: &mut &[u8], levels: u32) -> Result<(), Problem> {
     }
 }
 
+/// A text that stays in the buffer, if it is long.
+#[inline]
+fn read_slice(input: &mut &[u8], buffer: &Bytes) -> Result<Text, Problem> {
+    Text::slice_of(buffer, read_bytes(input)?).ok_or(Problem::Utf8)
+}
+
 #[inline]
 fn read_text<'a>(input: &mut &'a [u8]) -> Result<&'a str, Problem> {
     str::from_utf8(read_bytes(input)?).map_err(|_| Problem::Utf8)
@@ -391,29 +393,42 @@ fn read_varint(input: &mut &[u8]) -> Result<u64, Problem> {
             *input = rest;
             Ok(u64::from(*low & 0x7f) | u64::from(*high) << 7)
         }
-        _ => read_long_varint(input),
+        _ => read_any_varint(input),
     }
 }
 
-/// Longer ones, the seconds and nanoseconds of times among them, are taken eight bytes at once where there are as many.
-#[inline(never)]
+/// An integer that is mostly longer, as the seconds and nanoseconds of times are: taken at once where it has four bytes at
+/// least and eight at most.
+#[inline(always)]
 fn read_long_varint(input: &mut &[u8]) -> Result<u64, Problem> {
     /// Bit 7 of each byte, which says that another one follows.
     const MORE: u64 = 0x8080_8080_8080_8080;
-    if let Some((word, _)) = input.split_first_chunk() {
-        let word = u64::from_le_bytes(*word);
-        let ends = !word & MORE;
-        if ends != 0 {
-            // From the lowest bit to the end of the first byte that none follows.
-            let bits = ends.trailing_zeros() + 1;
-            let bytes = word & u64::MAX >> (64 - bits) & !MORE;
-            // Eight times seven bits, pushed together in pairs, then in fours, then in eights.
-            let pairs = bytes & 0x007f_007f_007f_007f | (bytes & 0x7f00_7f00_7f00_7f00) >> 1;
-            let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
-            *input = &input[bits as usize / 8..];
-            return Ok(fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4);
+    let bytes = *input;
+    let word = match (bytes.first_chunk(), bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(word), _, _) => u64::from_le_bytes(*word),
+        // Four to seven bytes, as their first four and their last four.
+        (None, Some(first), Some(last)) => {
+            let behind = 8 * (bytes.len() - 4);
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << behind | MORE << behind + 32
         }
+        _ => return read_any_varint(input),
+    };
+    let ends = !word & MORE;
+    if ends == 0 {
+        return read_any_varint(input);
     }
+    // From the lowest bit to the end of the first byte that none follows.
+    let bits = ends.trailing_zeros() + 1;
+    let bytes = word & u64::MAX >> (64 - bits) & !MORE;
+    // Eight times seven bits, pushed together in pairs, then in fours, then in eights.
+    let pairs = bytes & 0x007f_007f_007f_007f | (bytes & 0x7f00_7f00_7f00_7f00) >> 1;
+    let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+    *input = &input[bits as usize / 8..];
+    Ok(fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4)
+}
+
+#[inline(never)]
+fn read_any_varint(input: &mut &[u8]) -> Result<u64, Problem> {
     let mut value = 0;
     for (index, byte) in input.iter().copied().enumerate().take(10) {
         // Nine bytes hold 63 bits, which leaves one for the tenth.
