@@ -56,6 +56,7 @@ mod time;
 
 pub use error::{HandlerError, ServeError};
 pub use in_flight::Stage;
+pub use keys::Key;
 pub use kind::{Kind, MapMode};
 pub use limit::{MaxInFlight, default_max_in_flight_bytes};
 pub use message::{IntoMessages, Message, Messages, NackOptions};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::keys::Keys;
+use crate::keys::{Key, Keys};
 use crate::metadata::UserMetadata;
 use crate::pb;
 
@@ -70,8 +70,8 @@ impl Message {
 
     /// Sets the keys. They replace the input's: none set means the output has none.
     #[must_use]
-    pub fn with_keys<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
-        self.keys = keys.into_iter().map(Into::into).collect();
+    pub fn with_keys<K: Into<Key>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
+        self.keys = keys.into_iter().collect();
         self
     }
 
@@ -97,7 +97,7 @@ impl Message {
 
     /// The keys.
     #[must_use]
-    pub fn keys(&self) -> &[String] {
+    pub fn keys(&self) -> &[Key] {
         self.keys.as_slice()
     }
 

@@ -1,13 +1,14 @@
 //! What a map is given.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use crate::Message;
-use crate::keys::Keys;
+use crate::keys::{Key, Keys};
 use crate::metadata::{Metadata, SystemMetadata, UserMetadata};
 use crate::text::Text;
 #[cfg(feature = "testing")]
@@ -20,15 +21,43 @@ static NO_USER_METADATA: UserMetadata = UserMetadata::new();
 /// One message, as a map receives it (`map.v1.MapRequest` in the protocol).
 ///
 /// Made by the server from what the platform sends; [`MapRequest::new`] and the `with_` methods make one for a test.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct MapRequest {
+    /// One pointer to all of it: a request moves a dozen times, into the future of its handler and out of it again, which
+    /// would cost more than the box.
+    parts: Box<Parts>,
+}
+
+/// What a request consists of.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Parts {
     pub(crate) id: Text,
     pub(crate) keys: Keys,
     pub(crate) value: Bytes,
     pub(crate) event_time: Option<SystemTime>,
     pub(crate) watermark: Option<SystemTime>,
-    /// Only where there is any of it: most messages have none, and then it costs nothing to make, to move and to drop.
+    /// Only where there is any of it: most messages have none, and then it costs nothing to make and to drop.
     pub(crate) attached: Option<Box<Attached>>,
+}
+
+impl From<Parts> for MapRequest {
+    fn from(parts: Parts) -> Self {
+        Self { parts: Box::new(parts) }
+    }
+}
+
+impl fmt::Debug for MapRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parts { id, keys, value, event_time, watermark, attached } = &*self.parts;
+        f.debug_struct("MapRequest")
+            .field("id", id)
+            .field("keys", &keys.as_slice())
+            .field("value", value)
+            .field("event_time", event_time)
+            .field("watermark", watermark)
+            .field("attached", attached)
+            .finish()
+    }
 }
 
 /// What earlier vertices attached to a message.
@@ -42,27 +71,27 @@ impl MapRequest {
     /// Creates a request with this value and nothing else.
     #[must_use]
     pub fn new(value: impl Into<Bytes>) -> Self {
-        Self { value: value.into(), ..Self::default() }
+        Parts { value: value.into(), ..Parts::default() }.into()
     }
 
     /// Sets the keys.
     #[must_use]
-    pub fn with_keys<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
-        self.keys = keys.into_iter().map(Into::into).collect();
+    pub fn with_keys<K: Into<Key>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
+        self.parts.keys = keys.into_iter().collect();
         self
     }
 
     /// Sets the event time.
     #[must_use]
     pub fn with_event_time(mut self, event_time: SystemTime) -> Self {
-        self.event_time = Some(event_time);
+        self.parts.event_time = Some(event_time);
         self
     }
 
     /// Sets the watermark.
     #[must_use]
     pub fn with_watermark(mut self, watermark: SystemTime) -> Self {
-        self.watermark = Some(watermark);
+        self.parts.watermark = Some(watermark);
         self
     }
 
@@ -84,61 +113,61 @@ impl MapRequest {
     /// Good for a log line; not to be parsed, and not to be used for removing duplicates over time.
     #[must_use]
     pub fn id(&self) -> &str {
-        self.id.as_str()
+        self.parts.id.as_str()
     }
 
     /// The keys, as the source or the vertex before set them; often empty.
     #[must_use]
-    pub fn keys(&self) -> &[String] {
-        self.keys.as_slice()
+    pub fn keys(&self) -> &[Key] {
+        self.parts.keys.as_slice()
     }
 
     /// The value. A slice of the buffer it was received in: cloning it copies nothing.
     #[must_use]
     pub fn value(&self) -> &Bytes {
-        &self.value
+        &self.parts.value
     }
 
     /// Takes the value out of the request.
     #[must_use]
     pub fn into_value(self) -> Bytes {
-        self.value
+        self.parts.value
     }
 
     /// When the message happened; `None` where the platform sent none, or one that no clock can hold.
     #[must_use]
     pub fn event_time(&self) -> Option<SystemTime> {
-        self.event_time
+        self.parts.event_time
     }
 
     /// Up to when the vertex has seen everything; `None` in a MonoVertex and where watermarks are off.
     #[must_use]
     pub fn watermark(&self) -> Option<SystemTime> {
-        self.watermark
+        self.parts.watermark
     }
 
     /// The headers, set by the source and the same all the way through the pipeline.
     #[must_use]
     pub fn headers(&self) -> &HashMap<String, String> {
-        self.attached.as_ref().map_or(&*NO_HEADERS, |attached| &attached.headers)
+        self.parts.attached.as_ref().map_or(&*NO_HEADERS, |attached| &attached.headers)
     }
 
     /// Metadata that earlier user code attached.
     #[must_use]
     pub fn user_metadata(&self) -> &UserMetadata {
-        self.attached.as_ref().map_or(&NO_USER_METADATA, |attached| &attached.metadata.user)
+        self.parts.attached.as_ref().map_or(&NO_USER_METADATA, |attached| &attached.metadata.user)
     }
 
     /// Metadata that the platform attached.
     #[must_use]
     pub fn system_metadata(&self) -> &SystemMetadata {
-        self.attached.as_ref().map_or(&NO_SYSTEM_METADATA, |attached| &attached.metadata.system)
+        self.parts.attached.as_ref().map_or(&NO_SYSTEM_METADATA, |attached| &attached.metadata.system)
     }
 
     /// The vertex that produced this message; empty inside one vertex.
     #[must_use]
     pub fn previous_vertex(&self) -> &str {
-        self.attached.as_ref().map_or("", |attached| attached.metadata.previous_vertex.as_str())
+        self.parts.attached.as_ref().map_or("", |attached| attached.metadata.previous_vertex.as_str())
     }
 
     /// The message that passes this request on as it is: value, keys and user metadata. An output carries only what it is
@@ -152,13 +181,14 @@ impl MapRequest {
     /// ```
     #[must_use]
     pub fn into_message(self) -> Message {
-        let user_metadata = self.attached.map(|attached| attached.metadata.user).unwrap_or_default();
-        Message { keys: self.keys, value: self.value, user_metadata, ..Message::default() }
+        let Parts { keys, value, attached, .. } = *self.parts;
+        let user_metadata = attached.map(|attached| attached.metadata.user).unwrap_or_default();
+        Message { keys, value, user_metadata, ..Message::default() }
     }
 
     /// What earlier vertices attached, to be added to.
     pub(crate) fn attached_mut(&mut self) -> &mut Attached {
-        self.attached.get_or_insert_default()
+        self.parts.attached.get_or_insert_default()
     }
 
     /// The keys, headers and values of metadata that are beyond what most messages have: each takes memory of its own,
@@ -166,27 +196,29 @@ impl MapRequest {
     pub(crate) fn many_parts(&self) -> usize {
         /// As many as the bookkeeping of a message accounts for.
         const FEW: usize = 4;
-        let attached = self.attached.as_ref().map_or(0, |attached| attached.headers.len() + attached.metadata.len());
+        let attached =
+            self.parts.attached.as_ref().map_or(0, |attached| attached.headers.len() + attached.metadata.len());
         (self.keys().len() + attached).saturating_sub(FEW)
     }
 
     /// Whether there are neither headers nor metadata, and no memory for them.
     #[cfg(test)]
     pub(crate) fn has_nothing_attached(&self) -> bool {
-        self.attached.is_none()
+        self.parts.attached.is_none()
     }
 
     /// What the generated code has read, as this module holds it.
     #[cfg(test)]
     pub(crate) fn from_wire(id: String, wire: pb::map::v1::map_request::Request) -> Self {
-        let mut request = Self {
+        let mut request: Self = Parts {
             id: id.into(),
             keys: wire.keys.into(),
             value: wire.value,
             event_time: wire.event_time.and_then(time::from_wire),
             watermark: wire.watermark.and_then(time::from_wire),
             attached: None,
-        };
+        }
+        .into();
         if !wire.headers.is_empty() {
             request.attached_mut().headers = wire.headers;
         }
@@ -198,12 +230,13 @@ impl MapRequest {
 
     #[cfg(feature = "testing")]
     pub(crate) fn into_wire(self) -> pb::map::v1::map_request::Request {
-        let Attached { headers, metadata } = self.attached.map(|attached| *attached).unwrap_or_default();
+        let parts = *self.parts;
+        let Attached { headers, metadata } = parts.attached.map(|attached| *attached).unwrap_or_default();
         pb::map::v1::map_request::Request {
-            keys: self.keys.into(),
-            value: self.value,
-            event_time: self.event_time.map(time::to_wire),
-            watermark: self.watermark.map(time::to_wire),
+            keys: parts.keys.into(),
+            value: parts.value,
+            event_time: parts.event_time.map(time::to_wire),
+            watermark: parts.watermark.map(time::to_wire),
             headers,
             metadata: metadata.user.into_wire(),
         }

@@ -7,7 +7,7 @@ use super::attempt::Done;
 use super::outputs::Outlet;
 use super::wire;
 use crate::text::Text;
-use crate::{HandlerError, MapRequest, Messages};
+use crate::{HandlerError, Key, MapRequest, Messages};
 
 /// The handler of one stream.
 pub(super) trait Handler: Clone + Send + 'static {
@@ -35,7 +35,7 @@ pub(super) trait Request: Clone + Send + Unpin + 'static {
     fn into_messages(self) -> Vec<MapRequest>;
 
     /// The keys by which messages keep their order; a batch has none.
-    fn keys(&self) -> &[String];
+    fn keys(&self) -> &[Key];
 }
 
 impl Request for MapRequest {
@@ -52,7 +52,7 @@ impl Request for MapRequest {
         vec![self]
     }
 
-    fn keys(&self) -> &[String] {
+    fn keys(&self) -> &[Key] {
         Self::keys(self)
     }
 }
@@ -70,7 +70,7 @@ impl Request for Vec<MapRequest> {
         self
     }
 
-    fn keys(&self) -> &[String] {
+    fn keys(&self) -> &[Key] {
         &[]
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::handler::Request;
 use super::work::{Few, Work};
+use crate::Key;
 use crate::in_flight::Stage;
 
 /// The keys of a message whose turn it is.
-pub(super) type Keys = Arc<[String]>;
+pub(super) type Keys = Arc<[Key]>;
 
 /// Who waits for whom.
 #[derive(Debug)]

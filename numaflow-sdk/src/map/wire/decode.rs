@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost_types::Timestamp;
 
 use crate::keys::Keys;
-use crate::request::Attached;
+use crate::request::{self, Attached};
 use crate::text::Text;
 use crate::{MapRequest, time};
 
@@ -163,21 +163,22 @@ struct Parts<'a> {
 impl Parts<'_> {
     #[inline]
     fn into_request(self, message: &Bytes, id: Text) -> MapRequest {
-        MapRequest {
+        let request = request::Parts {
             id,
             keys: self.keys,
             value: message.slice_ref(self.value),
             event_time: self.event_time.and_then(time::from_wire),
             watermark: self.watermark.and_then(time::from_wire),
             attached: self.attached,
-        }
+        };
+        request.into()
     }
 }
 
 fn merge_request<'a>(input: &'a [u8], message: &Bytes, request: &mut Parts<'a>) -> Result<(), DecodeError> {
     each_field(input, &REQUEST, |key, input| match key {
         BYTES_1 => {
-            request.keys.push(read_text(input)?.to_owned());
+            request.keys.push(read_slice(input, message)?.into());
             Ok(())
         }
         BYTES_2 => {

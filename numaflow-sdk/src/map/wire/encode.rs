@@ -54,7 +54,7 @@ pub(in crate::map) fn encoded_len(id: &[u8], messages: &[Message]) -> usize {
 }
 
 fn result_len(message: &Message) -> usize {
-    let keys: usize = message.keys().iter().map(|key| field_len(key.len())).sum();
+    let keys: usize = message.keys().iter().map(|key| field_len(key.as_bytes().len())).sum();
     let tags: usize = message.tags.iter().map(|tag| field_len(tag.len())).sum();
     let metadata = if message.user_metadata.is_empty() { 0 } else { field_len(metadata_len(&message.user_metadata)) };
     let nack_options = message.nack_options.as_ref().map_or(0, |options| field_len(nack_options_len(options)));
