@@ -2,7 +2,7 @@
 //!
 //! Only fields up to number 15 occur in our messages, so that a field's key is one byte.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
 /// The bytes of a length-delimited field whose content has `len` bytes.
@@ -26,14 +26,14 @@ pub(crate) fn entry_len(key: &str, value: &[u8]) -> usize {
 }
 
 /// Writes the head of a length-delimited field; the content follows.
-pub(crate) fn put_head(out: &mut BytesMut, number: u8, len: usize) {
+pub(crate) fn put_head(out: &mut impl BufMut, number: u8, len: usize) {
     let key = number << 3 | 2;
     // Lengths of one and two bytes are nearly all there are, and go out in one piece.
     match u16::try_from(len) {
-        Ok(len @ ..0x80) => out.extend_from_slice(&[key, len.to_le_bytes()[0]]),
+        Ok(len @ ..0x80) => out.put_slice(&[key, len.to_le_bytes()[0]]),
         Ok(len @ ..0x4000) => {
             let [low, high] = (len << 1).to_le_bytes();
-            out.extend_from_slice(&[key, low >> 1 | 0x80, high]);
+            out.put_slice(&[key, low >> 1 | 0x80, high]);
         }
         _ => {
             out.put_u8(key);
@@ -43,26 +43,26 @@ pub(crate) fn put_head(out: &mut BytesMut, number: u8, len: usize) {
 }
 
 /// Writes a `bytes` or `string` field, unless it is empty.
-pub(crate) fn put_bytes(out: &mut BytesMut, number: u8, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut impl BufMut, number: u8, bytes: &[u8]) {
     if !bytes.is_empty() {
         put_field(out, number, bytes);
     }
 }
 
 /// Writes a `bytes` or `string` field also when it is empty: one of a repeated field, or an optional one that is set.
-pub(crate) fn put_field(out: &mut BytesMut, number: u8, bytes: &[u8]) {
+pub(crate) fn put_field(out: &mut impl BufMut, number: u8, bytes: &[u8]) {
     put_head(out, number, bytes.len());
-    out.extend_from_slice(bytes);
+    out.put_slice(bytes);
 }
 
 /// Writes an integer field.
-pub(crate) fn put_varint(out: &mut BytesMut, number: u8, value: u64) {
+pub(crate) fn put_varint(out: &mut impl BufMut, number: u8, value: u64) {
     out.put_u8(number << 3);
     encode_varint(value, out);
 }
 
 /// Writes one entry of a map.
-pub(crate) fn put_entry(out: &mut BytesMut, number: u8, key: &str, value: &[u8]) {
+pub(crate) fn put_entry(out: &mut impl BufMut, number: u8, key: &str, value: &[u8]) {
     put_head(out, number, entry_len(key, value));
     put_bytes(out, 1, key.as_bytes());
     put_bytes(out, 2, value);
@@ -70,6 +70,7 @@ pub(crate) fn put_entry(out: &mut BytesMut, number: u8, key: &str, value: &[u8])
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
     use prost::encoding::{WireType, encode_key};
 
     use super::*;

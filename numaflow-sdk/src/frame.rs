@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 /// A message's head: whether it is compressed (one byte), and its length (four, big-endian).
 const PREFIX: usize = 5;
@@ -227,7 +227,7 @@ fn gather(gathered: &mut Vec<u8>, length: usize, chunk: &mut Bytes) {
 
 /// Appends one message with its prefix to `out`. `write` appends the message itself, `length` bytes in all; the caller has
 /// made sure that the peer takes as many, which is never more than 4 GiB.
-pub(crate) fn put_frame(out: &mut BytesMut, length: usize, write: impl FnOnce(&mut BytesMut)) {
+pub(crate) fn put_frame(out: &mut Vec<u8>, length: usize, write: impl FnOnce(&mut Vec<u8>)) {
     let prefix = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
     out.extend_from_slice(&[0, prefix[0], prefix[1], prefix[2], prefix[3]]);
     write(out);
@@ -243,10 +243,10 @@ mod tests {
 
     const LIMIT: usize = 1 << 20;
 
-    fn frame(message: &[u8]) -> BytesMut {
-        let mut out = BytesMut::new();
+    fn frame(message: &[u8]) -> Bytes {
+        let mut out = Vec::new();
         put_frame(&mut out, message.len(), |out| out.extend_from_slice(message));
-        out
+        out.into()
     }
 
     /// Messages of all the sizes that are treated differently: none, within a chunk, moved while they are put together.
@@ -318,7 +318,7 @@ mod tests {
     fn what_was_pushed_and_not_taken_is_no_place_to_end() {
         let mut deframer = Deframer::new(LIMIT);
         for message in ["one", "two"] {
-            deframer.push(frame(message.as_bytes()).freeze());
+            deframer.push(frame(message.as_bytes()));
         }
         for message in ["one", "two"] {
             assert!(!deframer.is_between_messages());
@@ -332,7 +332,7 @@ mod tests {
     fn an_announced_length_costs_nothing_until_it_comes() {
         const LENGTH: usize = 20 << 20;
         let message = vec![7; LENGTH];
-        let mut stream = frame(&message).freeze();
+        let mut stream = frame(&message);
         let mut deframer = Deframer::new(LENGTH);
         let (mut arrived, mut room, mut moves) = (0, 0, 0);
         deframer.push(stream.split_to(PREFIX));
@@ -357,12 +357,12 @@ mod tests {
     #[test]
     fn a_message_at_the_limit_is_taken_and_one_above_is_not() {
         let mut deframer = Deframer::new(10);
-        deframer.push(frame(&[1; 10]).freeze());
+        deframer.push(frame(&[1; 10]));
         assert_eq!(take(&mut deframer).unwrap().unwrap().0, [1; 10][..]);
-        deframer.push(frame(&[1; 11]).freeze());
+        deframer.push(frame(&[1; 11]));
         let error = FrameError::TooLarge { length: 11, limit: 10 };
         assert_eq!(take(&mut deframer), Err(error));
-        deframer.push(frame(b"x").freeze());
+        deframer.push(frame(b"x"));
         assert_eq!(take(&mut deframer), Err(error), "an error stays");
         assert!(!deframer.is_between_messages());
         assert_eq!(deframer.arrived(), 0);

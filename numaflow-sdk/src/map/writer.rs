@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::attempt::Failed;
 use super::handler::Answers;
@@ -27,7 +27,7 @@ pub(super) struct Writer {
     /// The bytes of these chunks.
     before: usize,
     taking: bool,
-    out: BytesMut,
+    out: Vec<u8>,
     /// How long the last chunk was: most likely the next one is like it, and need not grow to it again.
     last: usize,
     pub(super) tally: Tally,
@@ -41,7 +41,7 @@ impl Writer {
             chunks: VecDeque::new(),
             before: 0,
             taking: false,
-            out: BytesMut::new(),
+            out: Vec::new(),
             last: 0,
             tally,
         }
@@ -67,7 +67,7 @@ impl Writer {
         }
         self.taking = false;
         self.last = self.out.len();
-        (self.last > 0).then(|| (std::mem::take(&mut self.out).freeze(), true))
+        (self.last > 0).then(|| (std::mem::take(&mut self.out).into(), true))
     }
 
     pub(super) fn handshake(&mut self) {
@@ -163,7 +163,7 @@ impl Writer {
             if value.len() < LARGE {
                 return out.extend_from_slice(value);
             }
-            let head = std::mem::take(out).freeze();
+            let head = Bytes::from(std::mem::take(out));
             *before += head.len() + value.len();
             chunks.extend([head, value.clone()]);
         });

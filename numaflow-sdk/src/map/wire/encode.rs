@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::field::{
     bytes_len, entry_len, field_len, put_bytes, put_entry, put_field, put_head, put_varint, varint_len,
@@ -18,11 +18,11 @@ const EOT: [u8; 4] = [4 << 3 | 2, 2, 1 << 3, 1];
 /// Appends the frame of the answer to the message with this id. `length` is what [`encoded_len`] says, which the caller has
 /// held against the limit. `put_value` appends a value, or does something else that makes it come next.
 pub(in crate::map) fn encode_answer(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     id: &[u8],
     messages: &[Message],
     length: usize,
-    mut put_value: impl FnMut(&mut BytesMut, &Bytes),
+    mut put_value: impl FnMut(&mut Vec<u8>, &Bytes),
 ) {
     put_frame(out, length, |out| {
         // The id goes first, so that mostly nothing goes behind a value.
@@ -35,7 +35,7 @@ pub(in crate::map) fn encode_answer(
 }
 
 /// Appends the frame of an end of transmission: a batch's, where `id` is empty, or that of the answers to one message.
-pub(in crate::map) fn encode_end(out: &mut BytesMut, id: &[u8]) {
+pub(in crate::map) fn encode_end(out: &mut Vec<u8>, id: &[u8]) {
     put_frame(out, bytes_len(id.len()) + EOT.len(), |out| {
         put_bytes(out, 2, id);
         out.extend_from_slice(&EOT);
@@ -43,7 +43,7 @@ pub(in crate::map) fn encode_end(out: &mut BytesMut, id: &[u8]) {
 }
 
 /// Appends the frame that answers the handshake.
-pub(in crate::map) fn encode_handshake(out: &mut BytesMut) {
+pub(in crate::map) fn encode_handshake(out: &mut Vec<u8>) {
     put_frame(out, SOT.len(), |out| out.extend_from_slice(&SOT));
 }
 
@@ -61,7 +61,7 @@ fn result_len(message: &Message) -> usize {
     keys + bytes_len(message.value.len()) + tags + metadata + nack_options
 }
 
-fn put_result(out: &mut BytesMut, message: &Message, put_value: &mut impl FnMut(&mut BytesMut, &Bytes)) {
+fn put_result(out: &mut Vec<u8>, message: &Message, put_value: &mut impl FnMut(&mut Vec<u8>, &Bytes)) {
     for key in message.keys() {
         put_field(out, 1, key.as_bytes());
     }
@@ -95,7 +95,7 @@ fn values_len(values: &HashMap<String, Bytes>) -> usize {
 }
 
 /// Only the user's part: the platform ignores the rest of what a map answers.
-fn put_metadata(out: &mut BytesMut, metadata: &UserMetadata) {
+fn put_metadata(out: &mut Vec<u8>, metadata: &UserMetadata) {
     for (name, values) in metadata.iter() {
         put_head(out, 3, group_len(name, values));
         put_bytes(out, 1, name.as_bytes());
@@ -114,7 +114,7 @@ fn nack_options_len(options: &NackOptions) -> usize {
     reason + max_deliveries + delay + hints
 }
 
-fn put_nack_options(out: &mut BytesMut, options: &NackOptions) {
+fn put_nack_options(out: &mut Vec<u8>, options: &NackOptions) {
     if let Some(reason) = &options.reason {
         put_field(out, 1, reason.as_bytes());
     }
