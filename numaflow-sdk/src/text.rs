@@ -6,11 +6,8 @@ use std::hash::{Hash, Hasher};
 use bytes::Bytes;
 
 /// The longest text that is held in place. Ids of the platform (vertex, offset in base64, partition, index) mostly fit.
-/// Copying so few bytes costs less than counting one more reference to the receive buffer, and keeps no buffer alive. Two
-/// registers' worth, so that a text which was just written moves on at once: of an odd length, a part would be read over the
-/// edge of two writes, for which the processor waits until both are done.
-const INLINE: usize = INLINE_LENGTH as usize;
-const INLINE_LENGTH: u8 = 32;
+/// Copying so few bytes costs less than counting one more reference to the receive buffer, and keeps no buffer alive.
+const INLINE: usize = 32;
 
 /// UTF-8 text that is never changed: in place where it is short, else a slice of the buffer it was received in. Cloning
 /// it never allocates.
@@ -19,10 +16,13 @@ pub(crate) struct Text {
     repr: Repr,
 }
 
+/// Made of whole words, its tag included, so that a text which was just written moves on at once: where a move reads over
+/// the edge of two writes, as it does with smaller parts, the processor waits until both are done.
 #[derive(Clone)]
+#[repr(usize)]
 enum Repr {
     /// The first `length` bytes, which are UTF-8.
-    Inline { length: u8, bytes: [u8; INLINE] },
+    Inline { length: usize, bytes: [u8; INLINE] },
     /// All of it is UTF-8.
     Slice(Bytes),
 }
@@ -34,13 +34,14 @@ impl Text {
         // Mostly more bytes follow in the buffer: as many as fit are taken at once, and those behind the text cleared.
         let start = text.as_ptr().addr().wrapping_sub(buffer.as_ptr().addr());
         if let Some(&(mut bytes)) = buffer.get(start..).and_then(|rest| rest.first_chunk())
-            && let Ok(length @ ..=INLINE_LENGTH) = u8::try_from(text.len())
+            && text.len() <= INLINE
+            && let Ok(length) = u8::try_from(text.len())
         {
             for (index, byte) in (0..).zip(&mut bytes) {
                 *byte = if index < length { *byte } else { 0 };
             }
             if bytes.iter().fold(0, |all, byte| all | byte) < 0x80 {
-                return Some(Self { repr: Repr::Inline { length, bytes } });
+                return Some(Self { repr: Repr::Inline { length: text.len(), bytes } });
             }
         }
         str::from_utf8(text).ok()?;
@@ -51,8 +52,7 @@ impl Text {
     fn inline(text: &[u8]) -> Option<Self> {
         let mut bytes = [0; INLINE];
         bytes.get_mut(..text.len())?.copy_from_slice(text);
-        let length = u8::try_from(text.len()).ok()?;
-        Some(Self { repr: Repr::Inline { length, bytes } })
+        Some(Self { repr: Repr::Inline { length: text.len(), bytes } })
     }
 
     /// The text. Its bytes are looked at once more, which is cheap beside the unsafe code it saves.
@@ -64,7 +64,7 @@ impl Text {
     /// The bytes of the text.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         match &self.repr {
-            Repr::Inline { length, bytes } => &bytes[..usize::from(*length)],
+            Repr::Inline { length, bytes } => &bytes[..*length],
             Repr::Slice(bytes) => bytes,
         }
     }

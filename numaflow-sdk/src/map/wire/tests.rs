@@ -437,6 +437,6 @@ fn what_the_buffer_holds_stays() {
 #[test]
 fn requests_and_answers_are_small() {
     assert_eq!(size_of::<MapRequest>(), size_of::<usize>());
-    assert!(size_of::<Message>() <= 112, "{}", size_of::<Message>());
+    assert!(size_of::<Message>() <= 120, "{}", size_of::<Message>());
     assert_eq!(size_of::<Messages>(), size_of::<Message>());
 }
