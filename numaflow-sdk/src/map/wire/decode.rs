@@ -410,7 +410,9 @@ fn read_long_varint(input: &mut &[u8]) -> Result<u64, Problem> {
         // Four to seven bytes, as their first four and their last four.
         (None, Some(first), Some(last)) => {
             let behind = 8 * (bytes.len() - 4);
-            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << behind | MORE << behind + 32
+            u64::from(u32::from_le_bytes(*first))
+                | u64::from(u32::from_le_bytes(*last)) << behind
+                | MORE << (behind + 32)
         }
         _ => return read_any_varint(input),
     };
