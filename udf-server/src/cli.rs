@@ -6,6 +6,8 @@ use clap::{Parser, Subcommand};
 use numaflow_sdk::Environment;
 
 #[cfg(feature = "kafka")]
+use crate::check_config::{self, CheckConfigArgs};
+#[cfg(feature = "kafka")]
 use crate::demo::{self, DemoArgs};
 use crate::drive::{self, DriveArgs};
 use crate::error::Failure;
@@ -40,6 +42,9 @@ enum Command {
     /// Serve records of Kafka topics, committing only what was acked
     #[cfg(feature = "kafka")]
     KafkaSource(Box<KafkaSourceArgs>),
+    /// Check the settings of a Kafka source, and the way to its brokers
+    #[cfg(feature = "kafka")]
+    CheckConfig(Box<CheckConfigArgs>),
     /// Serve a map that needs no code
     #[command(subcommand)]
     Map(MapCommand),
@@ -69,6 +74,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &dyn Envi
         Command::Demo(args) => demo::command(&args, environment),
         #[cfg(feature = "kafka")]
         Command::KafkaSource(args) => kafka_source::run(&args, environment),
+        #[cfg(feature = "kafka")]
+        Command::CheckConfig(args) => check_config::command(&args, environment),
         Command::Map(command) => map::run(&command, environment),
         Command::Drive(args) => drive::command(&args),
         Command::Health(args) => health::command(&args),

@@ -1,6 +1,6 @@
 //! Where a setting comes from: a flag beats the environment, which beats the file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use crate::error::Failure;
 pub struct Layers<'a> {
     environment: &'a dyn Environment,
     file: Option<File>,
+    found: BTreeMap<&'static str, Found>,
     problems: Vec<String>,
 }
 
@@ -41,11 +42,17 @@ impl<'a> Layers<'a> {
     /// A file that cannot be read or is not a YAML mapping.
     pub fn new(environment: &'a dyn Environment, file: Option<&Path>) -> Result<Self, Failure> {
         let file = file.map(File::read).transpose()?;
-        Ok(Self { environment, file, problems: Vec::new() })
+        Ok(Self { environment, file, found: BTreeMap::new(), problems: Vec::new() })
     }
 
     /// The text of a setting; `flag` is what the command line says.
     pub fn text(&mut self, name: &'static str, flag: Option<&str>) -> Option<Found> {
+        let found = self.look(name, flag)?;
+        self.found.insert(name, found.clone());
+        Some(found)
+    }
+
+    fn look(&mut self, name: &'static str, flag: Option<&str>) -> Option<Found> {
         // Asked for even when a flag wins, so that the key counts as known.
         let in_file = self.file.as_mut().and_then(|file| file.text(name, &mut self.problems));
         if let Some(text) = flag {
@@ -58,6 +65,24 @@ impl<'a> Layers<'a> {
             Err(problem) => self.problems.push(format!("{variable} {problem}")),
         }
         in_file
+    }
+
+    /// What was found of a setting that has been asked for; `None` where its default holds.
+    #[must_use]
+    pub fn found(&self, name: &str) -> Option<&Found> {
+        self.found.get(name)
+    }
+
+    /// The file, where there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.path.as_path())
+    }
+
+    /// How many mistakes were noted so far.
+    #[must_use]
+    pub fn problems(&self) -> usize {
+        self.problems.len()
     }
 
     /// A setting parsed by `parse`, whose error completes the sentence that begins with the setting's place.

@@ -8,26 +8,32 @@
 //! `thread` polls and stores offsets, `lane` takes and encodes the records of one partition, `rebalance` answers the group.
 //! `assignment` and `tracker` are pure and hold what is between the broker and its ack; `source` is what the platform
 //! calls. What takes the brokers time to answer, `asker` asks with a client of its own: how much is left (`pending`), and
-//! where to begin with a partition (`positions`).
+//! where to begin with a partition (`positions`). `connect` tries the way to the brokers and `reset` moves a group, each for
+//! a command of its own.
 
 mod args;
 mod asker;
 mod assignment;
+mod auth;
 mod brokers;
 mod budget;
 mod client;
 mod config;
+mod connect;
 mod context;
 mod counters;
 mod dead_letter;
+mod diagnosis;
 mod fetch;
 mod group;
 mod lane;
+mod members;
 mod pending;
 mod policy;
 mod positions;
 mod rebalance;
 mod record;
+mod reset;
 mod shared;
 mod source;
 mod stall;
@@ -35,13 +41,18 @@ mod start;
 mod thread;
 mod token;
 mod tracker;
+mod used;
 
 pub use args::KafkaArgs;
 pub use brokers::{BrokerArgs, Brokers};
 pub use client::StartError;
 pub use config::KafkaConfig;
+pub(crate) use connect::{Outcome, Tried, try_connection, works};
 pub(crate) use group::Group;
 pub use group::PartitionOffsets;
+pub(crate) use members::Membership;
 pub use policy::{Durability, Exhausted, Oversize};
+pub(crate) use reset::{Move, PlanError, Selected, Target, carry_out, plan};
 pub use source::KafkaSource;
 pub use start::Start;
+pub(crate) use used::size;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use numaflow_sdk::{Environment, ServeError, Server, run_server_with, source};
 
 use crate::config::Layers;
 use crate::error::Failure;
 use crate::kafka::{KafkaArgs, KafkaSource};
+use crate::kafka_reset::{self, ResetArgs};
 use crate::logging;
 use crate::runtime::{self, Runtime};
 use crate::serve::ServerArgs;
@@ -19,11 +20,27 @@ const LEAVING: Duration = Duration::from_secs(3);
 
 /// The flags of the Kafka source.
 #[derive(Debug, Args)]
+pub(crate) struct SourceFlags {
+    #[command(flatten)]
+    pub(crate) kafka: KafkaArgs,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// `kafka-source` with its flags, or one of its one-shot commands.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct KafkaSourceArgs {
     #[command(flatten)]
-    kafka: KafkaArgs,
-    #[command(flatten)]
-    server: ServerArgs,
+    flags: SourceFlags,
+    #[command(subcommand)]
+    command: Option<KafkaSourceCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum KafkaSourceCommand {
+    /// Move what the group has committed, while nobody is in it: shows what it will do first
+    Reset(ResetArgs),
 }
 
 /// The commands of other runtimes, by their names; only a file can hold them.
@@ -31,8 +48,16 @@ pub(crate) fn runtimes(layers: &mut Layers<'_>) -> BTreeMap<String, Vec<String>>
     layers.structured("runtimes").unwrap_or_default()
 }
 
-/// Serves until a signal, then leaves the group.
+/// Runs the one-shot command, where there is one, or serves.
 pub(crate) fn run(args: &KafkaSourceArgs, environment: &dyn Environment) -> Result<(), Failure> {
+    match &args.command {
+        Some(KafkaSourceCommand::Reset(reset)) => kafka_reset::command(reset, environment),
+        None => serve(&args.flags, environment),
+    }
+}
+
+/// Serves until a signal, then leaves the group.
+fn serve(args: &SourceFlags, environment: &dyn Environment) -> Result<(), Failure> {
     let mut layers = Layers::new(environment, args.server.config.as_deref())?;
     let runtimes = runtimes(&mut layers);
     if let Runtime::External(command) = Runtime::choose(environment, &runtimes)? {

@@ -3,6 +3,8 @@
 //! `main.rs` parses and dispatches; everything else is here, within reach of tests. Only `main.rs` hands out the process
 //! environment; signals are handled by `numaflow_sdk::run_server_with`.
 
+#[cfg(feature = "kafka")]
+mod check_config;
 pub mod cli;
 pub mod config;
 #[cfg(feature = "kafka")]
@@ -15,6 +17,8 @@ pub mod health;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(feature = "kafka")]
+mod kafka_reset;
+#[cfg(feature = "kafka")]
 mod kafka_source;
 mod logging;
 mod map;
@@ -23,3 +27,5 @@ mod parent;
 pub mod runtime;
 mod serve;
 pub mod signals;
+#[cfg(feature = "kafka")]
+mod used;

@@ -126,9 +126,7 @@ impl KafkaArgs {
             config.on_oversize = oversize;
         }
         // A topic that was given and is wrong has been told already.
-        if config.dead_letter_topic.is_none()
-            && layers.text("dead-letter-topic", self.dead_letter_topic.as_deref()).is_none()
-        {
+        if layers.found("dead-letter-topic").is_none() {
             for setting in config.needs_dead_letter_topic() {
                 layers.problem(format!(
                     "{setting} is dead-letter, and there is no topic for it: give --dead-letter-topic"

@@ -11,6 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use serde_json::Value;
 
+use super::auth;
 use crate::config::Layers;
 
 /// How long the brokers have for their first answer.
@@ -60,46 +61,86 @@ impl BrokerArgs {
     }
 
     fn with_addresses(&self, addresses: Option<String>, layers: &mut Layers<'_>) -> Option<Brokers> {
-        let properties = self.properties(layers);
+        let Properties { values: properties, places } = self.properties(layers);
         let connect_timeout = layers.parsed("connect-timeout", self.connect_timeout.as_deref(), parse_duration);
         let connect_timeout = connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-        addresses.map(|addresses| Brokers { addresses, connect_timeout, properties })
+        addresses.map(|addresses| Brokers { addresses, connect_timeout, properties, places })
     }
 
-    fn properties(&self, layers: &mut Layers<'_>) -> BTreeMap<String, String> {
-        let mut properties = BTreeMap::new();
+    fn properties(&self, layers: &mut Layers<'_>) -> Properties {
+        let mut found = Properties::default();
+        let file = layers.file().map(|path| path.display().to_string()).unwrap_or_default();
         let secrets: BTreeMap<String, PathBuf> = layers.structured("properties-from-files").unwrap_or_default();
         for (name, path) in secrets {
             match read_secret(&path) {
-                Ok(value) => _ = properties.insert(name, value),
+                Ok(value) => found.set(name, value, Place::Secret(path.display().to_string())),
                 Err(error) => layers
                     .problem(format!("the file {} of the property {name} cannot be read: {error}", path.display())),
             }
         }
         let of_file: BTreeMap<String, Value> = layers.structured("properties").unwrap_or_default();
         for (name, value) in of_file {
-            match value {
-                Value::String(text) => _ = properties.insert(name, text),
-                Value::Number(number) => _ = properties.insert(name, number.to_string()),
-                Value::Bool(value) => _ = properties.insert(name, value.to_string()),
+            let value = match value {
+                Value::String(text) => text,
+                Value::Number(number) => number.to_string(),
+                Value::Bool(value) => value.to_string(),
                 Value::Null | Value::Array(_) | Value::Object(_) => {
                     layers.problem(format!("the property {name} is not a text, a number or true or false"));
+                    continue;
                 }
-            }
+            };
+            found.set(name, value, Place::Open(format!("properties in {file}")));
         }
         for text in &self.properties {
             match text.split_once('=') {
-                Some((name, value)) => _ = properties.insert(name.to_owned(), value.to_owned()),
-                None => layers.problem(format!("--property {text} has no =; give it as KEY=VALUE")),
+                Some((name, value)) => {
+                    found.set(name.to_owned(), value.to_owned(), Place::Open("--property".to_owned()))
+                }
+                // What follows the name may be a secret after another sign.
+                None => {
+                    let name = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '.').next().unwrap_or_default();
+                    layers.problem(format!("--property {name} has no =; give it as KEY=VALUE"));
+                }
             }
         }
-        for (name, value) in &properties {
+        let before = layers.problems();
+        for (name, value) in &found.values {
             if let Err(problem) = check(name, value) {
                 layers.problem(problem);
             }
         }
-        properties
+        // What is wrong by itself need not be told again.
+        if layers.problems() == before {
+            for problem in auth::problems(&found.values) {
+                layers.problem(problem);
+            }
+        }
+        found
     }
+}
+
+/// Properties as they were found.
+#[derive(Debug, Default)]
+struct Properties {
+    values: BTreeMap<String, String>,
+    places: BTreeMap<String, Place>,
+}
+
+impl Properties {
+    /// A later one takes the place of an earlier one.
+    fn set(&mut self, name: String, value: String, place: Place) {
+        self.places.insert(name.clone(), place);
+        self.values.insert(name, value);
+    }
+}
+
+/// Where a property was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In a file of its own, which makes it a secret whatever its name.
+    Secret(String),
+    /// Among the flags, or in the file with the settings.
+    Open(String),
 }
 
 /// Brokers, and how to talk to them.
@@ -108,6 +149,8 @@ pub struct Brokers {
     pub(super) addresses: String,
     pub(super) connect_timeout: Duration,
     properties: BTreeMap<String, String>,
+    /// Of those that were not set by a method.
+    places: BTreeMap<String, Place>,
 }
 
 impl fmt::Debug for Brokers {
@@ -125,7 +168,12 @@ impl Brokers {
     /// Brokers that need nothing but their addresses: `host:port`, with commas between.
     #[must_use]
     pub fn new(addresses: impl Into<String>) -> Self {
-        Self { addresses: addresses.into(), connect_timeout: CONNECT_TIMEOUT, properties: BTreeMap::new() }
+        Self {
+            addresses: addresses.into(),
+            connect_timeout: CONNECT_TIMEOUT,
+            properties: BTreeMap::new(),
+            places: BTreeMap::new(),
+        }
     }
 
     /// Sets how long the brokers have for their first answer.
@@ -163,6 +211,15 @@ impl Brokers {
         self.properties.get(name).map(String::as_str)
     }
 
+    pub(super) fn remove(&mut self, name: &str) {
+        self.properties.remove(name);
+    }
+
+    /// Where a property was found.
+    pub(super) fn place(&self, name: &str) -> Option<&Place> {
+        self.places.get(name)
+    }
+
     /// What the client library needs to know: `defaults`, unless a property says otherwise.
     pub(crate) fn client<'a>(&self, defaults: impl IntoIterator<Item = (&'a str, &'a str)>) -> ClientConfig {
         let mut client = ClientConfig::new();
@@ -196,6 +253,10 @@ fn check(name: &str, value: &str) -> Result<(), String> {
     }
     match ClientConfig::new().set(name, value).create_native_config() {
         Ok(_) => Ok(()),
+        Err(KafkaError::ClientConfig(_, problem, _, _)) if problem.contains("available at build time") => Err(format!(
+            "the property {name} is of OAUTHBEARER/OIDC, which this program was built without: build it with the feature \
+             kafka-oidc"
+        )),
         Err(KafkaError::ClientConfig(_, problem, _, _)) => {
             Err(format!("the property {name} is not accepted: {problem}"))
         }
@@ -241,11 +302,30 @@ mod tests {
     }
 
     #[test]
+    fn no_mistake_shows_a_secret() {
+        for property in ["sasl.password:hunter2", "sasl.password hunter2", "ssl.key.password", "sasl.password=hunter2"]
+        {
+            let error = with(&[property]).err().unwrap_or_default();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn tokens_by_oidc_need_their_feature() {
+        let error = with(&["sasl.oauthbearer.method=oidc"]).err().unwrap_or_default();
+        assert_eq!(
+            error.contains("build it with the feature kafka-oidc"),
+            cfg!(not(feature = "kafka-oidc")),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn the_file_takes_plain_numbers_and_reads_secrets() {
         let secret = file("pass:w=rd\n");
         let yaml = file(&format!(
             "brokers: a:1,b:2\nconnect-timeout: 3s\n\
-             properties: {{session.timeout.ms: 6000, check.crcs: false, client.id: me}}\n\
+             properties: {{security.protocol: sasl_ssl, sasl.mechanism: PLAIN, sasl.username: me, session.timeout.ms: 6000, check.crcs: false, client.id: me}}\n\
              properties-from-files: {{sasl.password: {}}}\n",
             secret.path().display()
         ));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::time::Instant;
 
@@ -63,8 +63,8 @@ fn partitions(
 }
 
 /// How many partitions a topic has.
-pub(super) fn partition_count(
-    consumer: &BaseConsumer<Context>,
+pub(super) fn partition_count<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
     topic: &str,
     timeout: Duration,
 ) -> Result<i32, RDKafkaErrorCode> {
@@ -79,7 +79,8 @@ pub(super) fn partition_count(
     }
 }
 
-fn check_ids(config: &KafkaConfig, topic: &str, count: i32) -> Result<i32, StartError> {
+/// Refuses more partitions than there are ids for.
+pub(super) fn check_ids(config: &KafkaConfig, topic: &str, count: i32) -> Result<i32, StartError> {
     match config.topics.partition_id(topic, count.saturating_sub(1)) {
         Some(_) => Ok(count),
         None => Err(StartError::TooManyPartitions {
@@ -90,7 +91,8 @@ fn check_ids(config: &KafkaConfig, topic: &str, count: i32) -> Result<i32, Start
     }
 }
 
-fn problem(error: &KafkaError) -> String {
+/// What the client library has against its configuration.
+pub(super) fn problem(error: &KafkaError) -> String {
     if let KafkaError::ClientConfig(_, problem, name, _) = error {
         return format!("{name}: {problem}");
     }
@@ -162,7 +164,10 @@ impl fmt::Display for StartError {
                 if let Some(last) = last {
                     write!(f, " ({last})")?;
                 }
-                f.write_str(": check --brokers, that they can be reached from here, and whether they want TLS or SASL")
+                f.write_str(
+                    ": check --brokers, that they can be reached from here, and whether they want TLS or SASL; udf-server \
+                     check-config --connect tells the step that fails",
+                )
             }
             Self::Refused { brokers, reason } => {
                 write!(f, "the brokers {brokers} refuse us: {reason}: check the sasl.* and ssl.* properties and rights")

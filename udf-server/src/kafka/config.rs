@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use numaflow_sdk::default_max_in_flight_bytes;
 use rdkafka::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaResult;
 
 use super::brokers::Brokers;
+use super::client::StartError;
 use super::policy::{Durability, Exhausted, Oversize};
 use super::start::Start;
 use super::token::Topics;
@@ -45,6 +48,11 @@ const CLASSIC_DEFAULTS: [(&str, &str); 3] = [
     ("session.timeout.ms", "45000"),
     ("heartbeat.interval.ms", "1000"),
 ];
+
+/// Whether a property has a default of the source's own.
+pub(super) fn is_default(name: &str) -> bool {
+    name == "client.id" || DEFAULTS.into_iter().chain(CLASSIC_DEFAULTS).any(|(known, _)| known == name)
+}
 
 /// What the source is told, checked.
 ///
@@ -189,6 +197,14 @@ impl KafkaConfig {
         self
     }
 
+    /// For a client that never joins the group: it has no name there.
+    #[must_use]
+    pub(crate) fn without_instance(mut self) -> Self {
+        self.instance_id = None;
+        self.brokers.remove("group.instance.id");
+        self
+    }
+
     /// The brokers.
     #[must_use]
     pub fn brokers(&self) -> &Brokers {
@@ -238,6 +254,15 @@ impl KafkaConfig {
             "{exhausted}; what is larger than {} bytes {oversize}; what is never answered is delivered {unanswered}",
             self.max_record_bytes
         )
+    }
+
+    /// Whether the client library takes the properties together, which it says only when a client is made. This one knows
+    /// no broker, so that it asks none.
+    pub(crate) fn accepted(&self) -> Result<(), String> {
+        let mut client = self.consumer();
+        client.remove("bootstrap.servers");
+        let made: KafkaResult<BaseConsumer> = client.create();
+        made.map(drop).map_err(|error| StartError::client(&error).to_string())
     }
 
     /// The settings that give records up to a topic.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::{self, StartError};
 use super::config::KafkaConfig;
 use super::context::Context;
+use super::members::{self, Membership};
 use super::start::Start;
 
 /// How long the brokers have to answer one question.
@@ -44,6 +45,7 @@ impl PartitionOffsets {
 /// A client that looks at a group from outside.
 pub(crate) struct Group {
     consumer: Arc<BaseConsumer<Context>>,
+    name: String,
     start: Start,
     /// Each topic with its number of partitions.
     topics: Vec<(String, i32)>,
@@ -55,7 +57,7 @@ impl Group {
         let consumer = client::consumer(config)?;
         let counts = client::first_contact(config, &consumer)?;
         let topics = config.topics().map(str::to_owned).zip(counts).collect();
-        Ok(Self { consumer, start: config.start, topics })
+        Ok(Self { consumer, name: config.group().to_owned(), start: config.start, topics })
     }
 
     /// The client that asks.
@@ -66,6 +68,28 @@ impl Group {
     /// How many partitions all topics have together.
     pub(crate) fn total(&self) -> u32 {
         self.topics.iter().map(|(_, count)| u32::try_from(*count).unwrap_or(0)).sum()
+    }
+
+    /// Where every partition stands, beside the offsets that the brokers name for a question.
+    pub(crate) fn resolved(&self, question: Offset) -> KafkaResult<Vec<(PartitionOffsets, Option<i64>)>> {
+        let answers = self.ask(question)?;
+        Ok(self.offsets()?.into_iter().zip(answers).collect())
+    }
+
+    /// Who is in the group.
+    pub(crate) fn members(&self) -> KafkaResult<Membership> {
+        self.serve_events();
+        members::membership(&self.consumer, &self.name, TIMEOUT)
+    }
+
+    /// Commits these offsets as somebody who is not in the group, which the brokers refuse while anybody is.
+    pub(crate) fn commit(&self, offsets: &[(String, i32, i64)]) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition, offset) in offsets {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+        }
+        self.serve_events();
+        self.consumer.commit(&list, CommitMode::Sync)
     }
 
     /// Asks how many partitions there are now; they only ever become more.
