@@ -45,7 +45,7 @@ pub(crate) struct ResetArgs {
 /// Shows the plan, and carries it out if it is told to.
 pub(crate) fn command(args: &ResetArgs, environment: &dyn Environment) -> Result<(), Failure> {
     let (config, target, selected) = settings(args, environment)?;
-    let group = Group::connect(&config).map_err(|error| Failure::run(&error))?;
+    let mut group = Group::connect(&config).map_err(|error| Failure::run(&error))?;
     let moves = plan(&group, target, &selected).map_err(|error| match error {
         PlanError::Kafka(error) => Failure::Run(format!("where the group stands is not known: {error}")),
         PlanError::Senseless(problems) => Failure::Configuration(problems),
@@ -60,7 +60,7 @@ pub(crate) fn command(args: &ResetArgs, environment: &dyn Environment) -> Result
         return Ok(());
     }
     members.map_err(|members| Failure::Run(format!("nothing was changed: {members}")))?;
-    match carry_out(&group, &moves) {
+    match carry_out(&mut group, &moves) {
         Ok(true) => {
             say(&format!("Done: the group {} goes on from there.", config.group()));
             Ok(())

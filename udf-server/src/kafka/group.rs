@@ -82,14 +82,15 @@ impl Group {
         members::membership(&self.consumer, &self.name, TIMEOUT)
     }
 
-    /// Commits these offsets as somebody who is not in the group, which the brokers refuse while anybody is.
-    pub(crate) fn commit(&self, offsets: &[(String, i32, i64)]) -> KafkaResult<()> {
-        let mut list = TopicPartitionList::new();
-        for (topic, partition, offset) in offsets {
-            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
-        }
+    /// Where the group starts as long as it has committed nothing.
+    pub(super) fn start(&self) -> Start {
+        self.start
+    }
+
+    /// Commits as somebody who is not in the group, which the brokers refuse while anybody is.
+    pub(super) fn commit(&self, offsets: &TopicPartitionList) -> KafkaResult<()> {
         self.serve_events();
-        self.consumer.commit(&list, CommitMode::Sync)
+        self.consumer.commit(offsets, CommitMode::Sync)
     }
 
     /// Asks how many partitions there are now; they only ever become more.

@@ -3,9 +3,10 @@
 use std::time::SystemTime;
 
 use rdkafka::error::KafkaResult;
-use rdkafka::topic_partition_list::Offset;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::group::{Group, PartitionOffsets};
+use super::positions;
 use super::start::Start;
 
 /// Where a group is moved to.
@@ -127,8 +128,16 @@ fn moves(
 }
 
 /// Carries a plan out, and looks whether it came to what was planned.
-pub(crate) fn carry_out(group: &Group, moves: &[Move]) -> KafkaResult<bool> {
-    let offsets: Vec<_> = moves.iter().map(|one| (one.topic.clone(), one.partition, one.new)).collect();
+pub(crate) fn carry_out(group: &mut Group, moves: &[Move]) -> KafkaResult<bool> {
+    let partitions: Vec<_> = moves.iter().map(|one| (one.topic.clone(), one.partition)).collect();
+    // What goes with commits tells partitions that come later from those that the group began with.
+    let beginnings = positions::look_up(group, group.start(), &partitions, SystemTime::now())?;
+    let mut offsets = TopicPartitionList::new();
+    for (one, beginning) in moves.iter().zip(beginnings) {
+        let mut element = offsets.add_partition(&one.topic, one.partition);
+        element.set_offset(Offset::Offset(one.new))?;
+        element.set_metadata(beginning.metadata);
+    }
     group.commit(&offsets)?;
     let now = group.offsets()?;
     let committed = |one: &Move| {

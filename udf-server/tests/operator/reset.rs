@@ -18,12 +18,15 @@ fn reset(brokers: &str, arguments: &[&str]) -> Said {
 
 /// What the group has committed of the topic's two partitions.
 fn committed(brokers: &str) -> [Offset; 2] {
+    [0, 1].map(|partition| commits(brokers).find_partition(TOPIC, partition).unwrap().offset())
+}
+
+fn commits(brokers: &str) -> TopicPartitionList {
     let config = ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", GROUP).clone();
     let consumer: BaseConsumer = config.create().unwrap();
     let mut partitions = TopicPartitionList::new();
     partitions.add_partition_range(TOPIC, 0, 1);
-    let committed = consumer.committed_offsets(partitions, PATIENCE).unwrap();
-    [0, 1].map(|partition| committed.find_partition(TOPIC, partition).unwrap().offset())
+    consumer.committed_offsets(partitions, PATIENCE).unwrap()
 }
 
 /// The cells of a partition's line.
@@ -56,6 +59,9 @@ fn it_is_shown_first_and_done_when_told_to() {
     let said = reset(&brokers, &["--to", "20", "--topic", "orders:0", "--yes"]);
     assert_eq!((said.code, line(&said, "0")), (Some(0), "50 20 30 read again".to_owned()), "{said:?}");
     assert_eq!(committed(&brokers), [Offset::Offset(20), Offset::Offset(0)]);
+    let commits = commits(&brokers);
+    let marks: Vec<_> = commits.elements().iter().map(|element| element.metadata().to_owned()).collect();
+    assert_eq!(marks, ["partitions at the group's start: 2"; 2], "a source takes them for its own group's");
 }
 
 #[test]
