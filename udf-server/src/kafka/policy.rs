@@ -69,6 +69,7 @@ mod tests {
         assert_eq!(choice("skip"), Ok(Oversize::Skip));
         assert_eq!(choice("committed"), Ok(Durability::Committed));
         assert_eq!(choice::<Exhausted>("stop").unwrap_err(), "is \"stop\"; give redeliver, dead-letter or halt");
+        assert!(choice::<Exhausted>("Halt").is_err());
         assert_eq!(choice::<Durability>("").unwrap_err(), "is \"\"; give recorded or committed");
         assert_eq!(name(&Exhausted::DeadLetter), "dead-letter");
     }
