@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::wire::{self, Encode};
@@ -116,7 +116,7 @@ struct Buffer {
     chunks: VecDeque<Bytes>,
     /// The bytes of these chunks.
     before: usize,
-    out: BytesMut,
+    out: Vec<u8>,
     /// How long the last two were that `out` became: most likely the next one is no longer, and need not grow. Two,
     /// because the last one of a batch is short.
     last: [usize; 2],
@@ -178,9 +178,9 @@ impl Buffer {
 
 /// Makes a chunk of `out`. No memory is kept for the next one: HTTP/2 has this one for a while yet, and an idle stream
 /// needs none.
-fn cut(out: &mut BytesMut, last: &mut [usize; 2]) -> Bytes {
+fn cut(out: &mut Vec<u8>, last: &mut [usize; 2]) -> Bytes {
     *last = [out.len(), last[0]];
-    std::mem::take(out).freeze()
+    std::mem::take(out).into()
 }
 
 impl Shared {
@@ -260,6 +260,7 @@ mod tests {
     use std::task::Wake;
     use std::time::{SystemTime, UNIX_EPOCH};
 
+    use bytes::BytesMut;
     use proptest::collection::vec;
     use proptest::prelude::*;
     use prost::Message as _;

@@ -303,8 +303,8 @@ impl Encode for Message {
     fn put_frame(
         &self,
         limit: usize,
-        out: &mut BytesMut,
-        mut put_value: impl FnMut(&mut BytesMut, &Bytes),
+        out: &mut Vec<u8>,
+        mut put_value: impl FnMut(&mut Vec<u8>, &Bytes),
     ) -> Result<usize, usize> {
         put_response_frame(out, self, limit, |out| put_value(out, &self.value))
     }
@@ -314,8 +314,8 @@ impl Encode for MessageRef<'_> {
     fn put_frame(
         &self,
         limit: usize,
-        out: &mut BytesMut,
-        _put_value: impl FnMut(&mut BytesMut, &Bytes),
+        out: &mut Vec<u8>,
+        _put_value: impl FnMut(&mut Vec<u8>, &Bytes),
     ) -> Result<usize, usize> {
         put_response_frame(out, self, limit, |out| out.extend_from_slice(self.value))
     }
@@ -325,8 +325,8 @@ impl Encode for EncodedMessage {
     fn put_frame(
         &self,
         limit: usize,
-        out: &mut BytesMut,
-        mut put_value: impl FnMut(&mut BytesMut, &Bytes),
+        out: &mut Vec<u8>,
+        mut put_value: impl FnMut(&mut Vec<u8>, &Bytes),
     ) -> Result<usize, usize> {
         let length = self.response.len();
         if length > limit {

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 use crate::field::{
     bytes_len, entry_len, field_len, put_bytes, put_entry, put_field, put_head, put_varint, varint_len,
@@ -16,12 +16,12 @@ const SOT: [u8; 4] = [3 << 3 | 2, 2, 1 << 3, 1];
 const EOT: [u8; 4] = [2 << 3 | 2, 2, 1 << 3, 1];
 
 /// Appends the frame that answers the handshake of `ReadFn`.
-pub(super) fn put_handshake(out: &mut BytesMut) {
+pub(super) fn put_handshake(out: &mut Vec<u8>) {
     put_frame(out, SOT.len(), |out| out.extend_from_slice(&SOT));
 }
 
 /// Appends the frame that ends a batch.
-pub(super) fn put_end(out: &mut BytesMut) {
+pub(super) fn put_end(out: &mut Vec<u8>) {
     put_frame(out, EOT.len(), |out| out.extend_from_slice(&EOT));
 }
 
@@ -41,8 +41,8 @@ pub trait Encode: Send + Sync {
     fn put_frame(
         &self,
         limit: usize,
-        out: &mut BytesMut,
-        put_value: impl FnMut(&mut BytesMut, &Bytes),
+        out: &mut Vec<u8>,
+        put_value: impl FnMut(&mut Vec<u8>, &Bytes),
     ) -> Result<usize, usize>;
 }
 
@@ -86,11 +86,11 @@ impl Lengths {
 }
 
 /// Appends a response with this message, whose value `put_value` appends.
-pub(super) fn put_response(
-    out: &mut BytesMut,
+pub(super) fn put_response<B: BufMut>(
+    out: &mut B,
     message: &impl Parts,
     lengths: &Lengths,
-    put_value: impl FnOnce(&mut BytesMut),
+    put_value: impl FnOnce(&mut B),
 ) {
     put_head(out, 1, lengths.result);
     if !message.value().is_empty() {
@@ -120,10 +120,10 @@ pub(super) fn put_response(
 
 /// Appends the frame of that response, unless it has more than `limit` bytes.
 pub(super) fn put_response_frame(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     message: &impl Parts,
     limit: usize,
-    put_value: impl FnOnce(&mut BytesMut),
+    put_value: impl FnOnce(&mut Vec<u8>),
 ) -> Result<usize, usize> {
     let lengths = Lengths::of(message);
     let length = lengths.response();
@@ -135,7 +135,11 @@ pub(super) fn put_response_frame(
 }
 
 /// Writes a group of user metadata.
-pub(super) fn put_group<'a>(out: &mut BytesMut, name: &str, values: impl Iterator<Item = (&'a str, &'a [u8])> + Clone) {
+pub(super) fn put_group<'a>(
+    out: &mut impl BufMut,
+    name: &str,
+    values: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
+) {
     put_head(out, 3, group_len(name, values.clone()));
     put_bytes(out, 1, name.as_bytes());
     put_head(out, 2, values_len(values.clone()));
@@ -159,7 +163,7 @@ fn integer_len(value: i64) -> usize {
 }
 
 /// Writes a signed integer field, unless it is zero.
-fn put_integer(out: &mut BytesMut, number: u8, value: i64) {
+fn put_integer(out: &mut impl BufMut, number: u8, value: i64) {
     if value != 0 {
         put_varint(out, number, value.cast_unsigned());
     }
@@ -170,8 +174,8 @@ mod tests {
     use super::*;
     use crate::pb::source::v1 as pb;
 
-    fn framed(message: &impl prost::Message) -> BytesMut {
-        let mut frame = BytesMut::new();
+    fn framed(message: &impl prost::Message) -> Vec<u8> {
+        let mut frame = Vec::new();
         put_frame(&mut frame, message.encoded_len(), |out| out.extend_from_slice(&message.encode_to_vec()));
         frame
     }
@@ -180,7 +184,7 @@ mod tests {
     fn what_is_always_the_same_is_what_the_generated_code_writes() {
         let handshake = Some(pb::Handshake { sot: true });
         let status = Some(pb::read_response::Status { eot: true, ..Default::default() });
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         put_handshake(&mut out);
         assert_eq!(out, framed(&pb::ReadResponse { handshake, ..Default::default() }));
         out.clear();
