@@ -411,8 +411,8 @@ impl Worker {
     fn restart(&mut self, error: &KafkaError) {
         self.forget();
         self.consumer.context().leave();
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::FencedInstanceId) {
-            self.fail("another process is the group's static member of this name (group.instance.id)".to_owned());
+        if let Some(reason) = final_reason(error) {
+            self.fail(reason.to_owned());
             while !self.shared.stopped() {
                 thread::park();
             }
@@ -432,6 +432,16 @@ impl Worker {
             }
         }
     }
+}
+
+/// What a new client could not change either.
+fn final_reason(error: &KafkaError) -> Option<&'static str> {
+    let code = error.rdkafka_error_code()?;
+    if code == RDKafkaErrorCode::FencedInstanceId {
+        return Some("another process is the group's static member of this name (group.instance.id)");
+    }
+    let is_unknown = code == RDKafkaErrorCode::UnsupportedVersion;
+    is_unknown.then_some("the brokers do not know group.protocol=consumer (KIP-848): leave the property out")
 }
 
 /// Stores offsets, if there are any.

@@ -70,6 +70,15 @@ impl Stage {
         let topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
         let created = self.admin().create_topics([&topic], &options()).await.unwrap();
         assert!(created.iter().all(Result::is_ok), "{created:?}");
+        // The brokers tell of it a moment later.
+        let (consumer, deadline): (BaseConsumer, _) = (self.client().create().unwrap(), deadline());
+        let is_there = || {
+            let metadata = consumer.fetch_metadata(Some(&self.topic), PATIENCE).unwrap();
+            metadata.topics().iter().any(|topic| topic.partitions().len() == usize::try_from(partitions).unwrap())
+        };
+        while !is_there() {
+            assert!(Instant::now() < deadline);
+        }
     }
 
     pub(crate) async fn delete_topic(&self) {

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         latency::a_first_record_after_a_pause_arrives_at_once,
         members::one_that_joins_and_leaves_restarts_nobody_and_loses_nothing,
         members::a_static_member_whose_place_is_taken_says_so,
+        members::a_group_protocol_that_brokers_do_not_know_is_named,
         members::a_late_ack_leaves_the_offset_of_the_new_owner_alone,
         records::keys_headers_and_tombstones_are_where_they_are_said_to_be,
         records::what_a_transaction_has_aborted_is_not_delivered,

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kafka_broker::{Broker, Options};
 use tokio::time::Instant;
+use udf_server::kafka::{Brokers, KafkaConfig};
 
 use crate::harness::{self, PATIENCE, Platform, Stage, deadline, everywhere};
 
@@ -66,6 +68,17 @@ pub(crate) async fn a_static_member_whose_place_is_taken_says_so(stage: Stage) {
     for source in [first, second] {
         assert!(source.close(PATIENCE).await);
     }
+}
+
+pub(crate) async fn a_group_protocol_that_brokers_do_not_know_is_named(stage: Stage) {
+    let broker = Broker::start(Options::new().with_format_argument("--feature=group.version=0")).unwrap();
+    let stage = Stage::new(broker.address(), stage.topic);
+    stage.create_topic(1).await;
+    let brokers = Brokers::new(broker.address()).with_property("group.protocol", "consumer");
+    let source = harness::start(KafkaConfig::new(brokers, &stage.topic, &stage.group)).await;
+    let reason = tokio::time::timeout(PATIENCE, source.failed()).await.unwrap();
+    assert!(reason.contains("group.protocol=consumer"), "{reason}");
+    assert!(source.close(PATIENCE).await);
 }
 
 pub(crate) async fn a_late_ack_leaves_the_offset_of_the_new_owner_alone(stage: Stage) {
