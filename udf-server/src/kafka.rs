@@ -28,6 +28,8 @@ mod fetch;
 mod group;
 mod lane;
 mod members;
+#[cfg(test)]
+mod model;
 mod pending;
 mod policy;
 mod positions;

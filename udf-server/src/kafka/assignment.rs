@@ -144,11 +144,12 @@ impl<T: Clone> Assignment<T> {
                 break;
             }
             let share = left.div_ceil(ready);
-            let first = self.turn % self.partitions.len();
+            let count = self.partitions.len();
+            let first = self.turn % count;
             let (later, sooner) = self.partitions.split_at_mut(first);
             for (_, tracker) in sooner.iter_mut().chain(later) {
                 left -= tracker.take(share.min(left), now, out);
-                self.turn += 1;
+                self.turn = (self.turn + 1) % count;
                 if left == 0 {
                     break;
                 }

@@ -1,0 +1,425 @@
+//! The commit protocol, searched through: every order in which the platform, the sources and the group of a small world can
+//! act, with what can go wrong between them.
+//!
+//! The records and how they are given back are the types that ship, [`Assignment`](super::assignment::Assignment) and the
+//! trackers in it. The world around them is as unfriendly as the real one: a broker takes the commit of any member for any
+//! partition, acks are lost, late and repeated, sessions end unnoticed, processes crash with a commit on its way.
+//!
+//! `member` is one pod, `group` the coordinator; what can happen next, and what must never be, is here.
+
+mod group;
+mod member;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use stateright::{Model, Property};
+use tokio::time::Instant;
+
+use group::{Group, Identity, Request};
+use member::{Answer, Fault, Member, Place};
+
+/// Time passes in steps of this. It is also how long a record may be unanswered, and the delay of a nack that has one.
+const STEP: Duration = Duration::from_secs(1);
+
+/// How often something may happen. This is what makes the world finite.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Chances {
+    /// A source's process ends without a word, and another takes its place.
+    crashes: u8,
+    /// The group wants a partition back.
+    revokes: u8,
+    /// The session of a source ends that lives on.
+    evictions: u8,
+    nacks: u8,
+    /// A record or its ack gets lost at the platform, or a commit on its way.
+    losses: u8,
+    /// An ack comes once more.
+    repeats: u8,
+    /// The read stream breaks.
+    reconnects: u8,
+    /// Time passes by [`STEP`].
+    steps: u8,
+}
+
+/// The world that is searched.
+#[derive(Debug, Clone)]
+struct World {
+    members: usize,
+    partitions: usize,
+    /// Dealt out to the partitions in turn.
+    records: usize,
+    /// How long a revoke waits for acks.
+    revoke_timeout: Duration,
+    chances: Chances,
+    fault: Option<Fault>,
+    /// The time at which everything begins.
+    base: Instant,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct State {
+    group: Group,
+    members: Vec<Member>,
+    /// What the platform has acked, and what is in the dead-letter topic.
+    done: BTreeSet<Place>,
+    /// What the owner of the partition was told to deliver again, and was not done since.
+    nacked: BTreeSet<Place>,
+    left: Chances,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Action {
+    /// The group gives a partition that nobody has to a member.
+    Assign {
+        member: usize,
+        partition: u16,
+    },
+    /// The group wants a partition back.
+    Revoke {
+        member: usize,
+        partition: u16,
+    },
+    /// The source gives back what the group wants back.
+    FinishRevoke {
+        member: usize,
+    },
+    /// The session of a source ends, dead or alive.
+    Evict(Identity),
+    /// A client that was evicted tells its source of it, as what it is or as if the group wanted everything back.
+    TellEvicted {
+        member: usize,
+        lost: bool,
+    },
+    /// A record comes from the broker.
+    Fetch {
+        member: usize,
+        place: Place,
+    },
+    /// The platform reads a record.
+    Read {
+        member: usize,
+    },
+    /// The platform answers for a record.
+    Answer {
+        member: usize,
+        place: Place,
+        answer: Answer,
+    },
+    /// The platform forgets a record without an answer.
+    Forget {
+        member: usize,
+        place: Place,
+    },
+    /// The dead-letter topic confirms a record.
+    Settle {
+        member: usize,
+        place: Place,
+    },
+    /// The platform opens a new read stream.
+    Reconnect {
+        member: usize,
+    },
+    /// The source delivers again what has had no answer for long.
+    Expire {
+        member: usize,
+    },
+    /// The source stores what may be committed, and the client commits what is stored.
+    Commit {
+        member: usize,
+    },
+    /// A commit comes to the coordinator, or gets lost on its way.
+    Serve {
+        from: Identity,
+        arrived: bool,
+    },
+    Crash {
+        member: usize,
+    },
+    /// Time passes.
+    Step,
+}
+
+impl World {
+    fn now(&self, state: &State) -> Instant {
+        self.base + STEP * u32::from(self.chances.steps - state.left.steps)
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = u16> + use<> {
+        (0..).take(self.partitions)
+    }
+
+    /// The offset after the last record of a partition and its marker. Records are at even offsets, a marker behind each.
+    fn end(&self, partition: u16) -> i64 {
+        2 * (0..self.records)
+            .filter(|record| record % self.partitions == usize::from(partition))
+            .map(|_| 1)
+            .sum::<i64>()
+    }
+
+    /// What a source and its client can do next, the group aside.
+    fn source_actions(&self, state: &State, member: usize, now: Instant, actions: &mut Vec<Action>) {
+        let State { group, left, .. } = state;
+        let it = &state.members[member];
+        for (partition, held) in &it.client {
+            let partition = *partition;
+            let Some(tracker) = it.assignment.tracker(partition) else { continue };
+            let is_marker = held.next % 2 == 1;
+            let offset = held.next + i64::from(is_marker);
+            if offset < self.end(partition) && tracker.room() > 0 {
+                actions.push(Action::Fetch { member, place: Place { partition, offset } });
+            }
+        }
+        if it.client.keys().any(|partition| it.assignment.tracker(*partition).is_some_and(|it| it.has_ready(now))) {
+            actions.push(Action::Read { member });
+        }
+        if it.assignment.in_flight() > 0 {
+            actions.push(Action::Expire { member });
+            if left.reconnects > 0 {
+                actions.push(Action::Reconnect { member });
+            }
+        }
+        if !it.client.is_empty() && !group.wire.contains_key(&it.identity) {
+            actions.push(Action::Commit { member });
+        }
+        actions.extend(it.letters.iter().map(|place| Action::Settle { member, place: *place }));
+        if left.crashes > 0 {
+            actions.push(Action::Crash { member });
+        }
+    }
+
+    /// What a platform can do next.
+    fn platform_actions(&self, state: &State, member: usize, actions: &mut Vec<Action>) {
+        let left = state.left;
+        for place in state.members[member].platform.iter().copied() {
+            let mut answer = |answer| actions.push(Action::Answer { member, place, answer });
+            answer(Answer::Ack);
+            if left.repeats > 0 {
+                answer(Answer::FirstAck);
+            }
+            if left.nacks > 0 {
+                answer(Answer::Nack { delay: Duration::ZERO });
+                answer(Answer::Nack { delay: STEP });
+                answer(Answer::LastNack);
+            }
+            if left.losses > 0 {
+                actions.push(Action::Forget { member, place });
+            }
+        }
+    }
+}
+
+impl State {
+    /// Whether every record of a partition before this offset is done.
+    fn is_done_before(&self, partition: u16, offset: i64) -> bool {
+        (0..offset).step_by(2).all(|offset| self.done.contains(&Place { partition, offset }))
+    }
+
+    /// Whether a platform has some record again that was delivered or done before.
+    fn is_delivered_again(&self) -> bool {
+        self.members.iter().any(|member| {
+            let mut trackers = member.assignment.ids().filter_map(|partition| member.assignment.tracker(partition));
+            trackers.any(|tracker| tracker.front().is_some_and(|front| front.deliveries > 1))
+                || !member.platform.is_disjoint(&self.done)
+        })
+    }
+
+    /// Whether some record is with the platforms of two members.
+    fn is_with_two(&self) -> bool {
+        let has = |index: usize, place| self.members[..index].iter().any(|member| member.platform.contains(place));
+        let mut members = self.members.iter().enumerate();
+        members.any(|(index, member)| member.platform.iter().any(|place| has(index, place)))
+    }
+}
+
+impl Model for World {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let mut group = Group::new(self.members, self.partitions);
+        let mut members: Vec<Member> = group.current.iter().map(|identity| Member::new(*identity)).collect();
+        for partition in self.partitions() {
+            let member = usize::from(partition) % self.members;
+            members[member].assign(partition, 0);
+            group.owners[usize::from(partition)] = Some(members[member].identity);
+        }
+        vec![State { group, members, done: BTreeSet::new(), nacked: BTreeSet::new(), left: self.chances }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        let State { group, left, .. } = state;
+        let now = self.now(state);
+        for (member, it) in state.members.iter().enumerate() {
+            let is_current = group.current.contains(&it.identity);
+            // The client library tells of one change at a time.
+            if it.revoking.is_none() {
+                for partition in self.partitions().filter(|_| is_current) {
+                    match group.owners[usize::from(partition)] {
+                        None => actions.push(Action::Assign { member, partition }),
+                        Some(owner) if owner == it.identity && left.revokes > 0 => {
+                            actions.push(Action::Revoke { member, partition });
+                        }
+                        Some(_) => {}
+                    }
+                }
+                if !is_current {
+                    actions.push(Action::TellEvicted { member, lost: true });
+                    if !it.client.is_empty() {
+                        actions.push(Action::TellEvicted { member, lost: false });
+                    }
+                }
+            } else if !group.wire.contains_key(&it.identity) {
+                actions.push(Action::FinishRevoke { member });
+            }
+            self.source_actions(state, member, now, actions);
+            self.platform_actions(state, member, actions);
+        }
+        for from in group.wire.keys() {
+            actions.push(Action::Serve { from: *from, arrived: true });
+            if left.losses > 0 {
+                actions.push(Action::Serve { from: *from, arrived: false });
+            }
+        }
+        for identity in &group.current {
+            let is_alive = state.members[identity.member].identity == *identity;
+            if !is_alive || (left.evictions > 0 && group.owned(*identity).next().is_some()) {
+                actions.push(Action::Evict(*identity));
+            }
+        }
+        if left.steps > 0 {
+            actions.push(Action::Step);
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let now = self.now(state);
+        let mut next = state.clone();
+        let State { group, members, done, nacked, left } = &mut next;
+        match action {
+            Action::Assign { member, partition } => {
+                group.owners[usize::from(partition)] = Some(members[member].identity);
+                members[member].assign(partition, group.committed(partition));
+            }
+            Action::Revoke { member, partition } => {
+                left.revokes -= 1;
+                members[member].begin_revoke(vec![partition], now + self.revoke_timeout);
+            }
+            Action::FinishRevoke { member } => {
+                let request = members[member].finish_revoke(now)?;
+                group.wire.insert(members[member].identity, request);
+            }
+            Action::Evict(identity) => {
+                left.evictions -= u8::from(members[identity.member].identity == identity);
+                group.evict(identity);
+            }
+            Action::TellEvicted { member, lost: false } => {
+                let all = members[member].client.keys().copied().collect();
+                members[member].begin_revoke(all, now + self.revoke_timeout);
+            }
+            Action::TellEvicted { member, lost: true } => {
+                let request = members[member].lose(self.fault);
+                members[member].identity.life += 1;
+                let identity = members[member].identity;
+                group.current.insert(identity);
+                if !request.offsets.is_empty() {
+                    group.wire.insert(identity, request);
+                }
+            }
+            Action::Fetch { member, place } => members[member].fetch(place),
+            Action::Read { member } => members[member].read(now),
+            Action::Answer { member, place, answer } => {
+                let it = &mut members[member];
+                let is_ack = matches!(answer, Answer::Ack | Answer::FirstAck);
+                left.repeats -= u8::from(answer == Answer::FirstAck);
+                left.nacks -= u8::from(!is_ack);
+                if answer != Answer::FirstAck {
+                    it.platform.remove(&place);
+                }
+                if is_ack {
+                    done.insert(place);
+                }
+                if it.answer(place, answer, now, self.fault) && group.owns(it.identity, place.partition) {
+                    if is_ack {
+                        nacked.remove(&place)
+                    } else {
+                        nacked.insert(place)
+                    };
+                }
+                if is_ack
+                    && self.fault == Some(Fault::AckAfterRevoke)
+                    && it.assignment.tracker(place.partition).is_none()
+                {
+                    let offsets = vec![(place.partition, place.offset + 1)];
+                    group.wire.entry(it.identity).or_insert(Request { offsets, gives_back: Vec::new() });
+                }
+            }
+            Action::Forget { member, place } => {
+                left.losses -= 1;
+                members[member].platform.remove(&place);
+            }
+            Action::Settle { member, place } => {
+                done.insert(place);
+                if members[member].settle(place) && group.owns(members[member].identity, place.partition) {
+                    nacked.remove(&place);
+                }
+            }
+            Action::Reconnect { member } => {
+                left.reconnects -= 1;
+                members[member].assignment.connect_reader();
+            }
+            Action::Expire { member } => {
+                if members[member].assignment.expire(now, STEP).is_empty() {
+                    return None;
+                }
+            }
+            Action::Commit { member } => {
+                let it = &mut members[member];
+                it.store();
+                let offsets = it.stored();
+                // Nobody would notice a request that says what is known.
+                if offsets.iter().all(|(partition, offset)| group.committed(*partition) == *offset) {
+                    return None;
+                }
+                group.wire.insert(it.identity, Request { offsets, gives_back: Vec::new() });
+            }
+            Action::Serve { from, arrived } => {
+                left.losses -= u8::from(!arrived);
+                group.serve(from, arrived);
+            }
+            Action::Crash { member } => {
+                left.crashes -= 1;
+                members[member].crash();
+                group.current.insert(members[member].identity);
+            }
+            Action::Step => left.steps -= 1,
+        }
+        (next != *state).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::<Self>::always("I1: what is committed is done", |world, state| {
+                world.partitions().all(|partition| state.is_done_before(partition, state.group.committed(partition)))
+            }),
+            Property::<Self>::always("I3: no committed offset goes backwards", |_, state| !state.group.went_back),
+            Property::<Self>::always("I4: who has given a partition back commits nothing of it", |_, state| {
+                !state.group.trespassed
+            }),
+            Property::<Self>::always("I9: what is nacked is not committed past before it is done", |_, state| {
+                state.nacked.iter().all(|place| state.group.committed(place.partition) <= place.offset)
+            }),
+            Property::<Self>::sometimes("everything is done and committed", |world, state| {
+                world.partitions().all(|partition| state.group.committed(partition) == world.end(partition))
+            }),
+            Property::<Self>::sometimes("a record is delivered again", |_, state| state.is_delivered_again()),
+            Property::<Self>::sometimes("two members have the same record", |_, state| state.is_with_two()),
+            Property::<Self>::sometimes("an ack may come after the revoke", |_, state| {
+                let is_late = |member: &Member, place: &Place| member.assignment.tracker(place.partition).is_none();
+                state.members.iter().any(|member| member.platform.iter().any(|place| is_late(member, place)))
+            }),
+        ]
+    }
+}
+
+mod tests;
