@@ -22,6 +22,7 @@
 //! | run as a program | [`run`], [`run_with`] |
 //! | serve with your own runtime and signals | [`Server`] |
 //! | see what a server does, and what it hangs on | [`Server::admin`] (feature `admin`), [`Server::slow_after`] |
+//! | add to what it shows | [`Server::metrics_from`], [`Server::admin_page`], [`Server::ready_when`] |
 //! | test a handler through the whole protocol | the module `testing` (feature `testing`) |
 //!
 //! No type of the gRPC stack is part of this crate's API; of other crates there are `bytes::Bytes`, and serde's traits for
@@ -29,6 +30,7 @@
 
 #![forbid(unsafe_code)]
 
+mod additions;
 #[cfg(feature = "admin")]
 mod admin;
 mod error;
@@ -54,6 +56,7 @@ pub mod testing;
 mod text;
 mod time;
 
+pub use additions::AdminPage;
 pub use error::{HandlerError, ServeError};
 pub use in_flight::Stage;
 pub use keys::Key;
@@ -61,6 +64,7 @@ pub use kind::{Kind, MapMode};
 pub use limit::{MaxInFlight, default_max_in_flight_bytes};
 pub use message::{IntoMessages, Message, Messages, NackOptions};
 pub use metadata::{SystemMetadata, UserMetadata};
+pub use metrics::text::{Family, MetricsText};
 pub use request::MapRequest;
 pub use run::{run, run_server_with, run_with};
 pub use server::{AbandonedMessage, Bound, Description, Drained, Draining, Server};

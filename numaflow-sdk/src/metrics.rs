@@ -9,6 +9,7 @@ use std::time::Duration;
 
 #[cfg(feature = "admin")]
 pub(crate) mod page;
+pub(crate) mod text;
 
 /// What became of a message that was read. Every message comes to exactly one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,10 +14,12 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::additions::{Additions, AdminPage, PATHS};
 use crate::in_flight::InFlight;
 use crate::kind::Kind;
 use crate::limit::{Limits, MaxInFlight, default_max_bytes};
 use crate::metrics::Metrics;
+use crate::metrics::text::MetricsText;
 use crate::panic;
 use crate::service::{Context, Service};
 use crate::{ServeError, Settings};
@@ -75,6 +77,7 @@ pub struct Server<S> {
     options: Options,
     on_shutdown: Vec<OnShutdown>,
     stop_when: StopWhen,
+    additions: Additions,
 }
 
 type StopWhen = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -124,6 +127,7 @@ impl<S: Service> Server<S> {
             drain: Drain::new(),
             on_shutdown: Vec::new(),
             stop_when: Box::pin(std::future::pending()),
+            additions: Additions::default(),
             options: Options {
                 socket_path: None,
                 server_info_path: None,
@@ -224,6 +228,44 @@ impl<S: Service> Server<S> {
         self
     }
 
+    /// Gives the admin endpoint a page of the program's own: `page` is called for each request of `path`, which begins with
+    /// a slash. Without an admin endpoint it is never called.
+    ///
+    /// Like all that the endpoint asks of the program, it is called on the one plain thread that answers everybody, so it
+    /// must not block or wait for the runtime; a lock that is held for moments only is fine. If it panics, the answer is
+    /// 500, and nothing else comes of it.
+    ///
+    /// ```
+    /// # use numaflow_sdk::{AdminPage, MapRequest, Message, Server, map};
+    /// # let service = map::service(map::from_fn(async |r: MapRequest| Ok(Message::new(r.value().clone()))));
+    /// let server = Server::new(service).admin_page("/tables", || AdminPage::json(r#"{"airports": 3376}"#));
+    /// ```
+    #[must_use]
+    pub fn admin_page(mut self, path: impl Into<String>, page: impl Fn() -> AdminPage + Send + Sync + 'static) -> Self {
+        self.additions.add_page(path.into(), page);
+        self
+    }
+
+    /// Adds to `/metrics` what `write` writes, for what the program counts anyway: it is called when somebody asks, and
+    /// counting costs nothing more. The macros of the crate `metrics` need no such call.
+    ///
+    /// For `write` the same holds as for a page of [`Server::admin_page`].
+    #[must_use]
+    pub fn metrics_from(mut self, write: impl Fn(&mut MetricsText) + Send + Sync + 'static) -> Self {
+        self.additions.add_metrics(write);
+        self
+    }
+
+    /// Makes `/readyz` fail while `check` says why the program is not ready, and show that reason. The gRPC method
+    /// `IsReady` has no part in it: the platform restarts the pod when that fails.
+    ///
+    /// For `check` the same holds as for a page of [`Server::admin_page`].
+    #[must_use]
+    pub fn ready_when(mut self, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
+        self.additions.add_check(check);
+        self
+    }
+
     /// Whether `bind` chains a panic hook in, once a process and in front of the one that is there, which it goes on to
     /// call. On by default: where a handler panicked is known to the hook only. Off, for a program that has hooks of its own
     /// and wants no other, all is the same but that statuses, dead letters and the log have no location and no backtrace.
@@ -314,8 +356,9 @@ impl<S: Service> Server<S> {
     ///
     /// # Errors
     ///
-    /// A zero limit or an empty range of one, a socket path that is too long or taken, a folder that cannot be made, a file
-    /// that cannot be written, an admin address that is taken. Nothing that was made stays.
+    /// A zero limit or an empty range of one, a page whose path is none or taken, a socket path that is too long or taken, a
+    /// folder that cannot be made, a file that cannot be written, an admin address that is taken. Nothing that was made
+    /// stays.
     ///
     /// # Panics
     ///
@@ -323,6 +366,7 @@ impl<S: Service> Server<S> {
     pub fn bind(mut self) -> Result<Bound<S>, ServeError> {
         self.options.check()?;
         self.service.check()?;
+        self.additions.check()?;
         let kind = self.service.kind();
         let stop_when = std::mem::replace(&mut self.stop_when, Box::pin(std::future::pending()));
         let serving = self.into_serving();
@@ -337,7 +381,7 @@ impl<S: Service> Server<S> {
     }
 
     fn into_serving(self) -> Serving<S> {
-        let Self { service, drain, options, on_shutdown, .. } = self;
+        let Self { service, drain, options, on_shutdown, additions, .. } = self;
         if options.panic_hook {
             panic::install_hook();
         }
@@ -353,6 +397,7 @@ impl<S: Service> Server<S> {
             metrics: Arc::new(Metrics::default()),
             limit_told: AtomicBool::new(false),
             drain: drain.clone(),
+            additions,
         };
         Serving { service: Arc::new(service), context: Arc::new(context), drain, options, on_shutdown }
     }
@@ -503,6 +548,7 @@ impl<S: Service> Bound<S> {
             max_in_flight_bytes: options.max_in_flight_bytes.value,
             drain_timeout: options.drain_timeout.value,
             admin: self.admin_address(),
+            admin_pages: self.serving.context.additions.paths().map(str::to_owned).collect(),
             aborts: cfg!(panic = "abort"),
             origins: [
                 options.max_in_flight.origin.clone(),
@@ -560,6 +606,8 @@ pub struct Description {
     pub drain_timeout: Duration,
     /// Where the admin endpoint listens.
     pub admin: Option<SocketAddr>,
+    /// The paths of the pages that the program has added to it.
+    admin_pages: Vec<String>,
     /// Whether the program was compiled with `panic = "abort"`.
     aborts: bool,
     /// Where the three limits come from, in the order of their fields.
@@ -610,10 +658,10 @@ impl fmt::Display for Description {
                  one message's work instead",
             )?;
         }
-        match self.admin {
-            Some(address) => write!(f, "\n  admin        http://{address} /metrics /livez /readyz /inflight"),
-            None => Ok(()),
-        }
+        let Some(address) = self.admin else { return Ok(()) };
+        write!(f, "\n  admin        http://{address}")?;
+        let added = self.admin_pages.iter().map(String::as_str);
+        PATHS.into_iter().chain(added).try_for_each(|path| write!(f, " {path}"))
     }
 }
 

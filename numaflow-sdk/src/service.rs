@@ -18,6 +18,7 @@ use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
+use crate::additions::Additions;
 use crate::in_flight::InFlight;
 use crate::kind::Kind;
 use crate::limit::{Limits, Usage};
@@ -74,6 +75,8 @@ pub struct Context {
     /// Whether it was said that a limit was reached.
     pub(crate) limit_told: AtomicBool,
     pub(crate) drain: Drain,
+    /// What the program adds to the admin endpoint.
+    pub(crate) additions: Additions,
 }
 
 /// The response of a call whose answers are a stream. Its head leaves at once; what comes before the handshake is the

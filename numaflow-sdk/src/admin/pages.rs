@@ -10,8 +10,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Observed, recorder};
+use crate::additions::{AdminPage, PATHS};
 use crate::in_flight::Listed;
 use crate::metrics::page;
+use crate::panic;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -21,19 +23,33 @@ const DEFAULT_LISTED: usize = 1000;
 pub(super) type Page = Response<Full<Bytes>>;
 
 pub(super) fn answer<B>(observed: &Observed, request: &Request<B>, now: Instant) -> Page {
-    let answer: fn(&Observed, Option<&str>, Instant) -> Page = match request.uri().path() {
-        "/metrics" => metrics,
-        "/livez" => livez,
-        "/readyz" => readyz,
-        "/inflight" => in_flight,
-        _ => return page(StatusCode::NOT_FOUND, TEXT, "there are /metrics, /livez, /readyz and /inflight\n"),
-    };
     if *request.method() != Method::GET && *request.method() != Method::HEAD {
         let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    answer(observed, request.uri().query(), now)
+    let (path, query) = (request.uri().path(), request.uri().query());
+    // Much of this asks the program.
+    let answered = panic::catching(|| match path {
+        "/metrics" => metrics(observed, now),
+        "/livez" => livez(observed, now),
+        "/readyz" => readyz(observed),
+        "/inflight" => in_flight(observed, query, now),
+        path => observed.context.additions.page(path).map_or_else(|| not_found(observed), added),
+    });
+    answered.unwrap_or_else(|panic| {
+        tracing::error!(%panic, path, "a page of the admin endpoint panicked");
+        page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "what was to answer this has panicked: see the log\n")
+    })
+}
+
+fn not_found(observed: &Observed) -> Page {
+    let paths: Vec<_> = PATHS.into_iter().chain(observed.context.additions.paths()).collect();
+    page(StatusCode::NOT_FOUND, TEXT, format!("there are {}\n", paths.join(" ")))
+}
+
+fn added(AdminPage { content_type, body }: AdminPage) -> Page {
+    page(StatusCode::OK, content_type, body)
 }
 
 fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Page {
@@ -43,7 +59,7 @@ fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) 
     page
 }
 
-fn metrics(observed: &Observed, _: Option<&str>, now: Instant) -> Page {
+fn metrics(observed: &Observed, now: Instant) -> Page {
     let context = &observed.context;
     let gauges = page::Gauges {
         in_flight: context.in_flight.summary(now),
@@ -51,12 +67,13 @@ fn metrics(observed: &Observed, _: Option<&str>, now: Instant) -> Page {
         open_connections: context.drain.open_connections(),
         open_streams: context.drain.open_streams(),
     };
-    let text = page::render(observed.kind, &context.metrics, &gauges) + &recorder::render();
+    let own = page::render(observed.kind, &context.metrics, &gauges);
+    let text = [own.as_str(), context.additions.metrics().as_str(), &recorder::render()].concat();
     page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 
 /// A failure here gets the container restarted, so only that counts which a restart mends.
-fn livez(observed: &Observed, _: Option<&str>, now: Instant) -> Page {
+fn livez(observed: &Observed, now: Instant) -> Page {
     match observed.pulse.lost_for(now) {
         None => page(StatusCode::OK, TEXT, "alive\n"),
         Some(silence) => {
@@ -67,13 +84,20 @@ fn livez(observed: &Observed, _: Option<&str>, now: Instant) -> Page {
     }
 }
 
-fn readyz(observed: &Observed, _: Option<&str>, _: Instant) -> Page {
+fn readyz(observed: &Observed) -> Page {
+    match not_ready(observed) {
+        None => page(StatusCode::OK, TEXT, "ready\n"),
+        Some(reason) => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
+    }
+}
+
+fn not_ready(observed: &Observed) -> Option<String> {
     if observed.context.drain.draining().has_started() {
-        page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n")
+        Some("draining".to_owned())
     } else if observed.serving.load(Ordering::Relaxed) {
-        page(StatusCode::OK, TEXT, "ready\n")
+        observed.context.additions.not_ready()
     } else {
-        page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not serving yet\n")
+        Some("not serving yet".to_owned())
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::text::{Family, MetricsText};
 use super::{BOUNDS, Failure, Metrics, Outcome};
 use crate::in_flight::{Stage, Summary};
 use crate::kind::Kind;
@@ -20,8 +21,8 @@ pub(crate) struct Gauges {
 }
 
 /// The page of a server of this kind.
-pub(crate) fn render(kind: Kind, metrics: &Metrics, gauges: &Gauges) -> String {
-    let mut page = Page(String::new());
+pub(crate) fn render(kind: Kind, metrics: &Metrics, gauges: &Gauges) -> MetricsText {
+    let mut page = Page(MetricsText::default());
     page.common(kind, metrics, gauges);
     match kind {
         Kind::Source => page.source(metrics),
@@ -34,42 +35,52 @@ fn value(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-struct Page(String);
+struct Page(MetricsText);
 
 impl Page {
     fn common(&mut self, kind: Kind, metrics: &Metrics, gauges: &Gauges) {
-        self.head("build_info", "gauge", "Always 1: the version of numaflow-sdk, and the kind of server.");
         let kind = match kind {
             Kind::Map(mode) => mode.to_string(),
             Kind::Source => "source".to_owned(),
         };
-        self.sample("build_info", &[("version", env!("CARGO_PKG_VERSION")), ("kind", &kind)], 1);
+        self.family(
+            "build_info",
+            "gauge",
+            "Always 1: the version of numaflow-sdk, and the kind of server.",
+            |family| {
+                family.sample(&[("version", env!("CARGO_PKG_VERSION")), ("kind", &kind)], 1);
+            },
+        );
         self.gauge("connections", "Connections that are open.", gauges.open_connections);
         self.counter("connections_opened_total", "Connections that were accepted.", &metrics.connections_opened);
         self.gauge("streams", "Streams of messages that are open.", gauges.open_streams);
         self.counter("streams_opened_total", "Streams of messages that were opened.", &metrics.streams_opened);
         self.counter("messages_sent_total", "Messages sent to the platform.", &metrics.counts.messages_sent);
         self.counter("sent_bytes_total", "Bytes of messages sent to the platform.", &metrics.counts.bytes_sent);
-        self.head("handler_failures_total", "counter", "Calls of user code that failed, those tried again included.");
-        for (failure, count) in Failure::ALL.iter().zip(&metrics.handler_failures) {
-            self.sample("handler_failures_total", &[("failure", failure.name())], value(count));
-        }
+        let help = "Calls of user code that failed, those tried again included.";
+        self.family("handler_failures_total", "counter", help, |family| {
+            for (failure, count) in Failure::ALL.iter().zip(&metrics.handler_failures) {
+                family.sample(&[("failure", failure.name())], value(count));
+            }
+        });
     }
 
     fn map(&mut self, metrics: &Metrics, gauges: &Gauges) {
         let counts = &metrics.counts;
         self.counter("messages_read_total", "Messages read from the platform.", &counts.messages_read);
         self.counter("read_bytes_total", "Bytes of messages read from the platform.", &counts.bytes_read);
-        self.head("messages_finished_total", "counter", "Messages read that came to their outcome.");
-        for (outcome, count) in Outcome::ALL.iter().zip(&counts.finished) {
-            self.sample("messages_finished_total", &[("outcome", outcome.name())], value(count));
-        }
+        self.family("messages_finished_total", "counter", "Messages read that came to their outcome.", |family| {
+            for (outcome, count) in Outcome::ALL.iter().zip(&counts.finished) {
+                family.sample(&[("outcome", outcome.name())], value(count));
+            }
+        });
         self.durations(metrics);
         self.counter("handler_retries_total", "Calls of handlers again after a failure.", &metrics.handler_retries);
-        self.head("in_flight_messages", "gauge", "Messages in flight.");
-        for (stage, count) in Stage::ALL.iter().zip(gauges.in_flight.by_stage) {
-            self.sample("in_flight_messages", &[("stage", stage.name())], count);
-        }
+        self.family("in_flight_messages", "gauge", "Messages in flight.", |family| {
+            for (stage, count) in Stage::ALL.iter().zip(gauges.in_flight.by_stage) {
+                family.sample(&[("stage", stage.name())], count);
+            }
+        });
         self.gauge("in_flight_bytes", "Bytes of messages in flight.", gauges.in_flight.bytes);
         let oldest_age = gauges.in_flight.oldest_age.as_secs_f64();
         self.gauge("in_flight_oldest_age_seconds", "Age of the oldest message in flight.", oldest_age);
@@ -81,17 +92,17 @@ impl Page {
     }
 
     fn durations(&mut self, metrics: &Metrics) {
-        const NAME: &str = "handler_duration_seconds";
-        self.head(NAME, "histogram", "Time from the first call of a message's handler to its outcome.");
-        let mut count = 0;
-        let bounds = BOUNDS.iter().map(|bound| bound.as_secs_f64().to_string()).chain(["+Inf".to_owned()]);
-        for (bound, bucket) in bounds.zip(&metrics.counts.durations) {
-            count += value(bucket);
-            self.sample("handler_duration_seconds_bucket", &[("le", &bound)], count);
-        }
-        let sum = Duration::from_nanos(value(&metrics.counts.duration_nanos));
-        self.sample("handler_duration_seconds_sum", &[], sum.as_secs_f64());
-        self.sample("handler_duration_seconds_count", &[], count);
+        let help = "Time from the first call of a message's handler to its outcome.";
+        self.family("handler_duration_seconds", "histogram", help, |family| {
+            let mut count = 0;
+            let bounds = BOUNDS.iter().map(|bound| bound.as_secs_f64().to_string()).chain(["+Inf".to_owned()]);
+            for (bound, bucket) in bounds.zip(&metrics.counts.durations) {
+                count += value(bucket);
+                family.part("_bucket", &[("le", &bound)], count);
+            }
+            let sum = Duration::from_nanos(value(&metrics.counts.duration_nanos));
+            family.part("_sum", &[], sum.as_secs_f64()).part("_count", &[], count);
+        });
     }
 
     fn source(&mut self, metrics: &Metrics) {
@@ -104,23 +115,14 @@ impl Page {
     }
 
     fn counter(&mut self, name: &str, help: &str, counter: &AtomicU64) {
-        self.head(name, "counter", help);
-        self.sample(name, &[], value(counter));
+        self.family(name, "counter", help, |family| _ = family.sample(&[], value(counter)));
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.head(name, "gauge", help);
-        self.sample(name, &[], value);
+        self.family(name, "gauge", help, |family| _ = family.sample(&[], value));
     }
 
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        self.0 += &format!("# HELP numaflow_udf_{name} {help}\n# TYPE numaflow_udf_{name} {kind}\n");
-    }
-
-    /// Names and labels are our own, so nothing in them needs escaping.
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        self.0 += &format!("numaflow_udf_{name}{labels} {value}\n");
+    fn family(&mut self, name: &str, kind: &str, help: &str, add: impl FnOnce(&mut Family<'_>)) {
+        add(&mut self.0.family(&format!("numaflow_udf_{name}"), kind, help));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,7 +10,9 @@ use std::time::Duration;
 use numaflow_sdk::map::{Execution, Retry};
 use numaflow_sdk::source::{Batch, NackOffset, Offset, ReadRequest, Sourcer};
 use numaflow_sdk::testing::{MapClient, SourceClient};
-use numaflow_sdk::{Bound, HandlerError, MapRequest, Message, NackOptions, ServeError, Server, Service, map, source};
+use numaflow_sdk::{
+    AdminPage, Bound, HandlerError, MapRequest, Message, NackOptions, ServeError, Server, Service, map, source,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -308,7 +310,7 @@ async fn ready_is_from_serving_to_the_start_of_the_drain() {
 async fn other_paths_and_methods_are_refused() {
     let (_directory, _bound, address) = bind(Server::new(cat()));
     let answer = get(address, "/").await;
-    assert_eq!((answer.status, &answer.body[..]), (404, "there are /metrics, /livez, /readyz and /inflight\n"));
+    assert_eq!((answer.status, &answer.body[..]), (404, "there are /metrics /livez /readyz /inflight\n"));
     let answer = ask(address, "POST", "/livez").await;
     assert_eq!(answer.status, 405);
     assert!(answer.head.contains("allow: get, head"), "{answer:?}");
@@ -318,6 +320,102 @@ async fn other_paths_and_methods_are_refused() {
     assert_eq!((answer.status, &answer.body[..]), (200, "alive\n"));
     let answer = get(address, "/inflight?limit=all").await;
     assert_eq!((answer.status, &answer.body[..]), (400, "limit must be a whole number\n"));
+}
+
+#[tokio::test]
+async fn a_program_adds_pages_and_metrics_of_its_own() {
+    let scrapes = Arc::new(AtomicUsize::new(0));
+    let scraped = scrapes.clone();
+    let server = Server::new(cat())
+        .admin_page("/tables", || AdminPage::json(r#"{"airports": 3}"#))
+        .admin_page("/note", || AdminPage::text("as it is\n"))
+        .metrics_from(move |text| {
+            let scrape = scraped.fetch_add(1, Ordering::SeqCst) + 1;
+            text.counter("scrapes_total", "How often it was looked.").sample(&[], scrape);
+        })
+        .metrics_from(|text| _ = text.gauge("rows", "Rows.").sample(&[("table", "\"a\"")], 0.5));
+    let (_directory, bound, address) = bind(server);
+    let answer = get(address, "/tables").await;
+    assert_eq!((answer.status, &answer.body[..]), (200, r#"{"airports": 3}"#));
+    assert!(answer.head.contains("content-type: application/json"), "{answer:?}");
+    let answer = get(address, "/note?now").await;
+    assert_eq!((answer.status, &answer.body[..]), (200, "as it is\n"));
+    assert!(answer.head.contains("content-type: text/plain"), "{answer:?}");
+    let answer = ask(address, "POST", "/note").await;
+    assert_eq!(answer.status, 405);
+    let paths = "/metrics /livez /readyz /inflight /tables /note";
+    assert_eq!(get(address, "/table").await.body, format!("there are {paths}\n"));
+    let block = bound.describe().to_string();
+    assert!(block.ends_with(&format!("http://{address} {paths}")), "{block}");
+
+    assert_eq!(scrapes.load(Ordering::SeqCst), 0, "nobody has asked");
+    for scrape in [1.0, 2.0] {
+        assert_eq!(metric(address, "scrapes_total").await, scrape);
+    }
+    assert_eq!(metric(address, r#"rows{table="\"a\""}"#).await, 0.5);
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_ready_says_why() {
+    let ready = Arc::new(AtomicBool::new(false));
+    let (warm, asked) = (ready.clone(), Arc::new(AtomicUsize::new(0)));
+    let ask = asked.clone();
+    let server = Server::new(cat()).ready_when(|| Ok(())).ready_when(move || {
+        ask.fetch_add(1, Ordering::SeqCst);
+        if warm.load(Ordering::SeqCst) { Ok(()) } else { Err("the tables are not read yet".to_owned()) }
+    });
+    let (_directory, address, client) = serve(server).await;
+    let answer = get(address, "/readyz").await;
+    assert_eq!((answer.status, &answer.body[..]), (503, "the tables are not read yet\n"));
+    assert_eq!(get(address, "/livez").await.status, 200);
+    assert!(client.is_ready().await.unwrap(), "the platform would restart the pod");
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    ready.store(true, Ordering::SeqCst);
+    let answer = get(address, "/readyz").await;
+    assert_eq!((answer.status, &answer.body[..]), (200, "ready\n"));
+}
+
+#[tokio::test]
+async fn a_page_that_panics_harms_nobody_else() {
+    let panics = Arc::new(AtomicBool::new(true));
+    let (page, text, check) = (panics.clone(), panics.clone(), panics.clone());
+    let panic_if = |panics: &AtomicBool| assert!(!panics.load(Ordering::SeqCst), "as asked");
+    let server = Server::new(cat())
+        .admin_page("/tables", move || {
+            panic_if(&page);
+            AdminPage::text("read")
+        })
+        .metrics_from(move |_| panic_if(&text))
+        .ready_when(move || {
+            panic_if(&check);
+            Ok(())
+        });
+    let (_directory, address, client) = serve(server).await;
+    for path in ["/tables", "/metrics", "/readyz"] {
+        let answer = get(address, path).await;
+        assert_eq!((answer.status, &answer.body[..]), (500, "what was to answer this has panicked: see the log\n"));
+    }
+    assert_eq!(get(address, "/livez").await.status, 200);
+    client.open().await.unwrap().map(MapRequest::new("x")).await.unwrap();
+    panics.store(false, Ordering::SeqCst);
+    for path in ["/tables", "/metrics", "/readyz"] {
+        assert_eq!(get(address, path).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_nobody_could_ask_for_is_refused() {
+    let page = || AdminPage::text("");
+    for (server, problem) in [
+        (Server::new(cat()).admin_page("tables", page), "\"tables\" is not a path"),
+        (Server::new(cat()).admin_page("/tables?all", page), "\"/tables?all\" is not a path"),
+        (Server::new(cat()).admin_page("/readyz", page), "there is a page /readyz already"),
+        (Server::new(cat()).admin_page("/a", page).admin_page("/a", page), "there is a page /a already"),
+    ] {
+        let error = server.bind().unwrap_err();
+        assert!(matches!(error, ServeError::Option { name: "admin_page", .. }) && error.is_configuration(), "{error}");
+        assert!(error.to_string().contains(problem), "{error}");
+    }
 }
 
 #[tokio::test]
