@@ -8,8 +8,8 @@
 //! `thread` polls and stores offsets, `lane` takes and encodes the records of one partition, `rebalance` answers the group.
 //! `assignment` and `tracker` are pure and hold what is between the broker and its ack; `source` is what the platform
 //! calls. What takes the brokers time to answer, `asker` asks with a client of its own: how much is left (`pending`), and
-//! where to begin with a partition (`positions`). `connect` tries the way to the brokers and `reset` moves a group, each for
-//! a command of its own.
+//! where to begin with a partition (`positions`). `status` is what others see of all this. `connect` tries the way to the
+//! brokers and `reset` moves a group, each for a command of its own.
 
 mod args;
 mod asker;
@@ -24,15 +24,18 @@ mod context;
 mod counters;
 mod dead_letter;
 mod diagnosis;
+mod epoch;
 mod fetch;
 mod group;
 mod lane;
 mod members;
+mod metrics;
 #[cfg(test)]
 mod model;
 mod pending;
 mod policy;
 mod positions;
+mod progress;
 mod rebalance;
 mod record;
 mod reset;
@@ -40,6 +43,7 @@ mod shared;
 mod source;
 mod stall;
 mod start;
+mod status;
 mod thread;
 mod token;
 mod tracker;

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use numaflow_sdk::{Environment, ServeError, Server, run_server_with, source};
+use numaflow_sdk::{Environment, ServeError, run_server_with};
 
 use crate::config::Layers;
 use crate::error::Failure;
@@ -88,12 +88,7 @@ fn serve(args: &SourceFlags, environment: &dyn Environment) -> Result<(), Failur
         let set_up = |error: Box<dyn std::error::Error + Send + Sync>| ServeError::SetUp { source: error };
         let start = tokio::task::spawn_blocking(move || KafkaSource::start(config));
         let source = start.await.map_err(|error| set_up(error.into()))?.map_err(|error| set_up(error.into()))?;
-        let draining = keep.get_or_init(|| source.clone()).clone();
-        let watched = source.clone();
-        Ok(Server::new(source::service(source))
-            .settings(settings)
-            .on_shutdown(move || draining.drain())
-            .stop_when(async move { drop(watched.failed().await) }))
+        Ok(keep.get_or_init(|| source).server().settings(settings))
     });
     let failure = started.get().and_then(|source| {
         leave(source);

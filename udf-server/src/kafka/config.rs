@@ -278,13 +278,17 @@ impl KafkaConfig {
         self
     }
 
+    /// Whether the group is one of the protocol that came with Kafka 4.
+    pub(super) fn has_new_protocol(&self) -> bool {
+        self.brokers.property("group.protocol").is_some_and(|protocol| protocol == "consumer")
+    }
+
     /// What the client library is to know of a member of the group.
     pub(super) fn consumer(&self) -> ClientConfig {
         let fetch = self.fetch_bytes.to_string();
         let queue = (self.fetch_bytes >> 10).to_string();
         let of_budget = [("fetch.message.max.bytes", &*fetch), ("queued.max.messages.kbytes", &*queue)];
-        let classic = self.brokers.property("group.protocol").is_none_or(|protocol| protocol != "consumer");
-        let classic_defaults = CLASSIC_DEFAULTS.into_iter().filter(|_| classic);
+        let classic_defaults = CLASSIC_DEFAULTS.into_iter().filter(|_| !self.has_new_protocol());
         let mut client = self.brokers.client(DEFAULTS.into_iter().chain(of_budget).chain(classic_defaults));
         client
             .set("group.id", &self.group)

@@ -18,41 +18,54 @@ impl Counter {
     }
 }
 
-/// The counters of a source.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    /// Records taken from the brokers.
-    pub(super) fetched: Counter,
-    /// Records handed out, each time they are.
-    pub(super) delivered: Counter,
-    /// Of these, those that were handed out before.
-    pub(super) redelivered: Counter,
-    /// Records acked.
-    pub(super) acked: Counter,
-    /// Records nacked, each time they are.
-    pub(super) nacked: Counter,
-    /// Records delivered again because they were with the platform for too long.
-    pub(super) expired: Counter,
-    /// Records that the dead-letter topic has.
-    pub(super) dead_letters: Counter,
-    /// Records that were passed over, because the platform could not take them.
-    pub(super) skipped: Counter,
-    /// Acks and nacks of records that are not ours (any more), or not in flight: they succeed without effect.
-    pub(super) unknown_acks: Counter,
-    /// Partitions that came.
-    pub(super) assigned: Counter,
-    /// Partitions that were given back in good order.
-    pub(super) revoked: Counter,
-    /// Partitions that were lost: another member has them already.
-    pub(super) lost: Counter,
-    /// Commits that the brokers took.
-    pub(super) commits: Counter,
-    /// Commits that they did not take.
-    pub(super) failed_commits: Counter,
-    /// Errors of brokers that the client told of.
-    pub(super) broker_errors: Counter,
-    /// How often a partition had to be read from another place, because what came next is gone.
-    pub(super) resets: Counter,
-    /// Clients made anew, because one could not go on.
-    pub(super) restarts: Counter,
+/// What a counter has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Total {
+    /// With its unit, as it is in `/kafka` and, with `_total` after it, in `/metrics`.
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) value: u64,
+}
+
+/// Declares the counters once, for those who count and for those who look.
+macro_rules! counters {
+    ($($(#[$comment:meta])* $field:ident: $name:literal, $help:literal;)*) => {
+        /// The counters of a source.
+        #[derive(Debug, Default)]
+        pub(super) struct Counters {
+            $($(#[$comment])* pub(super) $field: Counter,)*
+        }
+
+        impl Counters {
+            /// All of them.
+            pub(super) fn totals(&self) -> Vec<Total> {
+                vec![$(Total { name: $name, help: $help, value: self.$field.get() }),*]
+            }
+        }
+    };
+}
+
+counters! {
+    fetched: "fetched_records", "Records read from the brokers.";
+    delivered: "delivered_records", "Records given to the platform, each time they are.";
+    redelivered: "redelivered_records", "Of these, records that were given to it before.";
+    acked: "acked_records", "Records acked.";
+    nacked: "nacked_records", "Records nacked, each time they are.";
+    expired: "expired_records", "Records delivered again because they were in flight for too long.";
+    dead_letters: "dead_letter_records", "Records that the dead-letter topic has.";
+    skipped: "skipped_records", "Records passed over because they are too large.";
+    /// They succeed without effect.
+    unknown_acks: "unknown_acks", "Acks and nacks of records that were not in flight here.";
+    rebalances: "rebalances", "Changes of the assigned partitions.";
+    assigned: "assigned_partitions", "Partitions that were assigned here.";
+    /// Nothing of them was with the platform any more, or their time was over.
+    revoked: "revoked_partitions", "Partitions that were given back.";
+    lost: "lost_partitions", "Partitions that another member had before they were given back.";
+    commits: "commits", "Commits that the brokers took.";
+    failed_commits: "failed_commits", "Commits that the brokers did not take.";
+    broker_errors: "broker_errors", "Errors of brokers and of connections to them.";
+    /// What came next was gone.
+    resets: "offset_resets", "Times that a partition was read on elsewhere because records were gone.";
+    /// One could not go on.
+    restarts: "client_restarts", "Kafka clients that were made anew.";
 }

@@ -1,4 +1,4 @@
-//! Taking records off a partition's queue, many in one call: the one place with unsafe code.
+//! Taking records off a partition's queue, many in one call. With `epoch`, all there is of unsafe code.
 //!
 //! The client library's safe interface hands over one record a call, with an event and a reference count for each. The
 //! call that fills an array costs less than half of that, and is only there in C.

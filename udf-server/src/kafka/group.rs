@@ -37,8 +37,13 @@ pub struct PartitionOffsets {
 impl PartitionOffsets {
     /// How many records wait, given how far this process itself has come.
     pub(super) fn lag(&self, own: Option<i64>) -> u64 {
+        self.lag_to(self.end, own)
+    }
+
+    /// As [`PartitionOffsets::lag`], where the end is known to be another by now.
+    pub(super) fn lag_to(&self, end: i64, own: Option<i64>) -> u64 {
         let done = self.committed.unwrap_or(self.start).max(own.unwrap_or(0));
-        u64::try_from(self.end.saturating_sub(done)).unwrap_or(0)
+        u64::try_from(end.saturating_sub(done)).unwrap_or(0)
     }
 }
 

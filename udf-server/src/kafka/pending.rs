@@ -2,6 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::time::Instant;
+
 use super::group::{Group, PartitionOffsets};
 use super::shared::Shared;
 
@@ -17,6 +19,8 @@ pub(super) struct Pending {
 #[derive(Debug, Default)]
 struct Known {
     offsets: Option<Vec<PartitionOffsets>>,
+    /// When that was asked.
+    asked: Option<Instant>,
     total: Option<u32>,
     /// How often the brokers were asked.
     rounds: u32,
@@ -36,6 +40,12 @@ impl Pending {
         Some(known.offsets.as_ref()?.iter().map(lag).sum())
     }
 
+    /// What the brokers answered last, and when; empty before they did.
+    pub(super) fn last_answer(&self) -> (Vec<PartitionOffsets>, Option<Instant>) {
+        let known = self.known();
+        (known.offsets.clone().unwrap_or_default(), known.asked)
+    }
+
     /// How many partitions all topics have together.
     pub(super) fn total(&self) -> Option<u32> {
         self.known().total
@@ -49,12 +59,14 @@ impl Pending {
         if self.known().rounds % ROUNDS == ROUNDS - 1 {
             group.refresh();
         }
+        let now = Instant::now();
         let offsets = group.offsets();
         let mut known = self.known();
         known.rounds += 1;
         match offsets {
             Ok(offsets) => {
                 known.offsets = Some(offsets);
+                known.asked = Some(now);
                 known.total = Some(group.total());
             }
             Err(error) => tracing::debug!(%error, "pending is not known anew; the last answer holds"),

@@ -34,12 +34,15 @@ impl Worker {
     pub(super) fn rebalance(&mut self, now: Instant) {
         loop {
             match std::mem::take(&mut self.rebalancing) {
-                Rebalancing::No => match self.consumer.context().next_rebalance() {
-                    None => return,
-                    Some(Rebalance::Assign(partitions)) => self.begin_assign(partitions),
-                    Some(Rebalance::Revoke { partitions, lost: true }) => self.lose(&partitions),
-                    Some(Rebalance::Revoke { partitions, lost: false }) => self.begin_revoke(partitions, now),
-                },
+                Rebalancing::No => {
+                    let Some(rebalance) = self.consumer.context().next_rebalance() else { return };
+                    self.shared.counters.rebalances.add(1);
+                    match rebalance {
+                        Rebalance::Assign(partitions) => self.begin_assign(partitions),
+                        Rebalance::Revoke { partitions, lost: true } => self.lose(&partitions),
+                        Rebalance::Revoke { partitions, lost: false } => self.begin_revoke(partitions, now),
+                    }
+                }
                 Rebalancing::Assigning(partitions) => match self.asker.answer() {
                     None => {
                         self.rebalancing = Rebalancing::Assigning(partitions);
@@ -117,6 +120,7 @@ impl Worker {
         self.shared.counters.assigned.add(partitions.count());
         tracing::info!(partitions = %names(partitions), "assigned");
         context::assign(&self.consumer, &taken);
+        self.shared.progress.set_assigned(true);
     }
 
     fn begin_revoke(&mut self, partitions: TopicPartitionList, now: Instant) {
@@ -143,6 +147,7 @@ impl Worker {
     /// Lets partitions go that are another member's already: nothing of them is stored.
     fn lose(&mut self, partitions: &TopicPartitionList) {
         let ids = self.ids(partitions);
+        self.shared.progress.set_assigned(false);
         self.shared.lock().lose(&ids);
         self.shared.counters.lost.add(partitions.count());
         tracing::warn!(partitions = %names(partitions), "lost: the group gave them to another member");

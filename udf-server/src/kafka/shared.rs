@@ -7,11 +7,13 @@ use std::thread::Thread;
 
 use numaflow_sdk::source::EncodedMessage;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::assignment::Assignment;
 use super::budget::Budget;
 use super::counters::Counters;
 use super::dead_letter::Letter;
+use super::progress::Progress;
 use super::token::{Token, Topics};
 
 /// The records between Kafka and the platform, and the wake-ups of both sides.
@@ -22,6 +24,7 @@ use super::token::{Token, Topics};
 pub(super) struct Shared {
     pub(super) topics: Topics,
     pub(super) counters: Counters,
+    pub(super) progress: Progress,
     assignment: Mutex<Assignment<EncodedMessage>>,
     /// Records have come, or have become ready again.
     pub(super) arrived: Notify,
@@ -40,6 +43,7 @@ impl Shared {
         Self {
             topics,
             counters: Counters::default(),
+            progress: Progress::new(Instant::now()),
             assignment: Mutex::new(Assignment::new(budget)),
             arrived: Notify::new(),
             letters: Mutex::default(),

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use numaflow_sdk::HandlerError;
-use numaflow_sdk::source::{Batch, EncodedMessage, NackOffset, Offset, Partitions, ReadRequest, Sourcer};
+use numaflow_sdk::source::{
+    self, Batch, EncodedMessage, NackOffset, Offset, Partitions, ReadRequest, SourceService, Sourcer,
+};
+use numaflow_sdk::{AdminPage, HandlerError, Server};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -22,6 +24,7 @@ use super::pending::Pending;
 use super::policy::{Durability, Exhausted};
 use super::record;
 use super::shared::Shared;
+use super::status::Status;
 use super::thread::Worker;
 use super::token::Token;
 use super::tracker::{Delivery, Nacked};
@@ -46,6 +49,7 @@ pub struct KafkaSource {
 }
 
 struct Inner {
+    group: String,
     shared: Arc<Shared>,
     pending: Arc<Pending>,
     linger: Duration,
@@ -96,6 +100,7 @@ impl KafkaSource {
         let pending = Arc::new(Pending::default());
         let (alive, ended) = watch::channel(());
         let inner = Inner {
+            group: config.group.clone(),
             shared: shared.clone(),
             pending: pending.clone(),
             linger: config.linger,
@@ -112,6 +117,31 @@ impl KafkaSource {
         let spawned = thread::Builder::new().name("kafka".to_owned()).spawn(work);
         spawned.map_err(|source| StartError::Thread { source })?;
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// A server of this source. It drains the source when it is asked to stop, and stops when the source has failed. Its
+    /// admin endpoint, if it gets one, has the page `/kafka` and the metrics of the source, and is ready while the source
+    /// is assigned partitions and polls.
+    #[must_use]
+    pub fn server(&self) -> Server<SourceService<Self>> {
+        let [draining, watched, page, metrics, ready] = std::array::from_fn(|_| self.clone());
+        Server::new(source::service(self.clone()))
+            .on_shutdown(move || draining.drain())
+            .stop_when(async move { drop(watched.failed().await) })
+            .admin_page("/kafka", move || page.page())
+            .metrics_from(move |text| metrics.status().write(text))
+            .ready_when(move || ready.status().ready())
+    }
+
+    fn status(&self) -> Status {
+        Status::of(&self.inner.group, &self.inner.shared, &self.inner.pending, Instant::now())
+    }
+
+    fn page(&self) -> AdminPage {
+        match serde_json::to_string_pretty(&self.status()) {
+            Ok(page) => AdminPage::json(page + "\n"),
+            Err(error) => AdminPage::text(format!("{error}\n")),
+        }
     }
 
     /// Reads no more of Kafka and hands out nothing more: reads come back empty. Acks and nacks are still taken.

@@ -14,6 +14,7 @@ use super::client;
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::dead_letter::{DeadLetters, Letter};
+use super::epoch;
 use super::fetch;
 use super::lane::Lane;
 use super::policy::{Durability, Oversize};
@@ -99,8 +100,10 @@ impl Worker {
     /// Does all there is to do now; `true` when there is likely more.
     fn turn(&mut self) -> KafkaResult<bool> {
         let now = Instant::now();
+        self.shared.progress.poll(now);
         self.serve_events()?;
         self.rebalance(now);
+        self.shared.progress.set_rebalancing(!matches!(self.rebalancing, Rebalancing::No));
         let fetched = self.fetch();
         self.send_letters(now);
         if now.duration_since(self.round) >= ROUND {
@@ -243,6 +246,10 @@ impl Worker {
 
     /// Looks for what does not show by itself.
     fn make_round(&mut self, now: Instant) {
+        let progress = &self.shared.progress;
+        if !progress.is_assigned() && self.config.has_new_protocol() && epoch::is_member(&self.consumer) {
+            progress.set_assigned(true);
+        }
         self.skip_markers();
         if let Some(timeout) = self.config.inflight_timeout {
             self.expire(now, timeout);
@@ -277,7 +284,11 @@ impl Worker {
                 refusal.reason
             ));
         }
-        let (errors, resets) = self.consumer.context().take_trouble();
+        let context = self.consumer.context();
+        let (errors, resets) = context.take_trouble();
+        if let (1.., Some(error)) = (errors, context.last_error()) {
+            self.shared.progress.note_broker_error(error, now);
+        }
         self.shared.counters.broker_errors.add(errors);
         self.shared.counters.resets.add(resets);
     }
@@ -403,6 +414,7 @@ impl Worker {
     fn forget(&mut self) {
         let ids: Vec<u16> = self.lanes.drain(..).map(|lane| lane.id).collect();
         self.rebalancing = Rebalancing::default();
+        self.shared.progress.set_assigned(false);
         self.shared.lock().lose(&ids);
         self.shared.committed.send_modify(std::collections::BTreeMap::clear);
     }

@@ -61,6 +61,15 @@ impl Topics {
         let start = u16::try_from(slot).ok()?.checked_mul(STRIDE)?;
         (partition < STRIDE).then(|| start.checked_add(partition))?
     }
+
+    /// The topic and the partition that have this id.
+    pub(super) fn place(&self, id: u16) -> Option<(&str, i32)> {
+        if let [topic] = &self.0[..] {
+            return Some((topic, id.into()));
+        }
+        let topic = self.0.get(usize::from(id / STRIDE))?;
+        Some((topic, (id % STRIDE).into()))
+    }
 }
 
 #[cfg(test)]
@@ -106,6 +115,7 @@ mod tests {
         assert_eq!(one.partition_id("a", 5000), Some(5000));
         assert_eq!(one.partition_id("a", 65_536), None);
         assert_eq!(one.partition_id("b", 0), None);
+        assert_eq!(one.place(5000), Some(("a", 5000)));
     }
 
     #[test]
@@ -114,6 +124,7 @@ mod tests {
         assert_eq!(two.partition_id("b", 3), Some(3));
         assert_eq!(two.partition_id("a", 3), Some(1027));
         assert_eq!(two.partition_id("b", 1024), None);
+        assert_eq!((two.place(3), two.place(1027), two.place(2048)), (Some(("b", 3)), Some(("a", 3)), None));
         let names: Vec<String> = (0..65).map(|n| format!("t{n}")).collect();
         let many = Topics::new(names);
         assert_eq!(many.partition_id("t63", 1023), Some(u16::MAX));

@@ -328,13 +328,11 @@ impl<T: Clone> Tracker<T> {
     }
 
     /// How many records are kept: ready, out, delayed, spent, or done behind one that is not.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// The bytes that the records hold.
-    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

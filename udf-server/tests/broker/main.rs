@@ -6,10 +6,13 @@
 
 mod commits;
 mod config;
+#[path = "../support/endpoint.rs"]
+mod endpoint;
 mod harness;
 mod latency;
 mod members;
 mod records;
+mod status;
 mod topics;
 
 use std::process::ExitCode;
@@ -52,6 +55,8 @@ fn main() -> ExitCode {
         records::keys_headers_and_tombstones_are_where_they_are_said_to_be,
         records::what_a_transaction_has_aborted_is_not_delivered,
         records::pending_comes_to_nothing_behind_transaction_markers,
+        status::a_member_without_partitions_is_ready_and_takes_over,
+        status::a_member_without_partitions_is_ready_with_the_new_protocol,
         topics::a_topic_that_is_made_anew_is_read_from_its_beginning,
         topics::a_topic_that_is_made_anew_is_committed_anew,
         topics::partitions_that_are_added_are_read_from_their_beginning,

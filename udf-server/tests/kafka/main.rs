@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod commits;
+#[path = "../support/endpoint.rs"]
+mod endpoint;
 mod group;
 mod harness;
 mod outage;
 mod producer;
 mod reads;
 mod records;
+mod status;

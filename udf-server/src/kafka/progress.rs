@@ -1,0 +1,98 @@
+//! What the thread that reads from Kafka lets others see of itself.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Signs of life of the thread, and where it stands in its group.
+#[derive(Debug)]
+pub(super) struct Progress {
+    start: Instant,
+    /// When the thread last polled, in microseconds since `start`.
+    polled: AtomicU64,
+    assigned: AtomicBool,
+    rebalancing: AtomicBool,
+    broker_error: Mutex<Option<BrokerError>>,
+}
+
+/// What went wrong with a broker last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BrokerError {
+    pub(super) reason: String,
+    /// At most a round of the thread after it happened.
+    pub(super) noted: Instant,
+}
+
+impl Progress {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            start: now,
+            polled: AtomicU64::new(0),
+            assigned: AtomicBool::new(false),
+            rebalancing: AtomicBool::new(false),
+            broker_error: Mutex::default(),
+        }
+    }
+
+    /// The thread polls now.
+    pub(super) fn poll(&self, now: Instant) {
+        let micros = now.saturating_duration_since(self.start).as_micros();
+        self.polled.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// For how long the thread has not polled.
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        let polled = Duration::from_micros(self.polled.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.start).saturating_sub(polled)
+    }
+
+    /// Whether the group has said which partitions are this member's, possibly none, and has not taken that back.
+    pub(super) fn is_assigned(&self) -> bool {
+        self.assigned.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_assigned(&self, assigned: bool) {
+        self.assigned.store(assigned, Ordering::Relaxed);
+    }
+
+    /// Whether a change of the assignment is being answered.
+    pub(super) fn is_rebalancing(&self) -> bool {
+        self.rebalancing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_rebalancing(&self, rebalancing: bool) {
+        self.rebalancing.store(rebalancing, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_broker_error(&self, reason: String, now: Instant) {
+        *self.error() = Some(BrokerError { reason, noted: now });
+    }
+
+    pub(super) fn broker_error(&self) -> Option<BrokerError> {
+        self.error().clone()
+    }
+
+    fn error(&self) -> MutexGuard<'_, Option<BrokerError>> {
+        // Nothing panics while it holds the lock.
+        self.broker_error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_since_the_last_poll() {
+        let start = Instant::now();
+        let second = |number| start + Duration::from_secs(number);
+        let progress = Progress::new(start);
+        assert_eq!(progress.silence(second(3)), Duration::from_secs(3));
+        progress.poll(second(10));
+        assert_eq!(progress.silence(second(14)), Duration::from_secs(4));
+        // Whoever looks may have taken the time before the thread did.
+        assert_eq!(progress.silence(second(9)), Duration::ZERO);
+    }
+}

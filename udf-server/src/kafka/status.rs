@@ -1,0 +1,247 @@
+//! What the source is doing at this moment: the page `/kafka`, and whether the source is ready.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::counters::Total;
+use super::pending::Pending;
+use super::shared::Shared;
+
+/// How long the thread may go without a poll. It polls every 20 ms; the group gives it up after `max.poll.interval.ms`,
+/// five minutes by default.
+const LONGEST_SILENCE: Duration = Duration::from_secs(5);
+
+/// A look at the source. Ages are in seconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Status {
+    pub(super) group: String,
+    pub(super) topics: Vec<String>,
+    pub(super) state: State,
+    /// For how long the thread has not polled.
+    pub(super) last_poll_age: f64,
+    pub(super) last_broker_error: Option<LastError>,
+    /// How many records the whole group has left, as the platform is told.
+    pub(super) pending: Option<u64>,
+    /// The age of what the brokers said of ends and of the group's commits.
+    pub(super) end_age: Option<f64>,
+    /// Those that are assigned here, in the order of their ids.
+    pub(super) partitions: Vec<Partition>,
+    #[serde(serialize_with = "by_name")]
+    pub(super) totals: Vec<Total>,
+}
+
+/// Where the source stands in its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum State {
+    /// The group has not said yet which partitions are this member's, or has taken it back.
+    Joining,
+    /// It has, and the partitions are read.
+    Assigned,
+    /// A change of the partitions is being answered; the client reads nothing new meanwhile.
+    Rebalancing,
+    /// The program is to end: nothing new is read.
+    Draining,
+}
+
+/// What went wrong with a broker.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct LastError {
+    pub(super) reason: String,
+    pub(super) age: f64,
+}
+
+/// An assigned partition.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Partition {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    /// What the platform knows it by.
+    pub(super) id: u16,
+    /// The offset after the last record that was read.
+    pub(super) position: Option<i64>,
+    /// What the group may commit: the offset of the first record that is not done.
+    pub(super) commit_point: Option<i64>,
+    /// What the brokers have confirmed of that.
+    pub(super) committed: Option<i64>,
+    /// The offset after the last record there is, as far as it is known.
+    pub(super) end: Option<i64>,
+    /// From the commit point to the end, in offsets.
+    pub(super) lag: Option<u64>,
+    /// Records that are kept, those included that are done behind one that isn't.
+    pub(super) held_records: usize,
+    pub(super) held_bytes: usize,
+    /// Records that are with the platform.
+    pub(super) in_flight: usize,
+    pub(super) oldest_unacked: Option<Unacked>,
+    /// The record at which the partition stands still.
+    pub(super) halted: Option<i64>,
+}
+
+/// The record at the commit point, while it is with the platform: everything behind it waits for its ack.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Unacked {
+    pub(super) offset: i64,
+    pub(super) deliveries: u32,
+    /// Since it was delivered last.
+    pub(super) age: f64,
+}
+
+impl Status {
+    pub(super) fn of(group: &str, shared: &Shared, pending: &Pending, now: Instant) -> Self {
+        let count = pending.count(shared);
+        let (ends, asked) = pending.last_answer();
+        let committed = shared.committed.borrow().clone();
+        let seconds_since = |then| now.saturating_duration_since(then).as_secs_f64();
+        let progress = &shared.progress;
+        let assignment = shared.lock();
+        let partition = |id: u16| {
+            let tracker = assignment.tracker(id)?;
+            let (topic, partition) = shared.topics.place(id)?;
+            let known = ends.iter().find(|known| known.topic == topic && known.partition == partition);
+            // What has come since the brokers were asked is there for certain.
+            let end = known.map(|known| known.end.max(tracker.position().unwrap_or(0)));
+            let commit_point = tracker.commit_point();
+            Some(Partition {
+                topic: topic.to_owned(),
+                partition,
+                id,
+                position: tracker.position(),
+                commit_point,
+                committed: committed.get(&id).copied().or_else(|| known?.committed),
+                end,
+                lag: known.zip(end).map(|(known, end)| known.lag_to(end, commit_point)),
+                held_records: tracker.len(),
+                held_bytes: tracker.bytes(),
+                in_flight: tracker.in_flight(),
+                oldest_unacked: tracker.front().and_then(|front| {
+                    let age = seconds_since(front.sent?);
+                    Some(Unacked { offset: front.offset, deliveries: front.deliveries, age })
+                }),
+                halted: tracker.halted(),
+            })
+        };
+        let partitions = assignment.ids().filter_map(partition).collect();
+        let state = if assignment.is_draining() || shared.stopped() {
+            State::Draining
+        } else if !progress.is_assigned() {
+            State::Joining
+        } else if progress.is_rebalancing() {
+            State::Rebalancing
+        } else {
+            State::Assigned
+        };
+        drop(assignment);
+        let last_error =
+            |error: super::progress::BrokerError| LastError { age: seconds_since(error.noted), reason: error.reason };
+        Self {
+            group: group.to_owned(),
+            topics: shared.topics.names().map(str::to_owned).collect(),
+            state,
+            last_poll_age: progress.silence(now).as_secs_f64(),
+            last_broker_error: progress.broker_error().map(last_error),
+            pending: count,
+            end_age: asked.map(seconds_since),
+            partitions,
+            totals: shared.counters.totals(),
+        }
+    }
+
+    /// Whether records are read. A broker that is away is no reason against it: what is to be done then is done.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(super) fn ready(&self) -> Result<(), String> {
+        if self.state == State::Draining {
+            return Err("draining".to_owned());
+        }
+        if self.last_poll_age > LONGEST_SILENCE.as_secs_f64() {
+            return Err(format!("the thread that reads from Kafka has not polled for {:.0} s", self.last_poll_age));
+        }
+        if self.state == State::Joining {
+            let trouble = self.last_broker_error.as_ref();
+            let trouble = trouble.map(|error| format!("; last trouble with a broker: {}", error.reason));
+            let trouble = trouble.unwrap_or_default();
+            return Err(format!("the group {} has not assigned partitions to this member yet{trouble}", self.group));
+        }
+        let halted = |partition: &Partition| {
+            let offset = partition.halted?;
+            Some(format!("{}:{} stands still at offset {offset}", partition.topic, partition.partition))
+        };
+        let halted: Vec<_> = self.partitions.iter().filter_map(halted).collect();
+        if halted.is_empty() { Ok(()) } else { Err(format!("{}: the log says why", halted.join(", "))) }
+    }
+}
+
+fn by_name<S: serde::Serializer>(totals: &[Total], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(totals.iter().map(|total| (total.name, total.value)))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A source that reads one partition of a topic.
+    pub(in crate::kafka) fn reading() -> Status {
+        Status {
+            group: "readers".to_owned(),
+            topics: vec!["numbers".to_owned()],
+            state: State::Assigned,
+            last_poll_age: 0.01,
+            last_broker_error: None,
+            pending: Some(30),
+            end_age: Some(2.5),
+            partitions: vec![Partition {
+                topic: "numbers".to_owned(),
+                partition: 3,
+                id: 3,
+                position: Some(20),
+                commit_point: Some(10),
+                committed: Some(9),
+                end: Some(40),
+                lag: Some(30),
+                held_records: 10,
+                held_bytes: 1000,
+                in_flight: 4,
+                oldest_unacked: Some(Unacked { offset: 10, deliveries: 2, age: 1.5 }),
+                halted: None,
+            }],
+            totals: super::super::counters::Counters::default().totals(),
+        }
+    }
+
+    fn reason(change: impl FnOnce(&mut Status)) -> String {
+        let mut status = reading();
+        change(&mut status);
+        status.ready().unwrap_err()
+    }
+
+    #[test]
+    fn whoever_is_assigned_and_polls_is_ready() {
+        reading().ready().unwrap();
+        Status { state: State::Rebalancing, partitions: Vec::new(), last_poll_age: 5.0, ..reading() }.ready().unwrap();
+    }
+
+    #[test]
+    fn whoever_is_not_ready_says_why() {
+        assert_eq!(reason(|status| status.state = State::Draining), "draining");
+        assert_eq!(
+            reason(|status| status.last_poll_age = 6.6),
+            "the thread that reads from Kafka has not polled for 7 s"
+        );
+        let yet = "the group readers has not assigned partitions to this member yet";
+        assert_eq!(reason(|status| status.state = State::Joining), yet);
+        let refused = Some(LastError { reason: "connection refused".to_owned(), age: 1.0 });
+        assert_eq!(
+            reason(|status| (status.state, status.last_broker_error) = (State::Joining, refused)),
+            format!("{yet}; last trouble with a broker: connection refused")
+        );
+        assert_eq!(
+            reason(|status| status.partitions[0].halted = Some(12)),
+            "numbers:3 stands still at offset 12: the log says why"
+        );
+    }
+}
