@@ -255,8 +255,8 @@ impl EncodedMessage {
         self.response.len()
     }
 
-    /// The message that was encoded, for a source that has to do something else with it than deliver it. Its value is a
-    /// slice of the encoded bytes; all else is copied.
+    /// The message that was encoded, for a source that has to do something else with it than deliver it. Its headers are
+    /// in the order in which they were encoded. Its value is a slice of the encoded bytes; all else is copied.
     ///
     /// # Panics
     ///
@@ -266,7 +266,8 @@ impl EncodedMessage {
         let response = pb::ReadResponse::decode(self.response.clone());
         let message = response.ok().and_then(|response| Message::from_wire(response.result?));
         #[expect(clippy::expect_used, reason = "there is no other way to make one than to encode a message")]
-        message.expect("an encoded message can be read back")
+        let message = message.expect("an encoded message can be read back");
+        Message { headers: headers_in_order(&self.response), ..message }
     }
 
     /// A copy with one more group of user metadata, which the message must not have yet. It costs one copy of the bytes and
@@ -288,6 +289,31 @@ impl EncodedMessage {
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.response
     }
+}
+
+/// The headers of an encoded message. The generated code reads them into a map, which forgets their order; on the wire a
+/// map's entries are messages like any other.
+fn headers_in_order(response: &Bytes) -> Vec<(String, String)> {
+    #[derive(prost::Message)]
+    struct Response {
+        #[prost(message, optional, tag = "1")]
+        result: Option<Headers>,
+    }
+    #[derive(prost::Message)]
+    struct Headers {
+        #[prost(message, repeated, tag = "5")]
+        headers: Vec<Header>,
+    }
+    #[derive(prost::Message)]
+    struct Header {
+        #[prost(string, tag = "1")]
+        name: String,
+        #[prost(string, tag = "2")]
+        value: String,
+    }
+    let response = Response::decode(response.clone()).ok().and_then(|response| response.result);
+    let headers = response.map(|result| result.headers).unwrap_or_default();
+    headers.into_iter().map(|Header { name, value }| (name, value)).collect()
 }
 
 impl From<Message> for EncodedMessage {
@@ -383,7 +409,10 @@ mod tests {
             prop_assert_eq!(result.offset.map(Offset::from_wire), Some(Offset::new(offset, partition)));
             prop_assert_eq!(result.event_time, Some(time::to_wire(event_time)));
             prop_assert_eq!(result.keys, keys);
-            prop_assert_eq!(result.headers, headers);
+            prop_assert_eq!(&result.headers, &headers);
+            let order: Vec<_> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+            let read = encoded.to_message();
+            prop_assert_eq!(read.headers().collect::<Vec<_>>(), order);
             let decoded = result.metadata.map(|m| crate::metadata::Metadata::from(m).user).unwrap_or_default();
             prop_assert_eq!(&decoded, &user);
 
