@@ -11,6 +11,11 @@
 //! where to begin with a partition (`positions`). `status` is what others see of all this. `connect` tries the way to the
 //! brokers and `reset` moves a group, each for a command of its own.
 
+/// The page's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/kafka-records.md")]
+mod records_page {}
+
 mod args;
 mod asker;
 mod assignment;
@@ -57,7 +62,7 @@ pub(crate) use connect::{Outcome, Tried, try_connection, works};
 pub(crate) use group::Group;
 pub use group::PartitionOffsets;
 pub(crate) use members::Membership;
-pub use policy::{Durability, Exhausted, Oversize};
+pub use policy::{Durability, Exhausted, Oversize, RecordMetadata};
 pub(crate) use reset::{Move, PlanError, Selected, Target, carry_out, plan};
 pub use source::KafkaSource;
 pub use start::Start;

@@ -67,6 +67,10 @@ pub struct KafkaArgs {
     /// When an ack is answered: recorded, in memory, or committed, by the brokers [default: recorded]
     #[arg(long, value_name = "WHEN")]
     pub ack_durability: Option<String>,
+    /// What a message says of its record, beside key, value, headers and time: full, with topic, partition, offset,
+    /// timestamp type and leader epoch, or essential [default: full]
+    #[arg(long, value_name = "HOW MUCH")]
+    pub record_metadata: Option<String>,
     /// Keep the place in the group over a restart, as the member GROUP-REPLICA [default: false]
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub static_member: Option<String>,
@@ -108,6 +112,9 @@ impl KafkaArgs {
         config.inflight_timeout =
             layers.parsed("inflight-timeout", self.inflight_timeout.as_deref(), time_or_off).flatten();
         config.max_deliveries = layers.parsed("max-deliveries", self.max_deliveries.as_deref(), deliveries);
+        if let Some(metadata) = layers.parsed("record-metadata", self.record_metadata.as_deref(), choice) {
+            config.record_metadata = metadata;
+        }
         let dead_letter_topic = layers.parsed("dead-letter-topic", self.dead_letter_topic.as_deref(), topic);
         if let Some(topic) = dead_letter_topic {
             if config.topics.names().any(|read| read == topic) {
@@ -217,7 +224,7 @@ fn check_topic(name: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::{Durability, Exhausted, Oversize};
+    use super::super::policy::{Durability, Exhausted, Oversize, RecordMetadata};
     use super::*;
     use crate::config::tests::{Variables, file};
 
@@ -274,7 +281,7 @@ mod tests {
     fn every_setting_can_be_given() {
         let text = "inflight-timeout: 10m\nmax-deliveries: 5\ndead-letter-topic: dead\non-exhausted: halt\n\
                     revoke-timeout: 5s\nack-durability: committed\non-oversize: skip\nmax-record-bytes: 1MiB\n\
-                    static-member: true\nstart: 6h";
+                    static-member: true\nstart: 6h\nrecord-metadata: essential";
         let mut server = Settings::default();
         server.replica = Some(3);
         server.max_in_flight_bytes = Some(1 << 27);
@@ -288,6 +295,7 @@ mod tests {
         assert_eq!(config.instance_id.as_deref(), Some("g-3"));
         assert_eq!(config.consumer().get("group.instance.id"), Some("g-3"));
         assert_eq!(config.start, Start::Ago(Duration::from_secs(6 * 3600)));
+        assert_eq!(config.record_metadata, RecordMetadata::Essential);
     }
 
     #[test]
@@ -297,6 +305,7 @@ mod tests {
         assert_eq!((config.exhausted, config.on_oversize), (Exhausted::Redeliver, Oversize::Halt));
         assert_eq!((config.revoke_timeout, config.instance_id), (Duration::from_secs(2), None));
         assert_eq!((config.ack_durability, config.start), (Durability::Recorded, Start::Earliest));
+        assert_eq!(config.record_metadata, RecordMetadata::Full);
         assert_eq!(config.max_record_bytes, 60 << 20);
         assert_eq!(config.budget, numaflow_sdk::default_max_in_flight_bytes());
     }

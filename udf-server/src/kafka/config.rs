@@ -9,7 +9,7 @@ use rdkafka::error::KafkaResult;
 
 use super::brokers::Brokers;
 use super::client::StartError;
-use super::policy::{Durability, Exhausted, Oversize};
+use super::policy::{Durability, Exhausted, Oversize, RecordMetadata};
 use super::start::Start;
 use super::token::Topics;
 
@@ -78,6 +78,7 @@ pub struct KafkaConfig {
     /// How long revoked partitions wait for acks; zero for not at all.
     pub(super) revoke_timeout: Duration,
     pub(super) ack_durability: Durability,
+    pub(super) record_metadata: RecordMetadata,
     /// The most bytes of all records in memory, the client library's queues included.
     pub(super) budget: usize,
     /// What the client library may fetch of a partition at once, and keep of it.
@@ -104,6 +105,7 @@ impl KafkaConfig {
             on_oversize: Oversize::default(),
             revoke_timeout: REVOKE_TIMEOUT,
             ack_durability: Durability::default(),
+            record_metadata: RecordMetadata::default(),
             budget: default_max_in_flight_bytes(),
             fetch_bytes: FETCH_BYTES,
             instance_id: None,
@@ -179,6 +181,13 @@ impl KafkaConfig {
     #[must_use]
     pub fn with_ack_durability(mut self, durability: Durability) -> Self {
         self.ack_durability = durability;
+        self
+    }
+
+    /// Sets what a message says of the record that it was; [`RecordMetadata::Full`] by default.
+    #[must_use]
+    pub fn with_record_metadata(mut self, metadata: RecordMetadata) -> Self {
+        self.record_metadata = metadata;
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use numaflow_sdk::source::EncodedMessage;
 use rdkafka::client::ClientContext;
@@ -87,17 +87,24 @@ impl DeadLetters {
     }
 
     fn send(&self, letter: Box<Letter>) -> Result<(), (KafkaError, Box<Letter>)> {
-        let Original { key, value, headers: of_record } = record::original(&letter.record);
-        let numbers = [letter.partition.to_string(), letter.offset.to_string(), letter.deliveries.to_string()];
-        let mut headers = OwnedHeaders::new_with_capacity(of_record.len() + 5);
+        let Original { key, value, headers: of_record, time } = record::original(&letter.record);
+        let millis = match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => since.as_millis().to_string(),
+            Err(before) => format!("-{}", before.duration().as_millis()),
+        };
+        let (partition, offset) = (letter.partition.to_string(), letter.offset.to_string());
+        let deliveries = letter.deliveries.to_string();
+        let mut headers = OwnedHeaders::new_with_capacity(of_record.len() + 6);
         for (name, value) in &of_record {
             headers = headers.insert(Header { key: name, value: value.as_ref().map(|value| &value[..]) });
         }
         for (name, value) in [
             ("numaflow.dlq.topic", &letter.topic),
-            ("numaflow.dlq.partition", &numbers[0]),
-            ("numaflow.dlq.offset", &numbers[1]),
-            ("numaflow.dlq.deliveries", &numbers[2]),
+            ("numaflow.dlq.partition", &partition),
+            ("numaflow.dlq.offset", &offset),
+            // As a header only: a topic is cleared by its records' own timestamps, and this one may be long past.
+            ("numaflow.dlq.timestamp", &millis),
+            ("numaflow.dlq.deliveries", &deliveries),
             ("numaflow.dlq.reason", &letter.reason),
         ] {
             headers = headers.insert(Header { key: name, value: Some(value.as_bytes()) });

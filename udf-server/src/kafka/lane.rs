@@ -10,6 +10,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::context::Context;
 use super::fetch::Queue;
+use super::policy::RecordMetadata;
 use super::record::{Encoder, Record};
 use super::token::Topics;
 
@@ -39,6 +40,7 @@ impl Lane {
         consumer: &Arc<BaseConsumer<Context>>,
         topics: &Topics,
         (topic, partition): (&str, i32),
+        metadata: RecordMetadata,
         worker: Thread,
     ) -> Result<Self, &'static str> {
         let id = topics.partition_id(topic, partition).ok_or("it has no id for the platform")?;
@@ -48,7 +50,7 @@ impl Lane {
             partition,
             id,
             queue,
-            encoder: Encoder::new(topic, partition, id),
+            encoder: Encoder::new(topic, partition, id, metadata),
             room: 0,
             fetched: Vec::new(),
             broken: None,

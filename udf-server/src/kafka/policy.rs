@@ -28,6 +28,18 @@ pub enum Oversize {
     Skip,
 }
 
+/// What a message says of the record that it was, beside key, value, headers and time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum RecordMetadata {
+    /// Where it was and who timed it, too: topic, partition, offset, timestamp type and leader epoch. The default, since
+    /// a map has no other way to know; it costs about a hundred bytes a message.
+    #[default]
+    Full,
+    /// Only what the record could not be told from otherwise: a binary key, a tombstone, headers that are not text,
+    /// repeated or without a value. Most records have none of these, and then there is nothing.
+    Essential,
+}
+
 /// When the platform's ack is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Durability {
@@ -68,6 +80,7 @@ mod tests {
         assert_eq!(choice("dead-letter"), Ok(Exhausted::DeadLetter));
         assert_eq!(choice("skip"), Ok(Oversize::Skip));
         assert_eq!(choice("committed"), Ok(Durability::Committed));
+        assert_eq!(choice("essential"), Ok(RecordMetadata::Essential));
         assert_eq!(choice::<Exhausted>("stop").unwrap_err(), "is \"stop\"; give redeliver, dead-letter or halt");
         assert!(choice::<Exhausted>("Halt").is_err());
         assert_eq!(choice::<Durability>("").unwrap_err(), "is \"\"; give recorded or committed");

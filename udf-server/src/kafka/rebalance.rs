@@ -98,7 +98,9 @@ impl Worker {
         for (topic, partition) in places(partitions) {
             // A queue left over would leave the new one empty.
             self.lanes.retain(|lane| !lane.is(&topic, partition));
-            let lane = Lane::open(&self.consumer, &self.shared.topics, (&topic, partition), thread::current());
+            let place = (&*topic, partition);
+            let metadata = self.config.record_metadata;
+            let lane = Lane::open(&self.consumer, &self.shared.topics, place, metadata, thread::current());
             let mut lane = match lane {
                 Ok(lane) => lane,
                 Err(problem) => {

@@ -1,22 +1,28 @@
-//! One Kafka record as the platform sees it.
+//! One Kafka record as the platform sees it; `docs/kafka-records.md` tells the authors of maps.
 
 use std::borrow::Cow;
 use std::io::Write as _;
-use std::str::Utf8Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use numaflow_sdk::source::{EncodedMessage, MessageRef};
 
+use super::policy::RecordMetadata;
 use super::token::Token;
 
-/// The user metadata group that holds a key that is not text, as it is.
-const KAFKA: &str = "kafka";
-/// The user metadata group that holds headers that are not text, as they are.
-const KAFKA_HEADERS: &str = "kafka-headers";
+mod headers;
+mod original;
 
+pub(super) use original::{Original, original};
+
+/// The user metadata group of what a record is and where it was.
+const KAFKA: &str = "kafka";
+/// A key that is not text, as it is.
+const KEY: &str = "key";
+/// There for a record without a value.
+const TOMBSTONE: &str = "tombstone";
 /// The user metadata group of a record that is delivered again.
 const KAFKA_DELIVERY: &str = "kafka-delivery";
 
@@ -28,6 +34,8 @@ pub(super) struct Record<'a> {
     /// `None` for a tombstone.
     pub(super) value: Option<&'a [u8]>,
     pub(super) timestamp: Timestamp,
+    /// The term of the leader that took the record, where the brokers tell it.
+    pub(super) leader_epoch: Option<i32>,
     /// In their order; a name may be there several times.
     pub(super) headers: Vec<Header<'a>>,
 }
@@ -43,7 +51,7 @@ pub(super) struct Header<'a> {
 /// The time of a record, in milliseconds since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Timestamp {
-    /// The broker does not say.
+    /// The record has none.
     None,
     /// The producer's.
     Created(i64),
@@ -56,9 +64,10 @@ pub(super) enum Timestamp {
 #[derive(Debug)]
 pub(super) struct Encoder {
     partition_id: u16,
-    /// `topic:partition:`, after which each record's offset is written.
-    token: Vec<u8>,
-    prefix: usize,
+    metadata: RecordMetadata,
+    token: TokenText,
+    /// The last leader epoch and its text: it is the same for millions of records.
+    leader_epoch: (Option<i32>, String),
     buffer: BytesMut,
 }
 
@@ -66,71 +75,119 @@ pub(super) struct Encoder {
 const BUFFER: usize = 64 << 10;
 
 impl Encoder {
-    pub(super) fn new(topic: &str, partition: i32, partition_id: u16) -> Self {
-        let mut token = Token { topic, partition, offset: 0 }.to_string().into_bytes();
-        token.pop();
-        let prefix = token.len();
-        Self { partition_id, token, prefix, buffer: BytesMut::with_capacity(BUFFER) }
+    pub(super) fn new(topic: &str, partition: i32, partition_id: u16, metadata: RecordMetadata) -> Self {
+        Self {
+            partition_id,
+            metadata,
+            token: TokenText::new(topic, partition),
+            leader_epoch: (None, String::new()),
+            buffer: BytesMut::with_capacity(BUFFER),
+        }
     }
 
-    /// Encodes a record.
-    ///
-    /// A key that is text becomes the message's key, any other one its Base64, with the bytes themselves under `key` in
-    /// the user metadata group `kafka`. Headers that are text become headers, others (and those
-    /// without a value) go to the group `kafka-headers`.
+    /// Encodes a record, so that [`original`] can read it back.
     pub(super) fn encode(&mut self, record: &Record<'_>) -> EncodedMessage {
-        self.token.truncate(self.prefix);
+        self.token.set_offset(record.offset);
+        if self.leader_epoch.0 != record.leader_epoch {
+            let text = record.leader_epoch.map(|epoch| epoch.to_string()).unwrap_or_default();
+            self.leader_epoch = (record.leader_epoch, text);
+        }
+        let Self { partition_id, metadata, token, leader_epoch, buffer } = self;
+
+        let mut kafka = Entries::default();
+        let base64;
+        let key = match record.key.map(|key| str::from_utf8(key).map_err(|_| key)) {
+            Some(Err(key)) => {
+                kafka.push(KEY, key);
+                base64 = STANDARD.encode(key);
+                Some(&*base64)
+            }
+            Some(Ok(key)) => Some(key),
+            None => None,
+        };
+        if record.value.is_none() {
+            kafka.push(TOMBSTONE, b"true");
+        }
+        if *metadata == RecordMetadata::Full {
+            kafka.push("topic", token.topic());
+            kafka.push("partition", token.partition());
+            kafka.push("offset", token.offset());
+            match record.timestamp {
+                Timestamp::Created(_) => kafka.push("timestamp-type", b"create"),
+                Timestamp::Appended(_) => kafka.push("timestamp-type", b"append"),
+                Timestamp::None => {}
+            }
+            if !leader_epoch.1.is_empty() {
+                kafka.push("leader-epoch", leader_epoch.1.as_bytes());
+            }
+        }
+
+        let value = record.value.unwrap_or_default();
+        let event_time = event_time(record.timestamp);
+        let message = MessageRef::new(value, &token.text, *partition_id, event_time).with_keys(key.as_slice());
+        let kafka = [(KAFKA, kafka.as_slice())];
+        let kafka = if kafka[0].1.is_empty() { &[] } else { &kafka[..] };
+        if record.headers.is_empty() {
+            return message.with_user_metadata(kafka).encode(buffer);
+        }
+        headers::encode(message, &record.headers, kafka, buffer)
+    }
+}
+
+/// `topic:partition:offset` as text, of which only the offset changes.
+#[derive(Debug)]
+struct TokenText {
+    text: Vec<u8>,
+    topic: usize,
+    prefix: usize,
+}
+
+impl TokenText {
+    fn new(topic: &str, partition: i32) -> Self {
+        let mut text = Token { topic, partition, offset: 0 }.to_string().into_bytes();
+        text.pop();
+        Self { prefix: text.len(), text, topic: topic.len() }
+    }
+
+    fn set_offset(&mut self, offset: i64) {
+        self.text.truncate(self.prefix);
         // Writing to a vector does not fail.
-        _ = write!(self.token, "{}", record.offset);
-        let message = MessageRef::new(
-            record.value.unwrap_or_default(),
-            &self.token,
-            self.partition_id,
-            event_time(record.timestamp),
-        );
-        match record.key.map(str::from_utf8) {
-            // Most records are like this, and take nothing but the buffer.
-            None if record.headers.is_empty() => message.encode(&mut self.buffer),
-            Some(Ok(key)) if record.headers.is_empty() => message.with_keys(&[key]).encode(&mut self.buffer),
-            key => encode_in_full(message, key, record, &mut self.buffer),
-        }
+        _ = write!(self.text, "{offset}");
+    }
+
+    fn topic(&self) -> &[u8] {
+        &self.text[..self.topic]
+    }
+
+    fn partition(&self) -> &[u8] {
+        &self.text[self.topic + 1..self.prefix - 1]
+    }
+
+    fn offset(&self) -> &[u8] {
+        &self.text[self.prefix..]
     }
 }
 
-fn encode_in_full(
-    message: MessageRef<'_>,
-    key: Option<Result<&str, Utf8Error>>,
-    record: &Record<'_>,
-    buffer: &mut BytesMut,
-) -> EncodedMessage {
-    let base64;
-    let raw_key = [("key", record.key.unwrap_or_default())];
-    let mut metadata: Vec<(&str, Entries<'_>)> = Vec::new();
-    let key = match key {
-        Some(Err(_)) => {
-            metadata.push((KAFKA, &raw_key));
-            base64 = STANDARD.encode(raw_key[0].1);
-            Some(&*base64)
-        }
-        Some(Ok(key)) => Some(key),
-        None => None,
-    };
-    let mut text = Vec::new();
-    let mut binary = Vec::new();
-    for Header { name, value } in &record.headers {
-        match value.map(str::from_utf8) {
-            Some(Ok(value)) => text.push((&**name, value)),
-            Some(Err(_)) | None => binary.push((&**name, value.unwrap_or_default())),
-        }
-    }
-    if !binary.is_empty() {
-        metadata.push((KAFKA_HEADERS, &binary));
-    }
-    message.with_keys(key.as_slice()).with_headers(&text).with_user_metadata(&metadata).encode(buffer)
+/// The most entries that the group [`KAFKA`] can have.
+const ENTRIES: usize = 7;
+
+/// The entries of one group of metadata, without an allocation.
+#[derive(Debug, Default)]
+struct Entries<'a> {
+    entries: [(&'a str, &'a [u8]); ENTRIES],
+    len: usize,
 }
 
-/// Keys and values of one group of metadata.
-type Entries<'a> = &'a [(&'a str, &'a [u8])];
+impl<'a> Entries<'a> {
+    fn push(&mut self, key: &'a str, value: &'a [u8]) {
+        self.entries[self.len] = (key, value);
+        self.len += 1;
+    }
+
+    fn as_slice(&self) -> &[(&'a str, &'a [u8])] {
+        &self.entries[..self.len]
+    }
+}
 
 /// The platform insists on a time, so a record without one happens now.
 fn event_time(timestamp: Timestamp) -> SystemTime {
@@ -140,27 +197,11 @@ fn event_time(timestamp: Timestamp) -> SystemTime {
     time.unwrap_or_else(SystemTime::now)
 }
 
-/// What was in Kafka before a record was encoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Original {
-    pub(super) key: Option<Bytes>,
-    pub(super) value: Option<Bytes>,
-    pub(super) headers: Vec<(String, Option<Bytes>)>,
-}
-
-/// Reads a record back, to write it to another topic.
-pub(super) fn original(record: &EncodedMessage) -> Original {
-    let message = record.to_message();
-    let metadata = message.user_metadata();
-    let key = metadata.get(KAFKA, "key").cloned();
-    let key = key.or_else(|| message.keys().first().map(|key| Bytes::copy_from_slice(key.as_bytes())));
-    let text = message.headers().map(|(name, value)| (name.to_owned(), Some(Bytes::copy_from_slice(value.as_bytes()))));
-    let binary = metadata.entries(KAFKA_HEADERS).map(|(name, value)| (name.to_owned(), Some(value.clone())));
-    Original { key, value: Some(message.value().clone()), headers: text.chain(binary).collect() }
-}
-
 /// A copy of a record that says how often it was delivered, this time included: under `deliveries` in the user metadata
 /// group `kafka-delivery`. A first delivery says nothing.
 pub(super) fn with_deliveries(record: &EncodedMessage, times: u32) -> EncodedMessage {
     record.with_metadata_group((KAFKA_DELIVERY, &[("deliveries", times.to_string().as_bytes())]))
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,14 +34,17 @@ async fn key_headers_and_time_are_where_they_are_said_to_be() {
     assert_eq!(full.event_time(), UNIX_EPOCH + Duration::from_millis(1_234_567));
     assert_eq!(full.keys(), ["MCI"]);
     assert_eq!(full.headers().collect::<Vec<_>>(), [("kind", "text")]);
-    assert_eq!(&full.user_metadata().get("kafka-headers", "blob").unwrap()[..], [0xff, 0]);
-    assert!(full.user_metadata().get("kafka-headers", "none").unwrap().is_empty());
+    assert_eq!(&full.user_metadata().get("kafka-headers", "1/blob").unwrap()[..], [0xff, 0]);
+    assert!(full.user_metadata().get("kafka-null-headers", "2/none").unwrap().is_empty());
 
     assert_eq!(binary.keys(), ["wyg="]);
     assert_eq!(&binary.user_metadata().get("kafka", "key").unwrap()[..], [0xc3, 0x28]);
     assert!(bare.keys().is_empty());
-    assert!(bare.user_metadata().is_empty());
+    let kafka = |key| bare.user_metadata().get("kafka", key).map(|value| str::from_utf8(value).unwrap());
+    assert_eq!([kafka("topic"), kafka("partition"), kafka("offset")], [Some(TOPIC), Some("2"), Some("2")]);
+    assert_eq!((kafka("timestamp-type"), kafka("tombstone"), kafka("key")), (Some("create"), None, None));
     assert_eq!(tombstone.keys(), ["tombstone"]);
     assert!(tombstone.value().is_empty());
+    assert_eq!(&tombstone.user_metadata().get("kafka", "tombstone").unwrap()[..], b"true");
     assert!(source.close(PATIENCE).await);
 }
