@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use numaflow_sdk::parse_duration;
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use serde_json::Value;
 
@@ -227,6 +228,9 @@ impl Brokers {
         client.extend(defaults.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
         client.extend(self.properties.clone());
         client.set("bootstrap.servers", &self.addresses);
+        // Of what is left to it our own callbacks choose what to tell; and they read in it which records are gone. Without
+        // a level it would be that of a log that we don't have. The property `debug` says what there is below `info`.
+        client.set_log_level(RDKafkaLogLevel::Debug);
         client
     }
 }

@@ -103,7 +103,7 @@ impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         // The library says this nowhere else: records that were still to be read are gone, by retention or because the
         // topic was cut, and it goes on elsewhere.
-        if fac == "OFFSET" && message.contains("offset reset") {
+        if fac == "OFFSET" && !matches!(level, RDKafkaLogLevel::Debug) && message.contains("offset reset") {
             lock(&self.errors).resets += 1;
             tracing::error!("records are gone before they were read: {message}");
             return;

@@ -1,4 +1,4 @@
-//! Taking records off a partition's queue, many in one call. With `epoch`, all there is of unsafe code.
+//! Taking records off a partition's queue, many in one call. With `commit` and `epoch`, all there is of unsafe code.
 //!
 //! The client library's safe interface hands over one record a call, with an event and a reference count for each. The
 //! call that fills an array costs less than half of that, and is only there in C.
@@ -21,6 +21,9 @@ use super::record::{Header, Record, Timestamp};
 
 /// The most records taken in one call.
 pub(super) const BATCH: usize = 512;
+
+/// The timestamp of a record that has none.
+const NO_TIMESTAMP: i64 = -1;
 
 /// The queue of one partition.
 pub(super) struct Queue {
@@ -139,20 +142,25 @@ unsafe fn record(message: &native::rd_kafka_message_t) -> Record<'_> {
 
     let mut kind = Kind::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
     // SAFETY: the message is the library's, and the lengths are too.
-    let (millis, key, value, headers) = unsafe {
+    let (millis, epoch, key, value, headers) = unsafe {
         (
             native::rd_kafka_message_timestamp(message, &raw mut kind),
+            native::rd_kafka_message_leader_epoch(message),
             slice(message.key, message.key_len),
             slice(message.payload, message.len),
             headers(message),
         )
     };
     let timestamp = match kind {
+        // A producer that gives none writes this, and it is not the last millisecond of 1969.
+        _ if millis == NO_TIMESTAMP => Timestamp::None,
         Kind::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE => Timestamp::None,
         Kind::RD_KAFKA_TIMESTAMP_CREATE_TIME => Timestamp::Created(millis),
         Kind::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME => Timestamp::Appended(millis),
     };
-    Record { offset: message.offset, key, value, timestamp, headers }
+    // It is -1 where the brokers are too old to tell it.
+    let leader_epoch = (epoch >= 0).then_some(epoch);
+    Record { offset: message.offset, key, value, timestamp, leader_epoch, headers }
 }
 
 /// The headers of a message, in their order, repeated ones and those without a value too.

@@ -183,6 +183,13 @@ impl KafkaSource {
         self.inner.shared.counters.unknown_acks.get()
     }
 
+    /// How many times a partition was read on with its oldest record, because the one that came next was gone: removed by
+    /// retention before it was read, and lost to this group. The log names the partition and both offsets.
+    #[must_use]
+    pub fn resets(&self) -> u64 {
+        self.inner.shared.counters.resets.get()
+    }
+
     /// Commits what may be committed, leaves the group and ends the threads. `false` when that took longer than
     /// `timeout`; the process may exit all the same, and the group finds out by its session timeout.
     pub async fn close(&self, timeout: Duration) -> bool {
@@ -320,7 +327,9 @@ impl Sourcer for KafkaSource {
                     partitions.insert(id);
                 }
             }
-            let point = |id: u16| Some((id, assignment.tracker(id)?.commit_point()?));
+            // Before the first record of a partition is done there is nothing to commit that could be waited for.
+            let moved = |id: u16| assignment.tracker(id).filter(|tracker| tracker.has_moved());
+            let point = |id: u16| Some((id, moved(id)?.commit_point()?));
             partitions.into_iter().filter_map(point).collect::<Vec<_>>()
         };
         shared.counters.acked.add(acked);

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
 use super::asker::Asker;
 use super::client;
+use super::commit::commit_stored;
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::dead_letter::{DeadLetters, Letter};
@@ -152,6 +153,8 @@ impl Worker {
             return false;
         }
         let mut oversize = Vec::new();
+        let lacks_topic = self.config.on_oversize == Oversize::DeadLetter && self.letters.is_none();
+        let on_oversize = if lacks_topic { Oversize::Halt } else { self.config.on_oversize };
         let mut assignment = self.shared.lock();
         for lane in &mut self.lanes {
             let Some(tracker) = assignment.tracker_mut(lane.id) else { continue };
@@ -179,6 +182,11 @@ impl Worker {
                 }
                 if is_oversize {
                     tracker.spend(offset);
+                    match on_oversize {
+                        Oversize::Halt => tracker.halt(offset),
+                        Oversize::Skip => _ = tracker.settle(offset),
+                        Oversize::DeadLetter => {}
+                    }
                 }
             }
             if let Some(error) = lane.broken
@@ -191,37 +199,27 @@ impl Worker {
         }
         drop(assignment);
         self.shared.counters.fetched.add(fetched);
-        self.refuse(oversize);
+        self.refuse(oversize, on_oversize);
         self.shared.arrived.notify_one();
         fetched > 0
     }
 
-    /// Does with records that the platform cannot take what was configured.
-    fn refuse(&mut self, oversize: Vec<Letter>) {
-        for letter in oversize {
-            let Letter { id, offset, partition, .. } = letter;
+    /// Tells of records that the platform cannot take, and sends them where they are to go instead.
+    fn refuse(&mut self, oversize: Vec<Letter>, then: Oversize) {
+        for letter in &oversize {
             tracing::error!(
                 topic = letter.topic,
-                partition,
-                offset,
+                partition = letter.partition,
+                offset = letter.offset,
                 bytes = letter.record.len(),
-                then = ?self.config.on_oversize,
+                ?then,
                 "the record is larger than --max-record-bytes"
             );
-            match (self.config.on_oversize, &mut self.letters) {
-                (Oversize::DeadLetter, Some(letters)) => letters.post(vec![letter]),
-                (Oversize::Skip, _) => {
-                    if let Some(tracker) = self.shared.lock().tracker_mut(id) {
-                        tracker.settle(offset);
-                    }
-                    self.shared.counters.skipped.add(1);
-                }
-                (Oversize::Halt | Oversize::DeadLetter, _) => {
-                    if let Some(tracker) = self.shared.lock().tracker_mut(id) {
-                        tracker.halt(offset);
-                    }
-                }
-            }
+        }
+        match (then, &mut self.letters) {
+            (Oversize::DeadLetter, Some(letters)) => letters.post(oversize),
+            (Oversize::Skip, _) => self.shared.counters.skipped.add(oversize.len()),
+            (Oversize::Halt | Oversize::DeadLetter, _) => {}
         }
     }
 
@@ -358,8 +356,8 @@ impl Worker {
         if self.commit_wanted && now.duration_since(self.committed) >= COMMIT_PAUSE {
             self.commit_wanted = false;
             self.committed = now;
-            if let Err(error) = self.consumer.commit_consumer_state(CommitMode::Async) {
-                tracing::debug!(%error, "nothing to commit");
+            if let Err(error) = commit_stored(&self.consumer) {
+                tracing::debug!(%error, "nothing can be committed now");
             }
         }
     }

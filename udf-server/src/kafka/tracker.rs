@@ -67,9 +67,11 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Flow {
     Open,
-    /// The partition is given back: what is out may still be acked.
-    Closed,
-    /// The partition stands still at this record until somebody has looked at it.
+    /// The partition is given back: what is out may still be acked. It stood still at a record before, if at all.
+    Closed {
+        halted: Option<i64>,
+    },
+    /// The partition goes as far as this record, and no further until somebody has looked at it.
     Halted(i64),
 }
 
@@ -154,26 +156,20 @@ impl<T: Clone> Tracker<T> {
     pub(super) fn room(&self) -> usize {
         match self.flow {
             Flow::Open if self.bytes < self.limits.bytes => self.limits.records.saturating_sub(self.entries.len()),
-            Flow::Open | Flow::Closed | Flow::Halted(_) => 0,
+            Flow::Open | Flow::Closed { .. } | Flow::Halted(_) => 0,
         }
     }
 
     /// Hands out up to `max` records in offset order, those first that are to be delivered again.
     pub(super) fn take(&mut self, max: usize, now: Instant, out: &mut Vec<Delivery<T>>) -> usize {
-        if self.flow != Flow::Open {
-            return 0;
-        }
         self.ripen(now);
         let mut taken = 0;
-        while taken < max {
-            let sequence = match self.again.pop_first() {
-                Some(sequence) => sequence,
-                None if self.fresh < self.end() => {
-                    self.fresh += 1;
-                    self.fresh - 1
-                }
-                None => break,
-            };
+        while taken < max
+            && let Some(sequence) = self.next()
+        {
+            if !self.again.remove(&sequence) {
+                self.fresh = sequence + 1;
+            }
             let Some(entry) = self.entry(sequence) else { break };
             // A record that was spent as it came is passed over.
             if entry.state != State::Ready {
@@ -191,13 +187,12 @@ impl<T: Clone> Tracker<T> {
 
     /// Whether [`Tracker::take`] has anything to hand out, but for records that were spent as they came.
     pub(super) fn has_ready(&self, now: Instant) -> bool {
-        self.flow == Flow::Open
-            && (self.fresh < self.end() || !self.again.is_empty() || self.next_due().is_some_and(|due| due <= now))
+        self.next().is_some() || self.next_due().is_some_and(|due| due <= now)
     }
 
     /// When the next delayed record is ready.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.delayed.first().map(|(due, _)| *due)
+        self.delayed.iter().find(|(_, sequence)| self.may_go(*sequence)).map(|(due, _)| *due)
     }
 
     /// Takes note that a record is done with. `false`, and no effect, unless it was handed out and is not done yet.
@@ -246,24 +241,28 @@ impl<T: Clone> Tracker<T> {
         is_spent && self.finish(sequence)
     }
 
-    /// Stops at a record: nothing is handed out or read any more, and acks for what is out are still taken.
+    /// Stops at a record: from there on nothing is handed out any more, and nothing more is read. What comes before it goes
+    /// its way, and acks for what is out are taken.
     pub(super) fn halt(&mut self, offset: i64) {
-        if self.flow == Flow::Open {
-            self.flow = Flow::Halted(offset);
-        }
+        self.flow = match self.flow {
+            Flow::Open => Flow::Halted(offset),
+            Flow::Halted(first) => Flow::Halted(first.min(offset)),
+            closed @ Flow::Closed { .. } => closed,
+        };
     }
 
     /// The record at which the partition stands still.
     pub(super) fn halted(&self) -> Option<i64> {
         match self.flow {
             Flow::Halted(offset) => Some(offset),
-            Flow::Open | Flow::Closed => None,
+            Flow::Closed { halted } => halted,
+            Flow::Open => None,
         }
     }
 
     /// Hands out nothing from here on, and forgets what never was; acks and nacks are still taken.
     pub(super) fn close(&mut self) {
-        self.flow = Flow::Closed;
+        self.flow = Flow::Closed { halted: self.halted() };
         let is_untouched = |entry: &mut Entry<T>| entry.deliveries == 0 && entry.state != State::Done;
         while let Some(entry) = self.entries.pop_back_if(is_untouched) {
             self.bytes -= entry.len;
@@ -308,6 +307,11 @@ impl<T: Clone> Tracker<T> {
     /// before the first record.
     pub(super) fn commit_point(&self) -> Option<i64> {
         self.entries.front().map(|entry| entry.offset).or(self.position)
+    }
+
+    /// Whether the commit point is beyond the first record that came: some record has left from the front.
+    pub(super) fn has_moved(&self) -> bool {
+        self.base > 0
     }
 
     /// The offset after the last record that came.
@@ -365,13 +369,33 @@ impl<T: Clone> Tracker<T> {
         true
     }
 
+    /// The sequence of the record that is handed out next: one that was before, or the first that wasn't. All that are to
+    /// be handed out again come before it.
+    fn next(&self) -> Option<u64> {
+        let fresh = (self.fresh < self.end()).then_some(self.fresh);
+        self.again.first().copied().or(fresh).filter(|sequence| self.may_go(*sequence))
+    }
+
+    fn may_go(&self, sequence: u64) -> bool {
+        match self.flow {
+            Flow::Open => true,
+            Flow::Closed { .. } => false,
+            Flow::Halted(at) => self.place(sequence).is_some_and(|place| self.entries[place].offset < at),
+        }
+    }
+
     fn end(&self) -> u64 {
         self.base + self.entries.len() as u64
     }
 
     fn entry(&mut self, sequence: u64) -> Option<&mut Entry<T>> {
-        let index = usize::try_from(sequence.checked_sub(self.base)?).ok()?;
-        self.entries.get_mut(index)
+        let place = self.place(sequence)?;
+        self.entries.get_mut(place)
+    }
+
+    fn place(&self, sequence: u64) -> Option<usize> {
+        let place = usize::try_from(sequence.checked_sub(self.base)?).ok()?;
+        (place < self.entries.len()).then_some(place)
     }
 
     fn find(&self, offset: i64) -> Option<u64> {

@@ -14,6 +14,7 @@ struct Model {
     records: BTreeMap<i64, (Fate, u32)>,
     position: Option<i64>,
     closed: bool,
+    halted: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,8 @@ impl Model {
             Fate::InFlight(_) | Fate::Spent | Fate::Done => false,
         };
         let max = if self.closed { 0 } else { max };
-        let ready = self.records.iter_mut().filter(|(_, (fate, _))| ready(fate));
+        let end = self.halted.unwrap_or(i64::MAX);
+        let ready = self.records.range_mut(..end).filter(|(_, (fate, _))| ready(fate));
         let deliver = |(offset, (fate, deliveries)): (&i64, &mut (Fate, u32))| {
             *fate = Fate::InFlight(now);
             *deliveries += 1;
@@ -109,6 +111,7 @@ enum Step {
     Expire { age: u64 },
     Skip { gap: i64 },
     Pass { millis: u64 },
+    Halt { offset: i64 },
     Close,
 }
 
@@ -125,6 +128,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0u64..15).prop_map(|age| Step::Expire { age }),
         5 => (0i64..4).prop_map(|gap| Step::Skip { gap }),
         10 => (0u64..15).prop_map(|millis| Step::Pass { millis }),
+        1 => (0i64..90).prop_map(|offset| Step::Halt { offset }),
         1 => Just(Step::Close),
     ]
 }
@@ -157,6 +161,8 @@ proptest! {
                     let ready = tracker.has_ready(now);
                     tracker.take(max, now, &mut out);
                     prop_assert!(ready || out.is_empty());
+                    // Or a read would look again at once, for ever.
+                    prop_assert!(model.halted.is_none() || !model.closed || tracker.next_due().is_none());
                     prop_assert_eq!(out, model.take(max, now));
                 }
                 Step::Ack { offset } => prop_assert_eq!(tracker.ack(offset), model.ack(offset)),
@@ -177,11 +183,17 @@ proptest! {
                     let unfinished = model.records.values().any(|(fate, _)| *fate != Fate::Done);
                     let position = model.position.unwrap_or(0) + gap;
                     tracker.skip_to(position);
-                    if !unfinished && !model.closed {
+                    if !unfinished && !model.closed && model.halted.is_none() {
                         model.position = Some(position);
                     }
                 }
                 Step::Pass { millis } => now = later(now, millis),
+                Step::Halt { offset } => {
+                    tracker.halt(offset);
+                    if !model.closed {
+                        model.halted = Some(model.halted.map_or(offset, |halted| halted.min(offset)));
+                    }
+                }
                 Step::Close => {
                     tracker.close();
                     model.close();
@@ -195,7 +207,9 @@ proptest! {
             let (in_flight, spent) =
                 (count(|fate| matches!(fate, Fate::InFlight(_))), count(|fate| *fate == Fate::Spent));
             prop_assert_eq!(tracker.in_flight(), in_flight);
-            prop_assert_eq!(tracker.is_settled(), in_flight + spent == 0);
+            let unsettled = if model.halted.is_some() { 0 } else { spent };
+            prop_assert_eq!(tracker.is_settled(), in_flight + unsettled == 0);
+            prop_assert_eq!(tracker.halted(), model.halted);
             prop_assert_eq!(tracker.is_idle(), count(|fate| *fate != Fate::Done) == 0);
             prop_assert_eq!(tracker.bytes(), tracker.len() * (1 + EACH));
         }
@@ -263,8 +277,39 @@ fn a_partition_that_is_halted_hands_out_and_reads_nothing() {
     assert!(take(&mut tracker, 3, now).is_empty());
     assert!(tracker.ack(1), "what is out may be acked");
     assert!(tracker.is_settled(), "the spent record is nobody's to wait for");
+    tracker.close();
+    assert!(tracker.is_settled(), "also when the partition is given back");
     tracker.skip_to(9);
     assert_eq!(tracker.commit_point(), Some(0));
+}
+
+#[test]
+fn what_comes_before_a_halt_goes_its_way() {
+    let mut tracker = filled(6);
+    let now = Instant::now();
+    assert!(tracker.spend(4));
+    take(&mut tracker, 2, now);
+    let due = now + Duration::from_secs(1);
+    assert_eq!(tracker.nack(0, due, None), Nacked::Again);
+    tracker.halt(5);
+    tracker.halt(4);
+    assert_eq!(take(&mut tracker, 6, now), [2, 3], "and not 5, which comes after the first of the two");
+    assert_eq!((tracker.has_ready(now), tracker.next_due(), tracker.has_ready(due)), (false, Some(due), true));
+    assert_eq!(take(&mut tracker, 6, due), [0]);
+    for offset in 0..4 {
+        assert!(tracker.ack(offset));
+    }
+    assert_eq!(tracker.commit_point(), Some(4));
+}
+
+#[test]
+fn a_delay_behind_a_halt_is_nothing_to_wait_for() {
+    let mut tracker = filled(2);
+    let now = Instant::now();
+    take(&mut tracker, 2, now);
+    assert_eq!(tracker.nack(1, now, None), Nacked::Again);
+    tracker.halt(0);
+    assert_eq!((tracker.next_due(), tracker.has_ready(now)), (None, false));
 }
 
 #[test]
