@@ -39,6 +39,7 @@ impl KafkaConfig {
                 if self.revoke_timeout.is_zero() { "off".to_owned() } else { time(self.revoke_timeout) },
             ),
             Used::setting(layers, "ack-durability", name(&self.ack_durability)),
+            Used::setting(layers, "record-metadata", name(&self.record_metadata)),
             Used::setting(layers, "static-member", self.instance_id.as_deref().unwrap_or("false")),
         ]
     }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use numaflow_sdk::source::Message;
 use rdkafka::producer::Producer;
+use udf_server::kafka::Durability;
 
-use crate::harness::{PATIENCE, Platform, Stage, bounds, everywhere};
+use crate::harness::{PATIENCE, Platform, Stage, bounds, everywhere, start};
 
 /// Every third record last, and backwards: as far from in order as it gets.
 fn shuffled(messages: &[Message]) -> Vec<&Message> {
@@ -68,5 +69,33 @@ pub(crate) async fn a_main_container_that_comes_back_gets_everything_unacked_aga
     stage.sampler(4).wait_for(&everywhere(4, 4));
     platform.ack(&again).await;
     stage.sampler(4).wait_for(&everywhere(4, 10));
+    assert!(source.close(PATIENCE).await);
+}
+
+pub(crate) async fn a_durable_ack_is_answered_after_its_commit(stage: Stage) {
+    stage.create_topic(1).await;
+    stage.fill(1, 0, 10);
+    let config = stage.config().with_ack_durability(Durability::Committed);
+    let source = start(config.clone()).await;
+    let mut platform = Platform::connect(&source).await;
+    let messages = platform.read_all(10).await;
+    let sampler = stage.sampler(1);
+    // Before anything is done there is nothing to wait for.
+    platform.ack(&messages[1..2]).await;
+    for (acked, committed) in [(0..1, 2), (2..5, 5), (6..7, 5), (5..6, 7)] {
+        platform.ack(&messages[acked]).await;
+        assert_eq!(sampler.committed()[&0], committed, "at once");
+    }
+    assert!(source.close(PATIENCE).await);
+
+    // Also where an earlier member has committed.
+    let source = start(config).await;
+    let mut platform = Platform::connect(&source).await;
+    let messages = platform.read_all(3).await;
+    platform.ack(&messages[2..]).await;
+    assert_eq!(sampler.committed()[&0], 7);
+    platform.ack(&messages[..2]).await;
+    assert_eq!(sampler.committed()[&0], 10);
+    assert_eq!(source.unknown_acks(), 0);
     assert!(source.close(PATIENCE).await);
 }

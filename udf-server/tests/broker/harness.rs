@@ -5,13 +5,14 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use kafka_broker::{Broker, Options};
-use numaflow_sdk::source::{Message, ReadRequest};
+use numaflow_sdk::NackOptions;
+use numaflow_sdk::source::{Message, NackOffset, ReadRequest};
 use numaflow_sdk::testing::{self, AckStream, ReadStream, SourceClient};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::ToBytes;
+use rdkafka::message::{OwnedMessage, ToBytes};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList};
 use tokio::time::Instant;
@@ -47,6 +48,16 @@ impl Stage {
         Self { address, topic, group }
     }
 
+    /// The same with another topic, which does not exist yet.
+    pub(crate) fn beside(&self, name: &str) -> Self {
+        Self { topic: format!("{}.{name}", self.topic), address: self.address.clone(), group: self.group.clone() }
+    }
+
+    /// The same with another group.
+    pub(crate) fn in_group(&self, name: &str) -> Self {
+        Self { group: name.to_owned(), address: self.address.clone(), topic: self.topic.clone() }
+    }
+
     /// A source that is told of changes soon, and commits often.
     pub(crate) fn config(&self) -> KafkaConfig {
         let brokers = Brokers::new(&self.address)
@@ -67,7 +78,13 @@ impl Stage {
     }
 
     pub(crate) async fn create_topic(&self, partitions: i32) {
+        self.create_topic_with(partitions, &[]).await;
+    }
+
+    /// Creates the topic with settings of its own.
+    pub(crate) async fn create_topic_with(&self, partitions: i32, settings: &[(&str, &str)]) {
         let topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
+        let topic = settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
         let created = self.admin().create_topics([&topic], &options()).await.unwrap();
         assert!(created.iter().all(Result::is_ok), "{created:?}");
         // The brokers tell of it a moment later.
@@ -91,6 +108,24 @@ impl Stage {
         let partitions = NewPartitions::new(&self.topic, partitions);
         let grown = self.admin().create_partitions([&partitions], &options()).await.unwrap();
         assert!(grown.iter().all(Result::is_ok), "{grown:?}");
+    }
+
+    /// Removes what a partition has before an offset, as retention does.
+    pub(crate) async fn delete_records(&self, partition: i32, before: i64) {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(&self.topic, partition, At::Offset(before)).unwrap();
+        let deleted = self.admin().delete_records(&offsets, &options()).await.unwrap();
+        assert_eq!(deleted.elements()[0].offset(), At::Offset(before), "{deleted:?}");
+    }
+
+    /// The first records of partition 0, read by a client of its own.
+    pub(crate) fn records(&self, count: usize) -> Vec<OwnedMessage> {
+        let consumer: BaseConsumer = self.client().set("group.id", "onlookers").create().unwrap();
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition_offset(&self.topic, 0, At::Beginning).unwrap();
+        consumer.assign(&partitions).unwrap();
+        let next = |_| consumer.poll(PATIENCE).unwrap().unwrap().detach();
+        (0..count).map(next).collect()
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {
@@ -205,6 +240,11 @@ impl Platform {
         if !offsets.is_empty() {
             self.acks.ack(offsets).await.unwrap();
         }
+    }
+
+    pub(crate) async fn nack<'a>(&self, messages: impl IntoIterator<Item = &'a Message>, options: NackOptions) {
+        let nack = |message: &Message| NackOffset::new(message.offset().clone(), options.clone());
+        self.client.nack(messages.into_iter().map(nack).collect()).await.unwrap();
     }
 
     /// How many partitions the source has.

@@ -8,11 +8,14 @@ mod commits;
 mod config;
 #[path = "../support/endpoint.rs"]
 mod endpoint;
+mod dead_letters;
 mod harness;
 mod latency;
 mod members;
 mod records;
 mod status;
+mod redelivery;
+mod starts;
 mod topics;
 
 use std::process::ExitCode;
@@ -46,21 +49,31 @@ fn main() -> ExitCode {
     let trials = trials![
         commits::acks_out_of_order_never_commit_past_the_smallest_unacked,
         commits::a_main_container_that_comes_back_gets_everything_unacked_again,
+        commits::a_durable_ack_is_answered_after_its_commit,
         config::a_value_with_colons_reaches_the_broker_whole,
+        dead_letters::what_is_nacked_too_often_is_in_the_dead_letter_topic_as_it_was,
+        dead_letters::a_record_that_is_too_large_halts_or_goes_aside_or_is_skipped,
         latency::a_first_record_after_a_pause_arrives_at_once,
         members::one_that_joins_and_leaves_restarts_nobody_and_loses_nothing,
         members::a_static_member_whose_place_is_taken_says_so,
         members::a_group_protocol_that_brokers_do_not_know_is_named,
         members::a_late_ack_leaves_the_offset_of_the_new_owner_alone,
-        records::keys_headers_and_tombstones_are_where_they_are_said_to_be,
+        records::each_part_of_a_record_is_where_it_is_said_to_be,
+        records::who_timed_a_record_is_told,
         records::what_a_transaction_has_aborted_is_not_delivered,
         records::pending_comes_to_nothing_behind_transaction_markers,
         status::a_member_without_partitions_is_ready_and_takes_over,
         status::a_member_without_partitions_is_ready_with_the_new_protocol,
+        redelivery::a_nacked_record_comes_again_from_memory_and_no_sooner_than_its_delay,
+        redelivery::what_is_never_answered_comes_again_and_a_late_ack_of_it_counts,
+        redelivery::a_partition_halts_at_a_record_that_is_nacked_too_often,
+        starts::a_group_that_starts_with_the_latest_commits_where_that_is,
+        starts::members_that_start_together_with_the_latest_begin_where_that_is,
+        starts::a_start_at_a_time_begins_with_the_first_record_of_then,
+        starts::records_that_are_gone_before_they_are_read_are_counted,
         topics::a_topic_that_is_made_anew_is_read_from_its_beginning,
         topics::a_topic_that_is_made_anew_is_committed_anew,
         topics::partitions_that_are_added_are_read_from_their_beginning,
-        topics::a_group_that_starts_with_the_latest_commits_where_that_is,
         topics::partitions_that_are_added_lose_nothing_to_a_start_with_the_latest,
     ];
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -91,18 +91,3 @@ async fn added(stage: &Stage, from: Start) {
     assert!(source.close(PATIENCE).await);
     assert_eq!(stage.sampler(4).committed()[&3], 10);
 }
-
-/// Or a crash before the first ack would begin again at a later "latest", and lose what lies between.
-pub(crate) async fn a_group_that_starts_with_the_latest_commits_where_that_is(stage: Stage) {
-    stage.create_topic(2).await;
-    stage.fill(2, 0, 10);
-    let source = start(stage.config().with_start(Start::Latest)).await;
-    let mut platform = Platform::connect(&source).await;
-    platform.wait_for_partitions(2).await;
-    stage.sampler(2).wait_for(&everywhere(2, 10));
-    stage.fill(2, 10, 5);
-    let messages = platform.read_all(10).await;
-    assert!(stage.places(&messages).iter().all(|(_, offset)| *offset >= 10));
-    assert!(source.close(PATIENCE).await);
-    stage.sampler(2).wait_for(&everywhere(2, 10));
-}
