@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::asker::Asker;
 use super::client;
-use super::commit::commit_stored;
+use super::commit::commit;
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::dead_letter::{DeadLetters, Letter};
@@ -356,7 +356,7 @@ impl Worker {
         if self.commit_wanted && now.duration_since(self.committed) >= COMMIT_PAUSE {
             self.commit_wanted = false;
             self.committed = now;
-            if let Err(error) = commit_stored(&self.consumer) {
+            if let Err(error) = commit(&self.consumer, None) {
                 tracing::debug!(%error, "nothing can be committed now");
             }
         }
@@ -368,7 +368,7 @@ impl Worker {
     fn commit_anew(&self, back: &TopicPartitionList) {
         store(&self.consumer, back);
         if back.count() > 0
-            && let Err(error) = self.consumer.commit(back, CommitMode::Async)
+            && let Err(error) = commit(&self.consumer, Some(back))
         {
             tracing::warn!(%error, "the offsets of a topic that was made anew are not committed yet");
         }

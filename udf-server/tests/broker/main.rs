@@ -6,16 +6,16 @@
 
 mod commits;
 mod config;
+mod dead_letters;
 #[path = "../support/endpoint.rs"]
 mod endpoint;
-mod dead_letters;
 mod harness;
 mod latency;
 mod members;
 mod records;
-mod status;
 mod redelivery;
 mod starts;
+mod status;
 mod topics;
 
 use std::process::ExitCode;
