@@ -9,7 +9,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::context::Context;
-use super::fetch::Queue;
+use super::native::fetch::Queue;
 use super::policy::RecordMetadata;
 use super::record::{Encoder, Record};
 use super::token::Topics;

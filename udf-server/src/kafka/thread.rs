@@ -11,13 +11,12 @@ use tokio::time::Instant;
 
 use super::asker::Asker;
 use super::client;
-use super::commit::commit;
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::dead_letter::{DeadLetters, Letter};
-use super::epoch;
-use super::fetch;
 use super::lane::Lane;
+use super::native::commit::commit;
+use super::native::{epoch, fetch};
 use super::policy::{Durability, Oversize};
 use super::rebalance::Rebalancing;
 use super::shared::Shared;

@@ -1,17 +1,17 @@
-//! Whether a group of the new protocol has taken this member in. With `fetch`, all there is of unsafe code.
+//! Whether a group of the new protocol has taken this member in.
 
 use std::ptr::NonNull;
 
 use rdkafka::bindings as native;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::context::Context;
+use crate::kafka::context::Context;
 
 /// Whether the group has given this member an epoch. A member of the classic protocol is told of every assignment; with
 /// `group.protocol=consumer` the library says nothing of one that has no partitions.
 ///
 /// It asks the client's own thread, not the brokers.
-pub(super) fn is_member(consumer: &BaseConsumer<Context>) -> bool {
+pub(in crate::kafka) fn is_member(consumer: &BaseConsumer<Context>) -> bool {
     // SAFETY: the client is alive as long as `consumer` is.
     #[expect(unsafe_code, reason = "the library's safe interface does not tell the epoch")]
     let metadata = NonNull::new(unsafe { native::rd_kafka_consumer_group_metadata(consumer.client().native_ptr()) });

@@ -11,11 +11,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{IsError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::context::Context;
+use crate::kafka::context::Context;
 
 /// Commits these offsets, or what is stored of all assigned partitions, without waiting. The answer comes to the context by
 /// a later poll.
-pub(super) fn commit(
+pub(in crate::kafka) fn commit(
     consumer: &BaseConsumer<Context>,
     offsets: Option<&TopicPartitionList>,
 ) -> Result<(), RDKafkaErrorCode> {

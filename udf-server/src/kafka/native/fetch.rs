@@ -1,4 +1,4 @@
-//! Taking records off a partition's queue, many in one call. With `commit` and `epoch`, all there is of unsafe code.
+//! Taking records off a partition's queue, many in one call.
 //!
 //! The client library's safe interface hands over one record a call, with an event and a reference count for each. The
 //! call that fills an array costs less than half of that, and is only there in C.
@@ -16,17 +16,17 @@ use rdkafka::error::{IsError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::context::Context;
-use super::record::{Header, Record, Timestamp};
+use crate::kafka::context::Context;
+use crate::kafka::record::{Header, Record, Timestamp};
 
 /// The most records taken in one call.
-pub(super) const BATCH: usize = 512;
+pub(in crate::kafka) const BATCH: usize = 512;
 
 /// The timestamp of a record that has none.
 const NO_TIMESTAMP: i64 = -1;
 
 /// The queue of one partition.
-pub(super) struct Queue {
+pub(in crate::kafka) struct Queue {
     /// A handle of the same queue as that of `_split`; valid until it is destroyed, which `drop` does.
     handle: NonNull<native::rd_kafka_queue_t>,
     /// What the library fills in; only its first places are used in any call.
@@ -44,7 +44,7 @@ impl fmt::Debug for Queue {
 impl Queue {
     /// Splits the partition's queue from that of the client; `None` where there is no such partition. `worker` is woken
     /// when it is no longer empty.
-    pub(super) fn split(
+    pub(in crate::kafka) fn split(
         consumer: &Arc<BaseConsumer<Context>>,
         topic: &str,
         partition: i32,
@@ -63,7 +63,7 @@ impl Queue {
 
     /// Hands up to `max` records that are there already to `each`, in order and without waiting. What the queue holds
     /// beside records are errors of the partition, each at the place where it came up.
-    pub(super) fn fetch(&mut self, max: usize, mut each: impl FnMut(Result<Record<'_>, RDKafkaErrorCode>)) {
+    pub(in crate::kafka) fn fetch(&mut self, max: usize, mut each: impl FnMut(Result<Record<'_>, RDKafkaErrorCode>)) {
         let places = max.min(BATCH);
         if places == 0 {
             return;
@@ -124,7 +124,7 @@ impl Owned {
 }
 
 /// Hands a message of the client's own queue to `each`.
-pub(super) fn with_record(message: &BorrowedMessage<'_>, each: impl FnOnce(Record<'_>)) {
+pub(in crate::kafka) fn with_record(message: &BorrowedMessage<'_>, each: impl FnOnce(Record<'_>)) {
     // SAFETY: the pointer is that of the message, which outlives the call.
     #[expect(unsafe_code, reason = "one way to read a record, whichever queue it came by")]
     let record = unsafe { record(&*message.ptr()) };
