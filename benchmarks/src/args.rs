@@ -8,8 +8,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Outcome;
 use crate::compare::Pace;
+use crate::kafka::{self, Subject};
 use crate::machine::Machine;
 use crate::progress::Progress;
+use crate::reading::NUMBER;
 use crate::report;
 use crate::results::{Comparison, Run};
 use crate::scenario::{Bench, Scenario};
@@ -32,7 +34,9 @@ const EXAMPLES: &str = "Examples (each after `cargo run --release -p benchmarks 
   map --only ours,tonic --size 256 --rounds 3    one comparison, half a minute
   map --scenario wait,compute                    only these parts
   map --quick                                    everything shortly: does it work?
-  map --json map.json && source --json source.json && report --json map.json,source.json --out docs
+  kafka                                          everything on Kafka sources, some minutes
+  map --json map.json && source --json source.json && kafka --json kafka.json
+  report --json map.json,source.json,kafka.json --out docs
                                                  the figures of the documentation";
 
 #[derive(Debug, Subcommand)]
@@ -41,6 +45,9 @@ enum Command {
     Map(MapArgs),
     /// Compare sources of generated records: ours, the published SDK and a plain tonic source
     Source(SourceArgs),
+    /// Compare sources of Kafka's records: ours, one on the published SDK, Kafka's own reader, and sources without Kafka;
+    /// needs Java, and Maven the first time
+    Kafka(KafkaArgs),
     /// Write performance.md and its chart from what runs have measured
     Report(ReportArgs),
     /// Be one of the servers
@@ -73,6 +80,28 @@ struct SourceArgs {
 }
 
 #[derive(Debug, Args)]
+struct KafkaArgs {
+    /// The sizes of values, in bytes; latency is measured with 100 [default: 100,1024]
+    #[arg(long, value_delimiter = ',', value_name = "BYTES", value_parser = kafka_size)]
+    size: Vec<usize>,
+    /// The partitions of every topic
+    #[arg(long, default_value_t = 12, value_parser = value_parser!(u16).range(1..=1000))]
+    partitions: u16,
+    /// The records of a topic: a quarter of them is the warm-up, half of them are measured [default: 4000000, at most 1 GB
+    /// of values; with --quick 40000]
+    #[arg(long, value_parser = value_parser!(u64).range(4000..=100_000_000))]
+    records: Option<u64>,
+    /// Only these [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "SUBJECT")]
+    only: Vec<Subject>,
+    /// How long latency is measured each time [default: 10, with --quick 1]
+    #[arg(long, value_parser = seconds)]
+    seconds: Option<f64>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Args)]
 struct CommonArgs {
     /// Only these peers [default: all]
     #[arg(long, value_delimiter = ',', value_name = "PEER")]
@@ -80,12 +109,18 @@ struct CommonArgs {
     /// How the servers are set up [default: both; equal where --only or --size is given]
     #[arg(long, value_delimiter = ',')]
     setting: Vec<Setting>,
+    /// How long each peer is measured each time, after a warm-up of a quarter of it [default: 2, with --quick 0.2]
+    #[arg(long, value_parser = seconds)]
+    seconds: Option<f64>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
     /// How often each peer is measured [default: 5, with --quick 1]
     #[arg(long, value_parser = value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// How long each time, after a warm-up of a quarter of it [default: 2, with --quick 0.2]
-    #[arg(long, value_parser = seconds)]
-    seconds: Option<f64>,
     /// Run everything shortly; fails only if something does not work
     #[arg(long)]
     quick: bool,
@@ -111,11 +146,21 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+fn kafka_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size) if (NUMBER..=900_000).contains(&size) => Ok(size),
+        _ => Err(format!(
+            "is not a number between {NUMBER}, which is room for a time, and 900000, below what Kafka takes"
+        )),
+    }
+}
+
 /// Parses the command line and does what it says.
 pub(crate) fn run() -> Outcome<()> {
     match Cli::parse().command {
         Command::Map(args) => interruptible(map(args)),
         Command::Source(args) => interruptible(source(args)),
+        Command::Kafka(args) => interruptible(kafka(args)),
         Command::Report(args) => report::write(&args.json, &args.out),
         Command::Serve(serving) => serve::run(serving),
     }
@@ -161,6 +206,21 @@ async fn source(args: SourceArgs) -> Outcome<()> {
     common.finish(bench, comparisons)
 }
 
+async fn kafka(args: KafkaArgs) -> Outcome<()> {
+    let KafkaArgs { size, partitions, records, only, seconds, run } = args;
+    let bench = kafka::Bench {
+        subjects: if only.is_empty() { Subject::value_variants().to_vec() } else { only },
+        sizes: if size.is_empty() { vec![100, 1024] } else { size },
+        partitions,
+        records: records.or(run.quick.then_some(40_000)),
+        rounds: run.rounds(),
+        trickle: Duration::from_secs_f64(seconds.unwrap_or(if run.quick { 1.0 } else { 10.0 })),
+        progress: Progress::new(),
+    };
+    let comparisons = bench.run().await?;
+    run.finish(bench.progress, None, comparisons)
+}
+
 impl CommonArgs {
     fn settings(&self, narrowed: bool) -> Vec<Setting> {
         match &self.setting[..] {
@@ -171,9 +231,9 @@ impl CommonArgs {
     }
 
     fn pace(&self) -> Pace {
-        let (rounds, seconds) = if self.quick { (1, 0.2) } else { (5, 2.0) };
+        let seconds = if self.run.quick { 0.2 } else { 2.0 };
         let measured = Duration::from_secs_f64(self.seconds.unwrap_or(seconds));
-        Pace { rounds: self.rounds.map_or(rounds, usize::from), warm_up: measured / 4, measured }
+        Pace { rounds: self.run.rounds(), warm_up: measured / 4, measured }
     }
 
     fn bench(&self, sizes: Vec<usize>, in_flight: usize) -> Bench {
@@ -185,24 +245,34 @@ impl CommonArgs {
         Bench { peers, sizes, in_flight, pace: self.pace(), progress: Progress::new() }
     }
 
-    /// Says what was measured, and writes it down.
+    fn finish(&self, bench: Bench, comparisons: Vec<Comparison>) -> Outcome<()> {
+        let Bench { pace, progress, .. } = bench;
+        self.run.finish(progress, Some(pace.measured), comparisons)
+    }
+}
+
+impl RunArgs {
+    fn rounds(&self) -> usize {
+        self.rounds.map_or(if self.quick { 1 } else { 5 }, usize::from)
+    }
+
+    /// Says what was measured, for so long each time, and writes it down.
     #[expect(clippy::print_stdout, reason = "a command-line program")]
-    fn finish(&self, bench: Bench, mut comparisons: Vec<Comparison>) -> Outcome<()> {
+    fn finish(&self, progress: Progress, measured: Option<Duration>, mut comparisons: Vec<Comparison>) -> Outcome<()> {
         comparisons.retain(|comparison| !comparison.subjects.is_empty());
         if comparisons.is_empty() {
             return Err(
                 "there is nothing to compare: none of the peers of --only takes part in what was asked for".into()
             );
         }
-        let Bench { pace, progress, .. } = bench;
         // Clears its line before anything else is written.
         drop(progress);
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let run = Run {
             command: format!("cargo run --release -p benchmarks -- {}", arguments.join(" ")),
             machine: Machine::this(),
-            rounds: pace.rounds,
-            seconds: pace.measured.as_secs_f64(),
+            rounds: self.rounds(),
+            seconds: measured.map(|measured| measured.as_secs_f64()),
             serious: !self.quick && !cfg!(debug_assertions),
             comparisons,
         };

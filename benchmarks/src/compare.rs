@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use kafka_broker::Broker;
+
 use crate::Outcome;
 use crate::child::Child;
 use crate::flight::Window;
-use crate::measure::{MIB, Used, machine_cpu, process_cpu, thread_cpu};
+use crate::measure::{MIB, Process, Used, machine_cpu, process_cpu, thread_cpu};
 use crate::progress::Progress;
 use crate::results::{Comparison, Metric, Sample};
 
@@ -76,6 +78,8 @@ pub(crate) struct Moment {
     client: Duration,
     this_process: Duration,
     machine: Duration,
+    /// Of the broker that the server reads from.
+    broker: Option<Duration>,
     at: Instant,
 }
 
@@ -83,7 +87,20 @@ impl Moment {
     pub(crate) async fn now(child: &mut Child) -> Outcome<Self> {
         let server = child.used().await?;
         let at = Instant::now();
-        Ok(Self { server, client: thread_cpu(), this_process: process_cpu(), machine: machine_cpu()?, at })
+        Ok(Self {
+            server,
+            client: thread_cpu(),
+            this_process: process_cpu(),
+            machine: machine_cpu()?,
+            broker: None,
+            at,
+        })
+    }
+
+    /// With what a broker has used beside the server.
+    pub(crate) fn beside(self, broker: &Broker) -> Outcome<Self> {
+        let process = Process::of(broker.pid().ok_or("the broker does not run")?);
+        Ok(Self { broker: Some(process.cpu()?), ..self })
     }
 
     /// What one while of load showed, this moment being after it.
@@ -113,10 +130,15 @@ impl Moment {
     fn cost(&self, before: &Self, messages: f64) -> Sample {
         let server = self.server.cpu - before.server.cpu;
         let ours = server + (self.this_process - before.this_process);
-        let others = (self.machine - before.machine).saturating_sub(ours);
-        Sample(BTreeMap::from([
+        let broker = self.broker.zip(before.broker).map(|(after, before)| after - before);
+        let others = (self.machine - before.machine).saturating_sub(ours + broker.unwrap_or_default());
+        let mut sample = BTreeMap::from([
             (Metric::CpuMicroseconds, server.as_secs_f64() * 1e6 / messages),
             (Metric::OthersCores, others.as_secs_f64() / (self.at - before.at).as_secs_f64()),
-        ]))
+        ]);
+        if let Some(broker) = broker {
+            sample.insert(Metric::BrokerMicroseconds, broker.as_secs_f64() * 1e6 / messages);
+        }
+        Sample(sample)
     }
 }

@@ -8,6 +8,8 @@ use crate::table::{self, Table};
 enum Figure {
     /// A metric of the first subject over that of the second, within each round.
     Ratio(Metric, &'static str, &'static str),
+    /// A metric of the first subject less that of the second, within each round.
+    Difference(Metric, &'static str, &'static str),
     /// A metric of a subject.
     Value(Metric, &'static str),
 }
@@ -30,10 +32,10 @@ struct Goal {
 }
 
 use Bound::{AtLeast, AtMost};
-use Figure::{Ratio, Value};
+use Figure::{Difference, Ratio, Value};
 use Metric::{CpuMicroseconds, IdleMib, P99Microseconds, PeakMib, Rate, StartMilliseconds};
 
-const GOALS: [Goal; 13] = [
+const GOALS: [Goal; 15] = [
     Goal {
         comparison: "map/equal/256",
         what: "identity map, 256 B: CPU a message, ours / tonic echo",
@@ -125,12 +127,27 @@ const GOALS: [Goal; 13] = [
         bound: AtMost(16.0),
         control: None,
     },
+    Goal {
+        comparison: "kafka/100",
+        what: "Kafka source, 100 B: CPU a record above the generated source's, us",
+        figure: Difference(CpuMicroseconds, "ours", "generated"),
+        bound: AtMost(0.5),
+        control: None,
+    },
+    Goal {
+        comparison: "kafka/latency/100",
+        what: "Kafka source, 100 records a second: p99, us",
+        figure: Value(P99Microseconds, "ours"),
+        bound: AtMost(10_000.0),
+        control: None,
+    },
 ];
 
 impl Figure {
     fn of(self, comparison: &Comparison) -> Option<Spread> {
         match self {
             Ratio(metric, over, under) => comparison.ratio(metric, over, under),
+            Difference(metric, of, from) => comparison.difference(metric, of, from),
             Value(metric, subject) => comparison.spread(subject, metric),
         }
     }
@@ -138,7 +155,7 @@ impl Figure {
     /// Whether there are samples of it, void or not.
     fn is_measured(self, comparison: &Comparison) -> bool {
         let (metric, subjects) = match self {
-            Ratio(metric, over, under) => (metric, vec![over, under]),
+            Ratio(metric, one, other) | Difference(metric, one, other) => (metric, vec![one, other]),
             Value(metric, subject) => (metric, vec![subject]),
         };
         let measured =
@@ -188,22 +205,27 @@ pub(crate) fn judge<'a>(comparisons: impl Iterator<Item = &'a Comparison> + Clon
 
 /// The ratios that a comparison is made for.
 pub(crate) fn ratios(comparison: &Comparison) -> Table {
-    let subjects = || comparison.subjects.iter().cloned();
-    let (metric, what, wanted): (_, _, Vec<(String, String)>) = match comparison.id.as_str() {
+    // The first against each: ours, where it was not left out.
+    let against_each = |metric| {
+        let mut subjects = comparison.subjects.iter().cloned();
+        let first = subjects.next().unwrap_or_default();
+        subjects.map(move |other| (metric, first.clone(), other))
+    };
+    let wanted: Vec<(Metric, String, String)> = match comparison.id.as_str() {
         "map/compute" => {
-            let pair = |who: &str| (format!("{who}, on two cores"), format!("{who}, on one core"));
-            (Rate, "rate", ["ours", "bare"].map(pair).to_vec())
+            let pair = |who: &str| (Rate, format!("{who}, on two cores"), format!("{who}, on one core"));
+            ["ours", "bare"].map(pair).to_vec()
         }
-        "map/wait" => (Rate, "rate", vec![("ours".to_owned(), "bare".to_owned())]),
-        id if id.starts_with("map/latency/") || id == "map/start" => (Rate, "", Vec::new()),
-        // The first against each: ours, where it was not left out.
-        _ => {
-            let first = subjects().next().unwrap_or_default();
-            (CpuMicroseconds, "server CPU", subjects().skip(1).map(|other| (first.clone(), other)).collect())
-        }
+        "map/wait" => vec![(Rate, "ours".to_owned(), "bare".to_owned())],
+        "map/start" => Vec::new(),
+        id if id.contains("/latency/") => Vec::new(),
+        // The broker's part of the work shows in the rate alone.
+        id if id.starts_with("kafka/") => against_each(CpuMicroseconds).chain(against_each(Rate)).collect(),
+        _ => against_each(CpuMicroseconds).collect(),
     };
     let mut table = Table::new(&["ratio", "median", "range of the rounds"]);
-    for (over, under) in wanted {
+    for (metric, over, under) in wanted {
+        let what = if metric == Rate { "rate" } else { "server CPU" };
         if let Some(Spread { median, least, most }) = comparison.ratio(metric, &over, &under) {
             let cells = [format!("{what}, {over} / {under}"), format!("{median:.2}"), format!("{least:.2}-{most:.2}")];
             table.row(cells.to_vec());
@@ -259,6 +281,13 @@ mod tests {
         assert!(with(1.9, 1.95).contains("reached"));
         assert!(with(1.2, 1.95).contains("missed"));
         assert!(with(1.0, 1.1).contains("void: the machine allows 1.10"));
+    }
+
+    #[test]
+    fn a_goal_can_be_on_what_comes_on_top() {
+        let with = |ours| comparison("kafka/100", CpuMicroseconds, &[("ours", ours), ("generated", 0.75)]);
+        assert!(verdicts(&with(1.25)).contains("0.500 (0.500-0.500)  reached"));
+        assert!(verdicts(&with(1.3)).contains("  missed"));
     }
 
     #[test]

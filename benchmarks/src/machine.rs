@@ -6,7 +6,7 @@ use rustix::system::uname;
 use serde::{Deserialize, Serialize};
 
 /// The crates whose versions matter for the figures.
-const CRATES: [&str; 6] = ["numaflow", "tonic", "hyper", "h2", "prost", "tokio"];
+const CRATES: [&str; 7] = ["numaflow", "tonic", "hyper", "h2", "prost", "tokio", "rdkafka"];
 
 /// A machine, and the program that ran on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ mod compare;
 mod flight;
 mod goals;
 mod handler;
+mod kafka;
 mod load;
 mod machine;
 mod measure;

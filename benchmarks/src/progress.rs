@@ -25,6 +25,14 @@ impl Progress {
         Self { bar }
     }
 
+    /// Something has to be done first.
+    pub(crate) fn prepare(&self, what: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(what.to_owned()),
+            None => say(what),
+        }
+    }
+
     /// A subject's turn begins.
     pub(crate) fn begin(&self, title: &str, round: usize, rounds: usize, subject: &str) {
         let line = format!("{title}: round {} of {rounds}: {subject}", round + 1);

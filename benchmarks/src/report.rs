@@ -105,7 +105,8 @@ fn machine(run: &Run) -> Table {
     row("processor", format!("{}, {} cores", machine.processor, machine.cores));
     row("memory", format!("{} MiB", machine.memory_mib));
     row("system", machine.system.clone());
-    row("rounds", format!("{} of {} s a peer", run.rounds, run.seconds));
+    let seconds = run.seconds.map_or(String::new(), |seconds| format!(" of {seconds} s a peer"));
+    row("rounds", format!("{}{seconds}", run.rounds));
     if let Some(compiler) = &machine.compiler {
         row("compiler", compiler.clone());
     }

@@ -13,8 +13,8 @@ pub(crate) struct Run {
     pub(crate) command: String,
     pub(crate) machine: Machine,
     pub(crate) rounds: usize,
-    /// How long each subject was measured in each round.
-    pub(crate) seconds: f64,
+    /// How long each subject was measured in each round; `None` where that was for so many records.
+    pub(crate) seconds: Option<f64>,
     /// Whether it was long enough, and built for speed, so that its figures mean something.
     pub(crate) serious: bool,
     pub(crate) comparisons: Vec<Comparison>,
@@ -30,6 +30,8 @@ pub(crate) const BUSY: f64 = 0.9;
 pub(crate) enum Metric {
     /// User and system time of the server's process over messages, in microseconds.
     CpuMicroseconds,
+    /// The same of the Kafka broker's process.
+    BrokerMicroseconds,
     /// Messages a second.
     Rate,
     /// Latencies in microseconds.
@@ -48,8 +50,9 @@ pub(crate) enum Metric {
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::CpuMicroseconds,
+        Self::BrokerMicroseconds,
         Self::Rate,
         Self::P50Microseconds,
         Self::P99Microseconds,
@@ -65,6 +68,7 @@ impl Metric {
         match self {
             Self::Rate | Self::P50Microseconds | Self::P99Microseconds => true,
             Self::CpuMicroseconds
+            | Self::BrokerMicroseconds
             | Self::PeakMib
             | Self::IdleMib
             | Self::StartMilliseconds
@@ -135,9 +139,18 @@ impl Comparison {
 
     /// A metric of one subject over another's, each within a round: the machine's pace is the same then.
     pub(crate) fn ratio(&self, metric: Metric, over: &str, under: &str) -> Option<Spread> {
+        self.within_rounds(metric, over, under, |over, under| over / under)
+    }
+
+    /// How much a metric of one subject is above another's, each within a round.
+    pub(crate) fn difference(&self, metric: Metric, of: &str, from: &str) -> Option<Spread> {
+        self.within_rounds(metric, of, from, |of, from| of - from)
+    }
+
+    fn within_rounds(&self, metric: Metric, one: &str, other: &str, by: fn(f64, f64) -> f64) -> Option<Spread> {
         let in_round =
-            |round: &BTreeMap<String, Sample>| Some(round.get(over)?.get(metric)? / round.get(under)?.get(metric)?);
-        Spread::of(self.rounds.iter().filter_map(in_round).filter(|ratio| ratio.is_finite()))
+            |round: &BTreeMap<String, Sample>| Some(by(round.get(one)?.get(metric)?, round.get(other)?.get(metric)?));
+        Spread::of(self.rounds.iter().filter_map(in_round).filter(|value| value.is_finite()))
     }
 
     /// Whether a metric was measured and is void in every round.

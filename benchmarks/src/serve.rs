@@ -1,8 +1,10 @@
 //! The servers that are compared. Each runs in a process of its own, started by this same program.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use clap::{Args, ValueEnum};
@@ -15,8 +17,10 @@ use crate::measure::Used;
 
 mod bare;
 mod h2_echo;
+mod kafka;
 mod ours;
 mod published;
+mod published_kafka;
 mod tonic_echo;
 mod tonic_source;
 
@@ -63,6 +67,38 @@ pub(crate) enum Service {
     Map,
     BatchMap,
     Source,
+    /// A source of what is in Kafka.
+    Kafka,
+}
+
+/// What a source of Kafka's records reads. In an argument: all three, with commas between.
+#[derive(Debug, Clone)]
+pub(crate) struct Topic {
+    /// `host:port` of the broker.
+    pub(crate) broker: String,
+    pub(crate) topic: String,
+    /// The consumer group, which has committed nothing yet.
+    pub(crate) group: String,
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { broker, topic, group } = self;
+        write!(f, "{broker},{topic},{group}")
+    }
+}
+
+impl FromStr for Topic {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split(',').collect::<Vec<_>>()[..] {
+            [broker, topic, group] => {
+                Ok(Self { broker: broker.to_owned(), topic: topic.to_owned(), group: group.to_owned() })
+            }
+            _ => Err("is not BROKER,TOPIC,GROUP".to_owned()),
+        }
+    }
 }
 
 /// The windows of [`Setting::Equal`]: those that `numaflow-sdk` has.
@@ -93,7 +129,7 @@ fn value_name(value: impl ValueEnum) -> String {
 }
 
 /// A server as it is to be: the socket and the info file are the process's own.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Spec {
     pub(crate) peer: Peer,
     pub(crate) service: Service,
@@ -107,6 +143,8 @@ pub(crate) struct Spec {
     pub(crate) value_size: usize,
     /// How many messages it works on at once, where there is no client that would decide that.
     pub(crate) in_flight: usize,
+    /// What it reads, where that is Kafka's.
+    pub(crate) topic: Option<Topic>,
 }
 
 impl Spec {
@@ -117,11 +155,21 @@ impl Spec {
             Setting::Default => None,
         };
         let handler = Handler::Identity;
-        Self { peer, service: Service::Map, setting, handler, workers, cores: None, value_size: 0, in_flight: 0 }
+        Self {
+            peer,
+            service: Service::Map,
+            setting,
+            handler,
+            workers,
+            cores: None,
+            value_size: 0,
+            in_flight: 0,
+            topic: None,
+        }
     }
 
     /// The arguments of the process that serves it.
-    pub(crate) fn to_arguments(self, socket: &Path, info: &Path) -> Vec<OsString> {
+    pub(crate) fn to_arguments(&self, socket: &Path, info: &Path) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["serve".into(), self.peer.name().into()];
         let mut add = |flag: &str, value: OsString| arguments.extend([flag.into(), value]);
         add("--service", value_name(self.service).into());
@@ -133,6 +181,9 @@ impl Spec {
         add("--info", info.into());
         if let Some(cores) = self.cores {
             add("--cores", cores.to_string().into());
+        }
+        if let Some(topic) = &self.topic {
+            add("--topic", topic.to_string().into());
         }
         arguments
     }
@@ -158,6 +209,15 @@ pub(crate) struct Serving {
     info: PathBuf,
     #[arg(long)]
     cores: Option<usize>,
+    #[arg(long)]
+    topic: Option<Topic>,
+}
+
+impl Serving {
+    /// What a source of Kafka's records reads.
+    fn topic(&self) -> Outcome<&Topic> {
+        Ok(self.topic.as_ref().ok_or("a source of Kafka's records needs --topic")?)
+    }
 }
 
 /// Serves until the process that started this one ends or has enough.
@@ -170,9 +230,11 @@ pub(crate) fn run(serving: Serving) -> Outcome<()> {
         (Peer::Ours, Service::Map) => ours::map(serving, MapMode::Unary),
         (Peer::Ours, Service::BatchMap) => ours::map(serving, MapMode::Batch),
         (Peer::Ours, Service::Source) => ours::source(serving),
+        (Peer::Ours, Service::Kafka) => kafka::source(serving),
         (Peer::Published, Service::Map) => block_on(published::map(serving)),
         (Peer::Published, Service::BatchMap) => block_on(published::batch_map(serving)),
         (Peer::Published, Service::Source) => block_on(published::source(serving)),
+        (Peer::Published, Service::Kafka) => block_on(published_kafka::source(serving)),
         // Their answers leave in order, and so a batch's end is answered last.
         (Peer::Tonic, Service::Map | Service::BatchMap) => block_on(tonic_echo::serve(serving)),
         (Peer::Tonic, Service::Source) => block_on(tonic_source::serve(serving)),

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kafka_broker::Broker;
+
 use crate::Outcome;
 use crate::child::Child;
 use crate::client::Connection;
@@ -10,15 +12,18 @@ use crate::compare::{Moment, Pace};
 use crate::load::Load;
 use crate::measure::MIB;
 use crate::paced::Paced;
-use crate::reading::Reading;
+use crate::reading::{Expected, Numbered, Reading};
 use crate::results::{Metric, Sample};
 use crate::serve::{Mode, Spec};
 
 /// The records of a read, as the platform asks for them.
-const READ: u64 = 500;
+pub(crate) const READ: u64 = 500;
 
 /// Starts a server and measures it.
-async fn with_server(spec: &Spec, measure: impl AsyncFnOnce(&mut Child) -> Outcome<Sample>) -> Outcome<Sample> {
+pub(crate) async fn with_server(
+    spec: &Spec,
+    measure: impl AsyncFnOnce(&mut Child) -> Outcome<Sample>,
+) -> Outcome<Sample> {
     let mut child = Child::start(spec)?;
     measure(&mut child).await.map_err(|error| child.explain(error))
 }
@@ -62,11 +67,36 @@ pub(crate) async fn map_at_a_rate(spec: &Spec, mode: Mode, size: usize, rate: u3
 pub(crate) async fn source_under_load(spec: &Spec, size: usize, pace: Pace) -> Outcome<Sample> {
     with_server(spec, async |child| {
         let mut connection = Connection::new(child.connect().await?).await?;
-        let mut reading = Reading::new(&mut connection, READ, size).await?;
+        let mut reading = Reading::new(&mut connection, READ, Numbered::new(size)).await?;
         reading.run(pace.warm_up).await?;
         let before = Moment::now(child).await?;
         let window = reading.run(pace.measured).await?;
         Ok(Moment::now(child).await?.since(&before, &window))
+    })
+    .await
+}
+
+/// How many records are read where not time decides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Count {
+    pub(crate) warm_up: u64,
+    pub(crate) measured: u64,
+}
+
+/// Measures a source for so many records, beside a broker.
+pub(crate) async fn source_of_records(
+    spec: &Spec,
+    expected: impl Expected,
+    count: Count,
+    broker: &Broker,
+) -> Outcome<Sample> {
+    with_server(spec, async |child| {
+        let mut connection = Connection::new(child.connect().await?).await?;
+        let mut reading = Reading::new(&mut connection, READ, expected).await?;
+        reading.run_records(count.warm_up).await?;
+        let before = Moment::now(child).await?.beside(broker)?;
+        let window = reading.run_records(count.measured).await?;
+        Ok(Moment::now(child).await?.beside(broker)?.since(&before, &window))
     })
     .await
 }

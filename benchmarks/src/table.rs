@@ -82,6 +82,7 @@ pub(crate) fn figures(comparison: &Comparison) -> Table {
 fn heading(metric: Metric, unit: &str) -> String {
     match metric {
         Metric::CpuMicroseconds => format!("server CPU, us/{unit}"),
+        Metric::BrokerMicroseconds => format!("broker CPU, us/{unit}"),
         Metric::Rate => format!("{unit}s/s"),
         Metric::P50Microseconds => "p50, us".to_owned(),
         Metric::P99Microseconds => "p99, us".to_owned(),
@@ -96,7 +97,7 @@ fn heading(metric: Metric, unit: &str) -> String {
 /// A value of a metric, with as many digits as it is good for.
 pub(crate) fn number(metric: Metric, value: f64) -> String {
     match metric {
-        Metric::CpuMicroseconds => format!("{value:.3}"),
+        Metric::CpuMicroseconds | Metric::BrokerMicroseconds => format!("{value:.3}"),
         Metric::OthersCores => format!("{value:.1}"),
         Metric::Rate => thousands(value),
         Metric::P50Microseconds | Metric::P99Microseconds => thousands(value),

@@ -70,6 +70,17 @@ fn a_page_of_something_else_is_refused_by_name() {
 }
 
 #[test]
+fn without_java_there_is_no_kafka() {
+    let folder = TempDir::new().unwrap();
+    let output = benchmarks(folder.path(), &["kafka", "--quick"]).env("PATH", "").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    let (_, error) = error.split_once('\n').unwrap();
+    assert!(error.starts_with("benchmarks: Apache Kafka cannot run here: there is no java on the PATH; "), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+#[test]
 fn an_interrupted_run_leaves_no_process_and_no_file() {
     let mut running = Running::start();
     running.signal(Signal::INT);

@@ -33,7 +33,7 @@ pub(super) fn source(serving: Serving) -> Outcome<()> {
     serve(serving, source::service(generator))
 }
 
-fn serve(serving: Serving, service: impl numaflow_sdk::Service) -> Outcome<()> {
+pub(super) fn serve(serving: Serving, service: impl numaflow_sdk::Service) -> Outcome<()> {
     run_server_with(async move || Ok(Server::new(service).socket_path(serving.socket).server_info_path(serving.info)))?;
     Ok(())
 }
