@@ -21,6 +21,8 @@
 
 mod case;
 pub mod cases;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod wire;
 
 pub use case::{Case, Failure, Kind, Level, Target};

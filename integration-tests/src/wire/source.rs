@@ -196,7 +196,7 @@ impl Reader {
     }
 }
 
-fn check_record(record: &Record) -> Result<(), Failure> {
+pub(crate) fn check_record(record: &Record) -> Result<(), Failure> {
     let offset = record.offset.as_ref();
     let came = || format!("{record:?}");
     check(offset.is_some_and(|offset| !offset.offset.is_empty()), "an offset that is not empty", came)?;

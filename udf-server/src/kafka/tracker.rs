@@ -306,6 +306,10 @@ impl<T: Clone> Tracker<T> {
     /// The offset that the group may commit: that of the first record not done, or of the next one to come. `None`
     /// before the first record.
     pub(super) fn commit_point(&self) -> Option<i64> {
+        #[cfg(feature = "fault-commit-maximum")]
+        if let Some(last) = self.entries.iter().rfind(|entry| entry.state == State::Done) {
+            return Some(last.offset + 1);
+        }
         self.entries.front().map(|entry| entry.offset).or(self.position)
     }
 

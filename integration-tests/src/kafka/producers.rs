@@ -1,0 +1,198 @@
+//! Uniquely numbered records, from plain and from transactional producers, at an even pace.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+use super::Outcome;
+use super::stage::Stage;
+
+/// Half of them are transactional.
+const PRODUCERS: u64 = 4;
+/// How often a producer looks what is due.
+const TICK: Duration = Duration::from_millis(20);
+/// How long the broker may take for a single thing; it may be down meanwhile.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a producer tries to get rid of what it has when the run is over.
+const END: Duration = Duration::from_secs(90);
+/// One transaction in so many is aborted.
+const ABORTED: u32 = 5;
+/// What follows the number in a value.
+const FILLER: &str = "................................................................................";
+
+/// Producers at work.
+#[derive(Debug)]
+pub(super) struct Producers {
+    threads: Vec<JoinHandle<Outcome<()>>>,
+    hurry: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+}
+
+impl Producers {
+    /// Starts to produce `records` records within `time`. Those of aborted transactions count.
+    pub(super) fn start(stage: &Arc<Stage>, seed: u64, records: u64, time: Duration) -> Outcome<Self> {
+        let hurry = Arc::new(AtomicBool::new(false));
+        let sent = Arc::new(AtomicU64::new(0));
+        let mut threads = Vec::new();
+        for index in 0..PRODUCERS {
+            let work = Work {
+                stage: stage.clone(),
+                rng: Rng::with_seed(seed.wrapping_mul(PRODUCERS).wrapping_add(index)),
+                index,
+                count: records / PRODUCERS + u64::from(index < records % PRODUCERS),
+                time,
+                hurry: hurry.clone(),
+                sent: sent.clone(),
+            };
+            threads.push(thread::Builder::new().name(format!("producer {index}")).spawn(move || work.run())?);
+        }
+        Ok(Self { threads, hurry, sent })
+    }
+
+    /// How many records were handed to the client library.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Has what is left produced at once, and waits until the broker has all.
+    pub(super) fn finish(self) -> Outcome<()> {
+        self.hurry.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().map_err(|_| "a producer panicked")??;
+        }
+        Ok(())
+    }
+}
+
+struct Work {
+    stage: Arc<Stage>,
+    rng: Rng,
+    index: u64,
+    count: u64,
+    time: Duration,
+    hurry: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+}
+
+impl Work {
+    fn run(mut self) -> Outcome<()> {
+        if self.index % 2 == 0 { self.produce_plainly() } else { self.produce_in_transactions() }
+    }
+
+    fn produce_plainly(&mut self) -> Outcome<()> {
+        let producer: BaseProducer =
+            self.stage.client().set("enable.idempotence", "true").set("linger.ms", "5").create()?;
+        let began = Instant::now();
+        for index in 0..self.count {
+            self.wait_for_turn(&producer, began, index);
+            self.send(&producer, index)?;
+        }
+        producer.flush(END)?;
+        Ok(())
+    }
+
+    fn produce_in_transactions(&mut self) -> Outcome<()> {
+        let began = Instant::now();
+        let mut producer = self.transactional()?;
+        let mut index = 0;
+        while index < self.count {
+            let end = self.count.min(index + self.rng.u64(20..60));
+            producer.begin_transaction()?;
+            while index < end {
+                self.wait_for_turn(&producer, began, index);
+                self.send(&producer, index)?;
+                index += 1;
+            }
+            if self.end_transaction(&producer).is_err() {
+                // What was in it was committed or not: the truth is what a reader finds.
+                producer = self.transactional()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_transaction(&mut self, producer: &BaseProducer) -> Outcome<()> {
+        if self.rng.u32(0..ABORTED) == 0 {
+            producer.flush(PATIENCE)?;
+            return until_done(|| producer.abort_transaction(PATIENCE));
+        }
+        let committed =
+            until_done(|| producer.flush(PATIENCE)).and_then(|()| until_done(|| producer.commit_transaction(PATIENCE)));
+        if committed.is_err() {
+            until_done(|| producer.abort_transaction(PATIENCE))?;
+        }
+        Ok(())
+    }
+
+    /// A producer whose transactions of before, if there is one open, are aborted.
+    fn transactional(&self) -> Outcome<BaseProducer> {
+        let producer: BaseProducer = self
+            .stage
+            .client()
+            .set("transactional.id", format!("{}-{}", self.stage.topic, self.index))
+            .set("linger.ms", "5")
+            .create()?;
+        until_done(|| producer.init_transactions(PATIENCE))?;
+        Ok(producer)
+    }
+
+    /// Waits until it is time for a record, and has the library do its part meanwhile.
+    fn wait_for_turn(&self, producer: &BaseProducer, began: Instant, index: u64) {
+        let share = self.time.as_secs_f64() / (self.count.max(1) as f64);
+        let due = began + Duration::from_secs_f64(share * (index as f64));
+        while !self.hurry.load(Ordering::Relaxed) && Instant::now() < due {
+            producer.poll(TICK);
+        }
+    }
+
+    fn send(&mut self, producer: &BaseProducer, index: u64) -> Outcome<()> {
+        let number = index * PRODUCERS + self.index;
+        let value = format!("{number} {FILLER}");
+        let mut partition = self.rng.i32(0..self.stage.partitions());
+        loop {
+            let record = BaseRecord::<(), str>::to(&self.stage.topic).partition(partition).payload(&value);
+            let Err((error, _)) = producer.send(record) else { break };
+            match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => {
+                    producer.poll(TICK);
+                }
+                // The client has yet to hear of it.
+                Some(RDKafkaErrorCode::UnknownPartition) if partition > 0 => partition = 0,
+                // The transaction has failed already, as its end will tell.
+                _ if self.index % 2 == 1 => break,
+                _ => return Err(error.into()),
+            }
+        }
+        producer.poll(Duration::ZERO);
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Tries until it succeeds or cannot any more. The broker may be down for a while.
+fn until_done(mut attempt: impl FnMut() -> Result<(), KafkaError>) -> Outcome<()> {
+    let deadline = Instant::now() + END;
+    loop {
+        match attempt() {
+            Ok(()) => return Ok(()),
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {}
+            Err(error) if is_timeout(&error) && Instant::now() < deadline => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn is_timeout(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::RequestTimedOut))
+}
+
+/// The number of a record with this value.
+pub(super) fn number_of(value: &[u8]) -> Option<u64> {
+    let digits = value.split(|byte| *byte == b' ').next()?;
+    str::from_utf8(digits).ok()?.parse().ok()
+}
