@@ -16,7 +16,10 @@ mod producers;
 mod program;
 mod report;
 mod sampler;
+mod scenarios;
+mod scene;
 mod stage;
+mod suite;
 mod truth;
 mod verdict;
 

@@ -14,7 +14,7 @@ use super::Outcome;
 use super::journal::{Deed, Journal, Place};
 use crate::case::{Failure, Kind, Target};
 use crate::wire::Connection;
-use crate::wire::common::NackOptions;
+use crate::wire::common::{NackOptions, ReadyResponse};
 use crate::wire::source::{
     self, Acker, Nacked, Offset, ReadResponse, Reader, Record, nack, partitions, pending, read_request,
 };
@@ -27,8 +27,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(1);
 const REDIAL: Duration = Duration::from_millis(50);
 /// How often the platform asks for readiness, pending and partitions.
 const ASK: Duration = Duration::from_secs(3);
-/// The longest that a record is worked on.
-const WORK: Duration = Duration::from_millis(60);
+/// How long a driver that has no room waits before it looks again.
+const PAUSE: Duration = Duration::from_millis(5);
 /// The most offsets in one ack: in streaming mode the platform acks one by one, otherwise a batch at a time.
 const ACKS: usize = 100;
 
@@ -59,7 +59,10 @@ pub(super) struct DriverArgs {
     /// Every so many-th record is always nacked, and given up in the end; 0 for none
     #[arg(long, default_value_t = 0)]
     pub(super) poison_every: u64,
-    /// Connect and never read
+    /// How many milliseconds a record is worked on, at most
+    #[arg(long, default_value_t = 60)]
+    pub(super) work: u64,
+    /// Ask for one batch and never take it
     #[arg(long)]
     pub(super) idle: bool,
 }
@@ -145,6 +148,11 @@ impl Driver {
         let connection = Connection::to(&Target::new(Kind::Source, socket, socket.with_extension("info"))).await?;
         let mut reader = Reader::open(&connection).await?;
         let mut acker = Acker::open(&connection).await?;
+        self.note(Deed::Connected)?;
+        if self.args.idle {
+            reader.call.send(&read_request(BATCH, READ_TIMEOUT)).await;
+            return std::future::pending().await;
+        }
         let mut asked = Instant::now();
         loop {
             self.send_acks(&connection, &mut acker).await?;
@@ -152,14 +160,17 @@ impl Driver {
             self.forget()?;
             if asked.elapsed() >= ASK {
                 asked = Instant::now();
+                if !is_ready(&connection).await? {
+                    return Err(Failure::new("a source that is ready", "one that is not").into());
+                }
                 pending(&connection).await?;
                 partitions(&connection).await?;
             }
             let room = self.args.in_flight.saturating_sub(self.in_flight.len()).min(BATCH);
-            if self.args.idle || room == 0 {
-                sleep(WORK / 10).await;
+            if room == 0 {
+                sleep(PAUSE).await;
             } else if self.breaks() {
-                self.note_break()?;
+                self.note(Deed::Broke)?;
                 // Not even the batch is waited for.
                 reader.call.send(&read_request(room, READ_TIMEOUT)).await;
                 self.receive_some(&mut reader).await?;
@@ -176,8 +187,9 @@ impl Driver {
         self.rng.u32(0..1000) < self.args.broken
     }
 
-    fn note_break(&mut self) -> io::Result<()> {
-        self.journal.note((0, 0), Deed::Broke)?;
+    /// Notes what is about no record.
+    fn note(&mut self, deed: Deed) -> io::Result<()> {
+        self.journal.note((0, 0), deed)?;
         self.journal.write()
     }
 
@@ -219,17 +231,18 @@ impl Driver {
             return Ok(());
         }
         let args = &self.args;
+        let is_poison = args.poison_every > 0 && number % args.poison_every == args.poison_every - 1;
         let drawn = self.rng.u32(0..1000);
-        let fate = if args.poison_every > 0 && number % args.poison_every == args.poison_every - 1 {
-            Fate::Nack
-        } else if drawn < args.nacked {
+        let fate = if is_poison || drawn < args.nacked {
             Fate::Nack
         } else if drawn < args.nacked + args.forgotten {
             Fate::Forget
         } else {
             Fate::Ack
         };
-        let done = Instant::now() + WORK.mul_f64(self.rng.f64().powi(3));
+        // Most are done soon, and a few late: acks come in no order.
+        let work = Duration::from_millis(args.work).mul_f64(self.rng.f64().powi(3));
+        let done = Instant::now() + work;
         self.journal.note(place, Deed::Took { number })?;
         self.in_flight.insert(place, Held { offset, done, fate });
         Ok(())
@@ -264,7 +277,7 @@ impl Driver {
             self.journal.write()?;
             acker.send(offsets).await;
             if self.breaks() {
-                self.note_break()?;
+                self.note(Deed::Broke)?;
                 // The answer is lost: the same acks are sent again.
                 *acker = Acker::open(connection).await?;
                 continue;
@@ -272,6 +285,7 @@ impl Driver {
             acker.answer().await?;
             for place in places {
                 self.in_flight.remove(place);
+                self.journal.note(*place, Deed::Acked)?;
             }
         }
         Ok(())
@@ -300,6 +314,12 @@ impl Driver {
         }
         self.journal.write()
     }
+}
+
+/// Asks what the platform's liveness probe asks.
+async fn is_ready(connection: &Connection) -> Result<bool, Failure> {
+    let response: ReadyResponse = connection.unary("/source.v1.Source/IsReady", &()).await?;
+    Ok(response.ready)
 }
 
 /// Reads `topic:partition:offset`.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::verdict::SESSION;
+
 /// How many members there are.
 pub(super) const MEMBERS: usize = 3;
 
@@ -31,6 +33,13 @@ pub(super) enum Fault {
     Grow,
 }
 
+impl Fault {
+    /// Whether the broker is away meanwhile.
+    pub(super) fn is_of_broker(self) -> bool {
+        matches!(self, Self::CrashBroker | Self::PauseBroker)
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -55,19 +64,22 @@ pub(super) struct Planned {
     pub(super) lasts: Duration,
 }
 
+/// How many kinds of faults there are, and how many of them are of a source or a driver.
+pub(super) const KINDS: u32 = 9;
+const OF_PROCESSES: u32 = 5;
+/// Half of the processes that are stopped are so for this much longer than the broker waits for a member.
+const LONGER: Duration = Duration::from_secs(2);
 /// When the first fault comes: by then the group has formed, or not quite.
 const QUIET: Duration = Duration::from_secs(6);
 /// The pause between the beginnings of two faults.
 const PAUSES: std::ops::Range<u64> = 400..3_500;
 
-/// The faults of a seed: every kind once, and as many again of those that may overlap, in any order.
-///
-/// `session` is how long the broker waits for a member: some are stopped for less, some for more.
-pub(super) fn plan(seed: u64, session: Duration) -> Vec<Planned> {
+/// The faults of a seed, so many of them: every kind once, and beyond that those of processes, in any order.
+pub(super) fn plan(seed: u64, count: u32) -> Vec<Planned> {
     let mut rng = Rng::with_seed(seed);
-    let mut faults: Vec<Fault> = (0..9).map(|kind| draw(kind, &mut rng)).collect();
-    for _ in 0..6 {
-        let kind = rng.u32(0..5);
+    let mut faults = Vec::new();
+    for kind in 0..count {
+        let kind = if kind < KINDS { kind } else { rng.u32(0..OF_PROCESSES) };
         faults.push(draw(kind, &mut rng));
     }
     rng.shuffle(&mut faults);
@@ -77,7 +89,7 @@ pub(super) fn plan(seed: u64, session: Duration) -> Vec<Planned> {
         let lasts = match fault {
             Fault::KillSource(_) | Fault::KillDriver(_) => Duration::from_millis(rng.u64(0..3_000)),
             Fault::TerminateSource(_) => Duration::from_millis(rng.u64(0..1_000)),
-            Fault::StopSource(_) | Fault::StopDriver(_) if rng.bool() => session + Duration::from_secs(2),
+            Fault::StopSource(_) | Fault::StopDriver(_) if rng.bool() => SESSION + LONGER,
             Fault::StopSource(_) | Fault::StopDriver(_) | Fault::PauseBroker => {
                 Duration::from_millis(rng.u64(300..4_000))
             }
@@ -112,12 +124,12 @@ mod tests {
 
     #[test]
     fn a_seed_is_a_plan() {
-        let session = Duration::from_secs(6);
-        assert_eq!(plan(7, session), plan(7, session));
-        assert_ne!(plan(7, session), plan(8, session));
+        assert_eq!(plan(7, 15), plan(7, 15));
+        assert_ne!(plan(7, 15), plan(8, 15));
         for seed in 0..100 {
-            let plan = plan(seed, session);
+            let plan = plan(seed, KINDS);
             assert!(plan.iter().any(|planned| planned.fault == Fault::Scale), "{plan:?}");
+            assert!(plan.iter().any(|planned| planned.fault == Fault::Grow), "{plan:?}");
             assert!(plan.is_sorted_by_key(|planned| planned.at), "{plan:?}");
         }
     }

@@ -19,17 +19,23 @@ pub(super) enum Deed {
     Took { number: u64 },
     /// It is about to ack the record, for the first time.
     Acks,
+    /// The ack was answered.
+    Acked,
     /// It was told that the record is nacked.
     Nacked,
     /// It forgot the record, with neither an ack nor a nack.
     LetGo,
     /// It broke a stream; the place says nothing.
     Broke,
+    /// It connected; the place says nothing.
+    Connected,
 }
 
 /// A line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Line {
+    /// Whose it is: the place of the journal among those of its folder.
+    pub(super) driver: usize,
     pub(super) at: Micros,
     pub(super) place: Place,
     pub(super) deed: Deed,
@@ -40,9 +46,11 @@ impl Line {
         let (letter, number) = match self.deed {
             Deed::Took { number } => ('T', number),
             Deed::Acks => ('A', 0),
+            Deed::Acked => ('D', 0),
             Deed::Nacked => ('N', 0),
             Deed::LetGo => ('L', 0),
             Deed::Broke => ('B', 0),
+            Deed::Connected => ('C', 0),
         };
         writeln!(text, "{letter} {} {} {} {number}", self.at, self.place.0, self.place.1)
     }
@@ -56,12 +64,14 @@ impl Line {
         let deed = match letter {
             "T" => Deed::Took { number },
             "A" => Deed::Acks,
+            "D" => Deed::Acked,
             "N" => Deed::Nacked,
             "L" => Deed::LetGo,
             "B" => Deed::Broke,
+            "C" => Deed::Connected,
             _ => return None,
         };
-        Some(Self { at, place, deed })
+        Some(Self { driver: 0, at, place, deed })
     }
 }
 
@@ -80,7 +90,7 @@ impl Journal {
 
     /// Adds a line, which is not written yet.
     pub(super) fn note(&mut self, place: Place, deed: Deed) -> io::Result<()> {
-        Line { at: clock::now(), place, deed }.write(&mut self.lines)
+        Line { driver: 0, at: clock::now(), place, deed }.write(&mut self.lines)
     }
 
     /// Writes what was added. From here on it outlives this process.
@@ -108,6 +118,16 @@ pub(super) fn extent(folder: &Path) -> io::Result<Extent> {
     }
     extent.sort();
     Ok(extent)
+}
+
+/// All lines of the journals of a folder, in the order of time.
+pub(super) fn read_all(folder: &Path) -> io::Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for (driver, (path, length)) in extent(folder)?.into_iter().enumerate() {
+        lines.extend(Reading::open(&path)?.lines_to(length).map(|line| Line { driver, ..line }));
+    }
+    lines.sort_by_key(|line| line.at);
+    Ok(lines)
 }
 
 /// One journal, read from its beginning on.

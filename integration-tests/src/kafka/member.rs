@@ -3,16 +3,19 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Outcome;
 use super::process::Process;
 use super::stage::Stage;
+use crate::case::{Kind, Target};
+use crate::wire::Connection;
+use crate::wire::source::partitions;
 
 /// How long the end of a source may take after SIGTERM: its drain, and leaving the group.
 const END: Duration = Duration::from_secs(20);
 /// How long its drain may take.
-const DRAIN: &str = "8s";
+const DRAIN: &str = "6s";
 
 /// What the processes of a member are told, beyond where they find each other.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +24,14 @@ pub(super) struct Orders {
     pub(super) source: Vec<String>,
     /// Flags of the driver.
     pub(super) driver: Vec<String>,
+}
+
+impl Orders {
+    /// Orders of these flags.
+    pub(super) fn new(source: &[&str], driver: &[&str]) -> Self {
+        let owned = |flags: &[&str]| flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Self { source: owned(source), driver: owned(driver) }
+    }
 }
 
 /// One source and its driver, either of which may be down.
@@ -36,8 +47,8 @@ pub(super) struct Member {
     drivers: u64,
     pub(super) source: Option<Process>,
     pub(super) driver: Option<Process>,
-    /// Whether the end of the source was asked for.
-    ending: bool,
+    /// When the end of the source was asked for, if it was.
+    ending: Option<Instant>,
 }
 
 impl Member {
@@ -69,13 +80,12 @@ impl Member {
             drivers: 0,
             source: None,
             driver: None,
-            ending: false,
+            ending: None,
         }
     }
 
-    /// Starts the source, unless it runs. One that is ending is waited for.
+    /// Starts the source, unless it runs.
     pub(super) fn start_source(&mut self) -> Outcome<()> {
-        self.finish_source()?;
         if self.source.is_some() {
             return Ok(());
         }
@@ -110,7 +120,7 @@ impl Member {
 
     /// Kills the source.
     pub(super) fn kill_source(&mut self) -> Outcome<()> {
-        self.ending = false;
+        self.ending = None;
         Ok(self.source.take().map_or(Ok(()), |mut source| source.kill())?)
     }
 
@@ -123,20 +133,29 @@ impl Member {
     pub(super) fn terminate_source(&mut self) -> Outcome<()> {
         if let Some(source) = &mut self.source {
             source.terminate()?;
-            self.ending = true;
+            self.ending.get_or_insert_with(Instant::now);
         }
         Ok(())
     }
 
-    /// Waits until a source whose end was asked for is gone.
-    pub(super) fn finish_source(&mut self) -> Outcome<()> {
-        if !std::mem::take(&mut self.ending) {
-            return Ok(());
+    /// Stops the source where it is, unless it is on its way out.
+    pub(super) fn stop_source(&mut self) -> Outcome<()> {
+        match &mut self.source {
+            Some(source) if self.ending.is_none() => Ok(source.stop()?),
+            _ => Ok(()),
         }
-        let Some(mut source) = self.source.take() else { return Ok(()) };
-        match source.wait(END)? {
-            Some(status) if status.success() => Ok(()),
+    }
+
+    /// Whether a source whose end was asked for is gone, in order and in time; also where none was.
+    pub(super) fn source_is_gone(&mut self) -> Outcome<bool> {
+        let (Some(since), Some(source)) = (self.ending, &mut self.source) else { return Ok(true) };
+        match source.ended()? {
+            Some(status) if status.success() => {
+                (self.ending, self.source) = (None, None);
+                Ok(true)
+            }
             Some(status) => Err(format!("the source {} was asked to end and did, with {status}", self.name).into()),
+            None if since.elapsed() < END => Ok(false),
             None => Err(format!("the source {} has not ended {} s after SIGTERM", self.name, END.as_secs()).into()),
         }
     }
@@ -146,7 +165,7 @@ impl Member {
         let unasked = |what: &str, status: ExitStatus, log: PathBuf| {
             Err(format!("the {what} {} ended by itself with {status}: see {}", self.name, log.display()).into())
         };
-        if !self.ending
+        if self.ending.is_none()
             && let Some(source) = &mut self.source
             && let Some(status) = source.ended()?
         {
@@ -158,6 +177,17 @@ impl Member {
             return unasked("driver", status, self.path("driver.log"));
         }
         Ok(())
+    }
+
+    /// How many partitions the source says that it has; `None` while it does not answer.
+    pub(super) fn assigned(&self) -> Outcome<Option<usize>> {
+        let target = Target::new(Kind::Source, self.path("sock"), self.path("info"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let asked = runtime.block_on(async {
+            let connection = Connection::to(&target).await?;
+            partitions(&connection).await
+        });
+        Ok(asked.ok().map(|answer| answer.partitions.len()))
     }
 
     fn path(&self, what: &str) -> PathBuf {

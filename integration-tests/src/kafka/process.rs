@@ -6,8 +6,7 @@ use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
@@ -63,18 +62,6 @@ impl Process {
     /// Lets it go on, if it is stopped.
     pub(super) fn go_on(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.stopped) { self.signal(Signal::CONT) } else { Ok(()) }
-    }
-
-    /// Waits for its end; `None` if it has not come after `patience`.
-    pub(super) fn wait(&mut self, patience: Duration) -> io::Result<Option<ExitStatus>> {
-        let deadline = Instant::now() + patience;
-        loop {
-            let ended = self.ended()?;
-            if ended.is_some() || Instant::now() > deadline {
-                return Ok(ended);
-            }
-            thread::sleep(LOOK);
-        }
     }
 
     /// Kills it and waits until it is gone.

@@ -20,6 +20,8 @@ const TICK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a producer tries to get rid of what it has when the run is over.
 const END: Duration = Duration::from_secs(90);
+/// How long the broker lets a transaction be open, in milliseconds: nothing behind it is read meanwhile.
+const TRANSACTION: &str = "10000";
 /// One transaction in so many is aborted.
 const ABORTED: u32 = 5;
 /// What follows the number in a value.
@@ -81,7 +83,11 @@ struct Work {
 
 impl Work {
     fn run(mut self) -> Outcome<()> {
-        if self.index % 2 == 0 { self.produce_plainly() } else { self.produce_in_transactions() }
+        if self.is_transactional() { self.produce_in_transactions() } else { self.produce_plainly() }
+    }
+
+    fn is_transactional(&self) -> bool {
+        !self.index.is_multiple_of(2)
     }
 
     fn produce_plainly(&mut self) -> Outcome<()> {
@@ -136,6 +142,7 @@ impl Work {
             .client()
             .set("transactional.id", format!("{}-{}", self.stage.topic, self.index))
             .set("linger.ms", "5")
+            .set("transaction.timeout.ms", TRANSACTION)
             .create()?;
         until_done(|| producer.init_transactions(PATIENCE))?;
         Ok(producer)
@@ -164,7 +171,7 @@ impl Work {
                 // The client has yet to hear of it.
                 Some(RDKafkaErrorCode::UnknownPartition) if partition > 0 => partition = 0,
                 // The transaction has failed already, as its end will tell.
-                _ if self.index % 2 == 1 => break,
+                _ if self.is_transactional() => break,
                 _ => return Err(error.into()),
             }
         }

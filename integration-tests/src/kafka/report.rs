@@ -13,7 +13,8 @@ const TOLD: usize = 5;
 /// What a seed has come to.
 #[derive(Debug)]
 pub(super) struct Verdict {
-    pub(super) seed: u64,
+    /// Of what: a seed or a scenario.
+    pub(super) name: String,
     pub(super) faults: usize,
     pub(super) figures: Figures,
     pub(super) time: Duration,
@@ -30,9 +31,9 @@ impl Verdict {
         let Figures { records, redelivered, duplicates, explained, dead_letters, samples } = self.figures;
         let verdict = if self.is_good() { "ok" } else { "FAILED" };
         line(&format!(
-            "seed {}: {} faults, {records} records, {redelivered} redelivered, {duplicates} duplicates (of {explained} that \
+            "{}: {} faults, {records} records, {redelivered} redelivered, {duplicates} duplicates (of {explained} that \
              the faults explain), {dead_letters} dead letters, {samples} samples, {:.0} s: {verdict}",
-            self.seed,
+            self.name,
             self.faults,
             self.time.as_secs_f64()
         ));

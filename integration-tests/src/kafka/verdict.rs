@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Outcome;
 use super::clock::{Micros, micros};
@@ -11,8 +12,10 @@ use super::journal::{self, Deed, Line, Place, Reading};
 use super::sampler::Sample;
 use super::truth::{DeadLetters, Truth};
 
+/// How long the broker waits for a member of the group.
+pub(super) const SESSION: Duration = Duration::from_secs(6);
 /// The time between two commits of the client library, whose default the run leaves alone.
-pub(super) const COMMIT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A fault as it happened.
 #[derive(Debug, Clone, Copy)]
@@ -67,12 +70,7 @@ pub(super) struct Evidence<'a> {
 impl Evidence<'_> {
     /// Judges the run.
     pub(super) fn judge(&self) -> Outcome<(Figures, Vec<Violation>)> {
-        let mut lines = Vec::new();
-        for (path, length) in journal::extent(self.folder)? {
-            let mut reading = Reading::open(&path)?;
-            lines.extend(reading.lines_to(length).map(|line| (path.clone(), line)));
-        }
-        lines.sort_by_key(|(_, line)| line.at);
+        let lines = journal::read_all(self.folder)?;
         let mut violations = Vec::from_iter(self.committed_too_much()?);
         violations.extend(self.went_back());
         violations.extend(self.lost_or_invented(&lines));
@@ -143,10 +141,10 @@ impl Evidence<'_> {
     }
 
     /// I2 and I8: every record of the topic is done, nothing else is, and each has its own name.
-    fn lost_or_invented(&self, lines: &[(PathBuf, Line)]) -> Vec<Violation> {
+    fn lost_or_invented(&self, lines: &[Line]) -> Vec<Violation> {
         let mut violations = Vec::new();
         let mut done: BTreeSet<Place> = self.dead_letters.iter().map(|(_, place)| *place).collect();
-        for (_, line) in lines {
+        for line in lines {
             match line.deed {
                 Deed::Acks => _ = done.insert(line.place),
                 Deed::Took { number }
@@ -161,7 +159,7 @@ impl Evidence<'_> {
                     };
                     violations.push(Violation { invariant: "I8", what });
                 }
-                Deed::Took { .. } | Deed::Nacked | Deed::LetGo | Deed::Broke => {}
+                Deed::Took { .. } | Deed::Acked | Deed::Nacked | Deed::LetGo | Deed::Broke | Deed::Connected => {}
             }
         }
         let last = self.samples.last();
@@ -187,11 +185,11 @@ impl Evidence<'_> {
         violations
     }
 
-    fn figures(&self, lines: &[(PathBuf, Line)]) -> Figures {
+    fn figures(&self, lines: &[Line]) -> Figures {
         let count = |wanted: fn(Deed) -> bool| {
-            let deeds = lines.iter().filter(|(_, line)| wanted(line.deed));
+            let deeds = lines.iter().filter(|line| wanted(line.deed));
             let mut times: BTreeMap<Place, usize> = BTreeMap::new();
-            for (_, line) in deeds {
+            for line in deeds {
                 *times.entry(line.place).or_default() += 1;
             }
             times.into_values().map(|times| times - 1).sum()
@@ -206,33 +204,34 @@ impl Evidence<'_> {
         }
     }
 
-    /// The sum over the faults, a broken stream being one, of what was in flight and of the acks of one commit interval:
-    /// the one before the fault, and for a fault that lasts, what was acked until it was made good and the group had
-    /// the time of an interval to commit.
-    fn explained(&self, lines: &[(PathBuf, Line)]) -> usize {
-        let broken = lines.iter().filter(|(_, line)| line.deed == Deed::Broke).map(|(_, line)| (line.at, line.at));
-        let faults = self.faults.iter().map(|happened| (happened.from, happened.to));
-        let mut sum = 0;
-        for (is_stream, (from, to)) in broken.map(|when| (true, when)).chain(faults.map(|when| (false, when))) {
-            sum += in_flight(lines, from);
-            if !is_stream {
-                let acked = from.saturating_sub(micros(COMMIT_INTERVAL))..=to + micros(COMMIT_INTERVAL);
-                sum += lines.iter().filter(|(_, line)| line.deed == Deed::Acks && acked.contains(&line.at)).count();
-            }
-        }
-        sum
+    /// The sum over the faults of what was in flight and of the acks of one commit interval. While the broker is away
+    /// nothing is committed, so there it is the acks of all that time, too.
+    fn explained(&self, lines: &[Line]) -> usize {
+        let interval = micros(COMMIT_INTERVAL);
+        let of_fault = |happened: &Happened| {
+            let to = if happened.fault.is_of_broker() { happened.to + interval } else { happened.from };
+            let acked = happened.from.saturating_sub(interval)..=to;
+            let acks = lines.iter().filter(|line| line.deed == Deed::Acks && acked.contains(&line.at)).count();
+            // What a fault does to the group is over one session after it at the latest.
+            acks + most_in_flight(lines, happened.from, happened.to + micros(SESSION))
+        };
+        self.faults.iter().map(of_fault).sum()
     }
 }
 
-/// How many records were with the drivers at a time.
-fn in_flight(lines: &[(PathBuf, Line)], at: Micros) -> usize {
-    let mut held: BTreeSet<(&Path, Place)> = BTreeSet::new();
-    for (path, line) in lines.iter().take_while(|(_, line)| line.at <= at) {
+/// The most records that were with the drivers at any time between two.
+fn most_in_flight(lines: &[Line], from: Micros, to: Micros) -> usize {
+    let mut held: BTreeSet<(usize, Place)> = BTreeSet::new();
+    let mut most = 0;
+    for line in lines.iter().take_while(|line| line.at <= to) {
         match line.deed {
-            Deed::Took { .. } => _ = held.insert((path, line.place)),
-            Deed::Acks | Deed::Nacked | Deed::LetGo => _ = held.remove(&(&**path, line.place)),
-            Deed::Broke => {}
+            Deed::Took { .. } => _ = held.insert((line.driver, line.place)),
+            Deed::Acks | Deed::Nacked | Deed::LetGo => _ = held.remove(&(line.driver, line.place)),
+            Deed::Acked | Deed::Broke | Deed::Connected => {}
+        }
+        if line.at >= from {
+            most = most.max(held.len());
         }
     }
-    held.len()
+    most
 }

@@ -1,0 +1,167 @@
+//! What every run has: a topic, members that read it, a sampler that looks on, and the verdict at the end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Outcome;
+use super::member::{Member, Orders};
+use super::process::LOOK;
+use super::sampler::Sampler;
+use super::stage::Stage;
+use super::truth::{self, Truth};
+use super::verdict::{Evidence, Figures, Happened, SESSION, Violation};
+
+/// How long the group may take, once nothing goes wrong any more, until everything is committed.
+const CALM: Duration = Duration::from_secs(120);
+
+/// A run while it goes on.
+#[derive(Debug)]
+pub(super) struct Scene {
+    pub(super) stage: Arc<Stage>,
+    pub(super) members: Vec<Member>,
+    pub(super) happened: Vec<Happened>,
+    pub(super) folder: PathBuf,
+    sampler: Sampler,
+}
+
+impl Scene {
+    /// Makes the topic, and the members with their orders, none of which runs yet.
+    pub(super) fn new(
+        program: &Path,
+        folder: &Path,
+        stage: Stage,
+        seed: u64,
+        members: usize,
+        orders: &Orders,
+    ) -> Outcome<Self> {
+        let mut orders = orders.clone();
+        for property in [
+            &format!("session.timeout.ms={}", SESSION.as_millis()),
+            "heartbeat.interval.ms=500",
+            "topic.metadata.refresh.interval.ms=2000",
+        ] {
+            orders.source.extend(["--property".to_owned(), property.to_owned()]);
+        }
+        let member = |index: usize| {
+            let seed = seed.wrapping_mul(1_000).wrapping_add(index as u64 * 100);
+            Member::new(format!("member-{index}"), &stage, program, folder, orders.clone(), seed)
+        };
+        let members = (0..members).map(member).collect();
+        let stage = Arc::new(stage);
+        let sampler = Sampler::start(&stage, folder)?;
+        Ok(Self { stage, members, happened: Vec::new(), folder: folder.to_owned(), sampler })
+    }
+
+    /// Starts all members.
+    pub(super) fn start(&mut self) -> Outcome<()> {
+        self.members.iter_mut().try_for_each(Member::start)
+    }
+
+    /// Fails if a process has ended that nobody has ended.
+    pub(super) fn check(&mut self) -> Outcome<()> {
+        self.members.iter_mut().try_for_each(Member::check)
+    }
+
+    /// Lets time pass in which no process may end.
+    pub(super) fn pass(&mut self, time: Duration) -> Outcome<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.check()?;
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Waits for something, during which no process may end.
+    pub(super) fn wait_for(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        mut is_so: impl FnMut(&mut Self) -> Outcome<bool>,
+    ) -> Outcome<()> {
+        let deadline = Instant::now() + patience;
+        while !is_so(self)? {
+            self.check()?;
+            if Instant::now() > deadline {
+                return Err(format!("no {what} within {} s", patience.as_secs()).into());
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Waits until each member has as many partitions as the others, and together they have all.
+    pub(super) fn settle(&mut self) -> Outcome<()> {
+        let each = usize::try_from(self.stage.partitions())? / self.members.len();
+        self.wait_for("even share of the partitions", CALM, |scene| {
+            for member in &scene.members {
+                if member.assigned()? != Some(each) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+
+    /// Waits until the group has committed all records there are.
+    pub(super) fn wait_for_commits(&mut self) -> Outcome<()> {
+        let ends = Truth::read(&self.stage)?.ends;
+        let behind = |scene: &Self| {
+            let committed = scene.sampler.latest();
+            let behind = ends.iter().find(|(partition, end)| committed.get(partition).is_none_or(|at| at < end));
+            behind.map(|(partition, end)| (*partition, *end, committed.get(partition).copied()))
+        };
+        let waited = self.wait_for("end", CALM, |scene| Ok(behind(scene).is_none()));
+        match behind(self) {
+            Some((partition, end, committed)) if waited.is_err() => {
+                self.check()?;
+                let committed = committed.map_or_else(|| "nothing".to_owned(), |offset| offset.to_string());
+                Err(format!(
+                    "after {} s in which nothing went wrong {committed} is committed of partition {partition}, whose records \
+                     end at {end}",
+                    CALM.as_secs()
+                )
+                .into())
+            }
+            _ => waited,
+        }
+    }
+
+    /// Ends all members as pods end: first the platform, then the source, in order.
+    pub(super) fn end(&mut self) -> Outcome<()> {
+        for member in &mut self.members {
+            member.kill_driver()?;
+            member.terminate_source()?;
+        }
+        self.wait_for("end of the sources", CALM, |scene| {
+            scene.members.iter_mut().try_fold(true, |all, member| Ok(member.source_is_gone()? && all))
+        })
+    }
+
+    /// Judges the run, which ended as `outcome` says. The broker has to serve.
+    pub(super) fn judge(self, outcome: Outcome<()>) -> Outcome<(Figures, Vec<Violation>)> {
+        // Whatever still runs ends here, so that the journals stay as they are.
+        drop(self.members);
+        let samples = self.sampler.finish()?;
+        let truth = Truth::read(&self.stage)?;
+        let dead_letters = truth::read_dead_letters(&self.stage)?;
+        let evidence = Evidence {
+            topic: &self.stage.topic,
+            truth: &truth,
+            dead_letters: &dead_letters,
+            samples: &samples,
+            folder: &self.folder,
+            faults: &self.happened,
+        };
+        let (figures, mut violations) = evidence.judge()?;
+        if let Err(error) = outcome {
+            // What was lost may be no more than the consequence.
+            let first = violations.iter().position(|violation| violation.invariant == "I2").unwrap_or(violations.len());
+            violations.insert(first, Violation { invariant: "the run", what: error.to_string() });
+        }
+        self.stage.remove()?;
+        Ok((figures, violations))
+    }
+}
