@@ -235,3 +235,6 @@ fn most_in_flight(lines: &[Line], from: Micros, to: Micros) -> usize {
     }
     most
 }
+
+#[cfg(test)]
+mod tests;
