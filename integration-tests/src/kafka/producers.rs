@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 
 use super::Outcome;
 use super::stage::Stage;
@@ -26,6 +26,9 @@ const TRANSACTION: &str = "10000";
 const ABORTED: u32 = 5;
 /// What follows the number in a value.
 const FILLER: &str = "................................................................................";
+
+/// A producer that polls by itself: the library waits for that when a transaction ends.
+type Client = ThreadedProducer<DefaultProducerContext>;
 
 /// Producers at work.
 #[derive(Debug)]
@@ -91,11 +94,10 @@ impl Work {
     }
 
     fn produce_plainly(&mut self) -> Outcome<()> {
-        let producer: BaseProducer =
-            self.stage.client().set("enable.idempotence", "true").set("linger.ms", "5").create()?;
+        let producer: Client = self.stage.client().set("enable.idempotence", "true").set("linger.ms", "5").create()?;
         let began = Instant::now();
         for index in 0..self.count {
-            self.wait_for_turn(&producer, began, index);
+            self.wait_for_turn(began, index);
             self.send(&producer, index)?;
         }
         producer.flush(END)?;
@@ -110,7 +112,7 @@ impl Work {
             let end = self.count.min(index + self.rng.u64(20..60));
             producer.begin_transaction()?;
             while index < end {
-                self.wait_for_turn(&producer, began, index);
+                self.wait_for_turn(began, index);
                 self.send(&producer, index)?;
                 index += 1;
             }
@@ -122,22 +124,18 @@ impl Work {
         Ok(())
     }
 
-    fn end_transaction(&mut self, producer: &BaseProducer) -> Outcome<()> {
+    fn end_transaction(&mut self, producer: &Client) -> Outcome<()> {
         if self.rng.u32(0..ABORTED) == 0 {
-            producer.flush(PATIENCE)?;
             return until_done(|| producer.abort_transaction(PATIENCE));
         }
-        let committed =
-            until_done(|| producer.flush(PATIENCE)).and_then(|()| until_done(|| producer.commit_transaction(PATIENCE)));
-        if committed.is_err() {
-            until_done(|| producer.abort_transaction(PATIENCE))?;
-        }
-        Ok(())
+        // One that cannot be committed any more has to be aborted.
+        until_done(|| producer.commit_transaction(PATIENCE))
+            .or_else(|_| until_done(|| producer.abort_transaction(PATIENCE)))
     }
 
     /// A producer whose transactions of before, if there is one open, are aborted.
-    fn transactional(&self) -> Outcome<BaseProducer> {
-        let producer: BaseProducer = self
+    fn transactional(&self) -> Outcome<Client> {
+        let producer: Client = self
             .stage
             .client()
             .set("transactional.id", format!("{}-{}", self.stage.topic, self.index))
@@ -148,16 +146,16 @@ impl Work {
         Ok(producer)
     }
 
-    /// Waits until it is time for a record, and has the library do its part meanwhile.
-    fn wait_for_turn(&self, producer: &BaseProducer, began: Instant, index: u64) {
+    /// Waits until it is time for a record.
+    fn wait_for_turn(&self, began: Instant, index: u64) {
         let share = self.time.as_secs_f64() / (self.count.max(1) as f64);
         let due = began + Duration::from_secs_f64(share * (index as f64));
         while !self.hurry.load(Ordering::Relaxed) && Instant::now() < due {
-            producer.poll(TICK);
+            thread::sleep(TICK);
         }
     }
 
-    fn send(&mut self, producer: &BaseProducer, index: u64) -> Outcome<()> {
+    fn send(&mut self, producer: &Client, index: u64) -> Outcome<()> {
         let number = index * PRODUCERS + self.index;
         let value = format!("{number} {FILLER}");
         let mut partition = self.rng.i32(0..self.stage.partitions());
@@ -165,9 +163,7 @@ impl Work {
             let record = BaseRecord::<(), str>::to(&self.stage.topic).partition(partition).payload(&value);
             let Err((error, _)) = producer.send(record) else { break };
             match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::QueueFull) => {
-                    producer.poll(TICK);
-                }
+                Some(RDKafkaErrorCode::QueueFull) => thread::sleep(TICK),
                 // The client has yet to hear of it.
                 Some(RDKafkaErrorCode::UnknownPartition) if partition > 0 => partition = 0,
                 // The transaction has failed already, as its end will tell.
@@ -175,7 +171,6 @@ impl Work {
                 _ => return Err(error.into()),
             }
         }
-        producer.poll(Duration::ZERO);
         self.sent.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

@@ -63,7 +63,7 @@ pub(super) fn run_plan(plan: &Plan) -> Outcome<bool> {
     };
     progress.say("starting the broker");
     let mut tally = Tally::default();
-    // It is most of the time a wait, which leaves time for the others.
+    // It is a minute of waiting, which is time enough for the other scenarios.
     let outage = if plan.scenarios.contains(&Scenario::Outage) {
         let folder = folder()?;
         Some((Outage::begin(&program, folder.path())?, folder))
@@ -72,15 +72,6 @@ pub(super) fn run_plan(plan: &Plan) -> Outcome<bool> {
     };
     // What is removed is to leave the disk soon.
     let mut broker = Broker::start(Options::new().with_property("log.segment.delete.delay.ms", "1000"))?;
-    for seed in plan.seeds.clone() {
-        let folder = folder()?;
-        let Plan { records, faults, .. } = *plan;
-        let run = Run { seed, records, faults, program: &program, folder: folder.path() };
-        let verdict = run.run(&mut broker, &progress)?;
-        progress.clear();
-        let fault = if plan.seeded.is_some() { " --fault commit-maximum" } else { "" };
-        tally.add_verdict(&verdict, folder, &format!("--seed {seed} --records {records} --faults {faults}{fault}"));
-    }
     for scenario in &plan.scenarios {
         let folder = folder()?;
         match scenario {
@@ -99,6 +90,15 @@ pub(super) fn run_plan(plan: &Plan) -> Outcome<bool> {
     }
     if let Some((outage, folder)) = outage {
         tally.add_verdict(&outage.finish()?, folder, "--only outage");
+    }
+    for seed in plan.seeds.clone() {
+        let folder = folder()?;
+        let Plan { records, faults, .. } = *plan;
+        let run = Run { seed, records, faults, program: &program, folder: folder.path() };
+        let verdict = run.run(&mut broker, &progress)?;
+        progress.clear();
+        let fault = if plan.seeded.is_some() { " --fault commit-maximum" } else { "" };
+        tally.add_verdict(&verdict, folder, &format!("--seed {seed} --records {records} --faults {faults}{fault}"));
     }
     let Tally { good, failed } = tally;
     line(&format!("{good} of {} runs ok, {:.0} s", good + failed, began.elapsed().as_secs_f64()));
