@@ -22,27 +22,28 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    pub(super) fn is_good(&self) -> bool {
+    fn is_good(&self) -> bool {
         self.violations.is_empty()
     }
 
     /// Its line, and below it what was wrong.
-    pub(super) fn tell(&self) {
+    fn text(&self) -> String {
         let Figures { records, redelivered, duplicates, explained, dead_letters, samples } = self.figures;
         let verdict = if self.is_good() { "ok" } else { "FAILED" };
-        line(&format!(
-            "{}: {} faults, {records} records, {redelivered} redelivered, {duplicates} duplicates (of {explained} that \
-             the faults explain), {dead_letters} dead letters, {samples} samples, {:.0} s: {verdict}",
+        let mut text = format!(
+            "{}: {} faults, {records} records, {redelivered} redelivered, {duplicates} duplicates (of {explained} that the \
+             faults explain), {dead_letters} dead letters, {samples} samples, {:.0} s: {verdict}",
             self.name,
             self.faults,
             self.time.as_secs_f64()
-        ));
+        );
         for violation in self.violations.iter().take(TOLD) {
-            line(&format!("  {violation}"));
+            text.push_str(&format!("\n  {violation}"));
         }
         if self.violations.len() > TOLD {
-            line(&format!("  and {} more", self.violations.len() - TOLD));
+            text.push_str(&format!("\n  and {} more", self.violations.len() - TOLD));
         }
+        text
     }
 }
 
@@ -66,16 +67,26 @@ impl Progress {
         }
     }
 
-    /// Leaves the line to what is printed next.
-    pub(super) fn clear(&self) {
+    /// Prints a line of the report, which stays.
+    #[expect(clippy::print_stdout, reason = "a command-line program")]
+    pub(super) fn line(&self, text: &str) {
+        match &self.0 {
+            Some(bar) => bar.suspend(|| println!("{text}")),
+            None => println!("{text}"),
+        }
+    }
+
+    /// Prints what a run has come to; `false` when it was not right.
+    pub(super) fn verdict(&self, verdict: &Verdict) -> bool {
+        self.line(&verdict.text());
+        verdict.is_good()
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
         if let Some(bar) = &self.0 {
             bar.finish_and_clear();
         }
     }
-}
-
-/// A line of the report.
-#[expect(clippy::print_stdout, reason = "a command-line program")]
-pub(super) fn line(text: &str) {
-    println!("{text}");
 }

@@ -11,7 +11,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use super::super::Outcome;
 use super::super::member::{Member, Orders};
 use super::super::process::LOOK;
-use super::super::report::line;
+use super::super::report::Progress;
 use super::super::stage::Stage;
 
 const PARTITIONS: i32 = 48;
@@ -28,7 +28,13 @@ const SETTLED: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Runs it on a broker that serves, with a backlog of so many bytes; `false` when the source takes too much.
-pub(in super::super) fn run(broker: &Broker, program: &Path, folder: &Path, backlog: u64) -> Outcome<bool> {
+pub(in super::super) fn run(
+    broker: &Broker,
+    program: &Path,
+    folder: &Path,
+    backlog: u64,
+    progress: &Progress,
+) -> Outcome<bool> {
     let began = Instant::now();
     let stage = Stage::new(broker.address(), "memory", PARTITIONS)?;
     produce(&stage, backlog)?;
@@ -40,7 +46,7 @@ pub(in super::super) fn run(broker: &Broker, program: &Path, folder: &Path, back
     stage.remove()?;
     let is_good = (LEAST..=MOST).contains(&peak);
     let verdict = if is_good { "ok" } else { "FAILED" };
-    line(&format!(
+    progress.line(&format!(
         "memory: a backlog of {} MiB in {PARTITIONS} partitions, a budget of 128 MiB, nobody reads: {} MiB resident at the \
          most (from {} to {} are right), {:.0} s: {verdict}",
         backlog >> 20,
