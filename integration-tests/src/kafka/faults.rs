@@ -70,9 +70,9 @@ const OF_PROCESSES: u32 = 5;
 /// Half of the processes that are stopped are so for this much longer than the broker waits for a member.
 const LONGER: Duration = Duration::from_secs(2);
 /// When the first fault comes: by then the group has formed, or not quite.
-const QUIET: Duration = Duration::from_secs(6);
+const QUIET: Duration = Duration::from_secs(4);
 /// The pause between the beginnings of two faults.
-const PAUSES: std::ops::Range<u64> = 400..3_500;
+const PAUSES: std::ops::Range<u64> = 300..2_500;
 
 /// The faults of a seed, so many of them: every kind once, and beyond that those of processes, in any order.
 pub(super) fn plan(seed: u64, count: u32) -> Vec<Planned> {

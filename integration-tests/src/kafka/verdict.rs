@@ -11,6 +11,9 @@ use super::faults::Fault;
 use super::journal::{self, Deed, Line, Place, Reading};
 use super::sampler::Sample;
 use super::truth::{DeadLetters, Truth};
+use window::Window;
+
+mod window;
 
 /// How long the broker waits for a member of the group.
 pub(super) const SESSION: Duration = Duration::from_secs(6);
@@ -204,36 +207,21 @@ impl Evidence<'_> {
         }
     }
 
-    /// The sum over the faults of what was in flight and of the acks of one commit interval. While the broker is away
-    /// nothing is committed, so there it is the acks of all that time, too.
+    /// The sum over the faults of what was in flight and of the acks of one commit interval. In flight is also what is
+    /// acked and cannot be committed, because it waits behind a record that is not. While the broker is away nothing is
+    /// committed, so there it is the acks of all that time, too.
     fn explained(&self, lines: &[Line]) -> usize {
         let interval = micros(COMMIT_INTERVAL);
+        let window = Window::of(lines, self.dead_letters);
         let of_fault = |happened: &Happened| {
             let to = if happened.fault.is_of_broker() { happened.to + interval } else { happened.from };
             let acked = happened.from.saturating_sub(interval)..=to;
             let acks = lines.iter().filter(|line| line.deed == Deed::Acks && acked.contains(&line.at)).count();
             // What a fault does to the group is over one session after it at the latest.
-            acks + most_in_flight(lines, happened.from, happened.to + micros(SESSION))
+            acks + window.most(happened.from, happened.to + micros(SESSION))
         };
         self.faults.iter().map(of_fault).sum()
     }
-}
-
-/// The most records that were with the drivers at any time between two.
-fn most_in_flight(lines: &[Line], from: Micros, to: Micros) -> usize {
-    let mut held: BTreeSet<(usize, Place)> = BTreeSet::new();
-    let mut most = 0;
-    for line in lines.iter().take_while(|line| line.at <= to) {
-        match line.deed {
-            Deed::Took { .. } => _ = held.insert((line.driver, line.place)),
-            Deed::Acks | Deed::Nacked | Deed::LetGo => _ = held.remove(&(line.driver, line.place)),
-            Deed::Acked | Deed::Broke | Deed::Connected => {}
-        }
-        if line.at >= from {
-            most = most.max(held.len());
-        }
-    }
-    most
 }
 
 #[cfg(test)]

@@ -21,10 +21,10 @@ const AWAY: Duration = Duration::from_secs(60);
 const PARTITIONS: i32 = 12;
 const MEMBERS: usize = 2;
 /// Half of them come before, the others while the broker is away: they wait in the producers.
-const RECORDS: u64 = 6_000;
-const PRODUCING: Duration = Duration::from_secs(10);
+const RECORDS: u64 = 4_000;
+const PRODUCING: Duration = Duration::from_secs(8);
 /// Some records are worked on for long, so that there are acks while the broker is away.
-const DRIVER: [&str; 2] = ["--work", "8000"];
+const DRIVER: [&str; 2] = ["--work", "3000"];
 
 /// A broker that is away, and two sources that wait for it. Meanwhile there is time for other things.
 #[derive(Debug)]
