@@ -88,6 +88,7 @@ impl Chaos<'_> {
         for planned in plan {
             self.wait_until(began + planned.at)?;
             progress.say(&format!("{:.0?}: {} for {:.1?}", began.elapsed(), planned.fault, planned.lasts));
+            self.scene.log(&format!("{} for {:?}", planned.fault, planned.lasts))?;
             self.begin(planned)?;
         }
         while let Some(due) = self.open.iter().map(|open| open.due).max() {
@@ -112,6 +113,7 @@ impl Chaos<'_> {
                     self.open.push(open);
                     continue;
                 }
+                self.scene.log(&format!("the end of {}", open.fault))?;
                 if let Some(happened) = self.scene.happened.get_mut(open.index) {
                     happened.to = clock::now();
                 }

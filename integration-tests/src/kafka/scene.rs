@@ -1,11 +1,14 @@
 //! What every run has: a topic, members that read it, a sampler that looks on, and the verdict at the end.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Outcome;
+use super::clock;
 use super::member::{Member, Orders};
 use super::process::LOOK;
 use super::sampler::Sampler;
@@ -52,6 +55,12 @@ impl Scene {
         let stage = Arc::new(stage);
         let sampler = Sampler::start(&stage, folder)?;
         Ok(Self { stage, members, happened: Vec::new(), folder: folder.to_owned(), sampler })
+    }
+
+    /// Writes a line to the log of the run, beside those of its processes.
+    pub(super) fn log(&self, what: &str) -> Outcome<()> {
+        let mut log = File::options().append(true).create(true).open(self.folder.join("run.log"))?;
+        Ok(writeln!(log, "{} {what}", clock::now())?)
     }
 
     /// Starts all members.

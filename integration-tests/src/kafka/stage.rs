@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
@@ -12,6 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::Outcome;
+use super::process::LOOK;
 
 /// How long the broker may take for what an administrator asks.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,7 +39,28 @@ impl Stage {
         ];
         let created = wait_for(stage.admin()?.create_topics(&topics, &options()))?;
         each_is_ok(created)?;
+        stage.wait_for_topics()?;
         Ok(stage)
+    }
+
+    /// Waits until the broker tells clients of the topics, which is a little later than it has made them.
+    fn wait_for_topics(&self) -> Outcome<()> {
+        let onlooker = self.onlooker()?;
+        let deadline = Instant::now() + PATIENCE;
+        for topic in [&self.topic, &self.dead_letter_topic()] {
+            while onlooker
+                .fetch_metadata(Some(topic), PATIENCE)?
+                .topics()
+                .iter()
+                .all(|known| known.partitions().is_empty())
+            {
+                if Instant::now() > deadline {
+                    return Err(format!("the broker has made the topic {topic} and does not know it").into());
+                }
+                thread::sleep(LOOK);
+            }
+        }
+        Ok(())
     }
 
     /// Where records go that are given up; it has one partition.
