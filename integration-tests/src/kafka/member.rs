@@ -1,9 +1,12 @@
 //! A member of the group: a source and the platform that drives it, each a process.
 
 use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use super::Outcome;
 use super::process::Process;
@@ -150,7 +153,8 @@ impl Member {
     pub(super) fn source_is_gone(&mut self) -> Outcome<bool> {
         let (Some(since), Some(source)) = (self.ending, &mut self.source) else { return Ok(true) };
         match source.ended()? {
-            Some(status) if status.success() => {
+            // One that had not yet got to handling signals is ended by it.
+            Some(status) if status.success() || status.signal() == Some(Signal::TERM.as_raw()) => {
                 (self.ending, self.source) = (None, None);
                 Ok(true)
             }
