@@ -147,7 +147,7 @@ impl Bench {
     /// Measures the latency of a source, on a topic of its own.
     async fn trickle(&self, cluster: &Cluster, server: (Peer, Service)) -> Outcome<Sample> {
         let topic = cluster.new_topic("trickle");
-        let producer = cluster.create(&topic.topic).await?;
+        let producer = cluster.create(&topic.topic, "0").await?;
         let expected = Positions::new(&topic.topic, self.partitions, VALUE);
         let records = u64::try_from(self.trickle.as_millis())? * u64::from(RATE) / 1000;
         with_server(&spec(server, VALUE, Some(topic)), async |child| {

@@ -63,8 +63,8 @@ impl Cluster {
         self.numbers.replace(self.numbers.get() + 1)
     }
 
-    /// Makes a topic, and something that writes to it.
-    pub(super) async fn create(&self, name: &str) -> Outcome<Producer> {
+    /// Makes a topic, and something that writes to it. Records wait for `linger` milliseconds for others to go with.
+    pub(super) async fn create(&self, name: &str, linger: &str) -> Outcome<Producer> {
         let topic = NewTopic::new(name, i32::from(self.partitions), TopicReplication::Fixed(1));
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         for created in self.admin.create_topics(&[topic], &options).await? {
@@ -74,8 +74,7 @@ impl Cluster {
             .set("bootstrap.servers", self.broker.address())
             .set("enable.idempotence", "true")
             .set("compression.type", "none")
-            // One waits for more in the queue of the client library only while others are on their way.
-            .set("linger.ms", "0")
+            .set("linger.ms", linger)
             .create()?;
         let producer = Producer { producer, topic: name.to_owned(), partitions: i32::from(self.partitions), next: 0 };
         producer.until("have the topic", Producer::is_known).await?;
@@ -84,12 +83,13 @@ impl Cluster {
 
     /// Makes a topic with so many records of so many bytes, evenly over its partitions.
     pub(super) async fn fill(&self, name: &str, value_size: usize, records: u64) -> Outcome<()> {
-        let mut producer = self.create(name).await?;
+        let mut producer = self.create(name, "20").await?;
         let mut value = vec![b'x'; value_size];
         for number in 0..records {
             value[..NUMBER].copy_from_slice(&number.to_le_bytes());
             while !producer.send(&value)? {
-                sleep(LOOK).await;
+                // Nothing else is to be done meanwhile.
+                producer.producer.poll(LOOK);
             }
         }
         producer.flush().await?;
@@ -117,10 +117,7 @@ impl Producer {
                 self.next = (self.next + 1) % self.partitions;
                 Ok(true)
             }
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                self.producer.poll(Duration::ZERO);
-                Ok(false)
-            }
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(false),
             Err((error, _)) => Err(error.into()),
         }
     }
@@ -128,7 +125,7 @@ impl Producer {
     /// Waits until the broker has all that was sent.
     pub(super) async fn flush(&self) -> Outcome<()> {
         self.until("take the records", |producer| {
-            producer.producer.poll(Duration::ZERO);
+            producer.producer.poll(LOOK);
             Ok(producer.producer.in_flight_count() == 0)
         })
         .await
