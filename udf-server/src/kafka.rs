@@ -23,6 +23,7 @@ mod auth;
 mod brokers;
 mod budget;
 mod client;
+mod commits;
 mod config;
 mod connect;
 mod context;

@@ -17,6 +17,11 @@ use super::token::Topics;
 const LINGER: Duration = Duration::from_millis(2);
 /// How long partitions that are revoked wait for acks: most batches are acked by then, and the other members wait.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often offsets are committed: what a crash can deliver a second time, besides what is in flight, is the acks of that
+/// time.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// The property that says otherwise.
+pub(super) const COMMIT_INTERVAL_PROPERTY: &str = "auto.commit.interval.ms";
 /// The largest record: the platform takes 64 MiB in one message, metadata and headers included.
 const MAX_RECORD_BYTES: usize = 60 << 20;
 
@@ -24,7 +29,7 @@ const MAX_RECORD_BYTES: usize = 60 << 20;
 const FETCH_BYTES: usize = 1 << 20;
 
 /// Properties that the source sets unless the user does.
-const DEFAULTS: [(&str, &str); 12] = [
+const DEFAULTS: [(&str, &str); 11] = [
     // Once a queue is full the library waits this long before it looks again; its own default is a second.
     ("fetch.queue.backoff.ms", "1"),
     ("fetch.wait.max.ms", "100"),
@@ -37,7 +42,6 @@ const DEFAULTS: [(&str, &str); 12] = [
     ("max.poll.interval.ms", "300000"),
     ("check.crcs", "true"),
     ("isolation.level", "read_committed"),
-    ("auto.commit.interval.ms", "1000"),
     ("allow.auto.create.topics", "false"),
     ("socket.nagle.disable", "true"),
 ];
@@ -292,6 +296,12 @@ impl KafkaConfig {
         self.brokers.property("group.protocol").is_some_and(|protocol| protocol == "consumer")
     }
 
+    /// How often the group is told how far it has come, which the library's property says.
+    pub(super) fn commit_interval(&self) -> Duration {
+        let millis = self.brokers.property(COMMIT_INTERVAL_PROPERTY).and_then(|millis| millis.parse().ok());
+        millis.map_or(COMMIT_INTERVAL, Duration::from_millis)
+    }
+
     /// What the client library is to know of a member of the group.
     pub(super) fn consumer(&self) -> ClientConfig {
         let fetch = self.fetch_bytes.to_string();
@@ -301,7 +311,10 @@ impl KafkaConfig {
         let mut client = self.brokers.client(DEFAULTS.into_iter().chain(of_budget).chain(classic_defaults));
         client
             .set("group.id", &self.group)
+            // For the commit of what is stored when partitions or the member leave. All others are ours to time, one at a
+            // time (`commits`), so the library's own clock is set to a day.
             .set("enable.auto.commit", "true")
+            .set(COMMIT_INTERVAL_PROPERTY, "86400000")
             .set("enable.auto.offset.store", "false")
             // Where the group begins is looked up (`positions`), but for the oldest record. What is left for the library
             // are offsets whose records are gone: then it is to go on with the oldest of those that are there.

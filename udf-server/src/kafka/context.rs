@@ -37,6 +37,7 @@ pub(crate) struct Context {
 pub(super) struct Commits {
     pub(super) succeeded: usize,
     pub(super) failed: usize,
+    pub(super) needless: usize,
     /// Topic, partition and offset of what was committed.
     pub(super) offsets: Vec<(String, i32, i64)>,
 }
@@ -183,11 +184,12 @@ impl ConsumerContext for Context {
                     }
                 }
             }
-            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
-            // The library commits again by itself; while a broker is away or a rebalance runs this is usual.
+            // There was nothing to commit.
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => lock(&self.commits).needless += 1,
+            // While a broker is away or a rebalance runs this is usual.
             Err(error) => {
                 lock(&self.commits).failed += 1;
-                tracing::info!(%error, "a commit did not succeed; the offsets stay stored for the next one");
+                tracing::info!(%error, "a commit did not succeed; it is tried again");
             }
         }
     }

@@ -30,8 +30,13 @@ pub(super) struct Lane {
     pub(super) broken: Option<RDKafkaErrorCode>,
     /// What goes with its commits.
     pub(super) metadata: Option<String>,
+    /// The partition waits to be given back: nothing is stored before that.
+    pub(super) leaving: bool,
     /// The offset that was stored last.
     stored: Option<i64>,
+    /// Nothing was committed since the partition came or its offsets went back. What the library takes for committed may be
+    /// of a topic that is gone.
+    pub(super) uncertain: bool,
 }
 
 impl Lane {
@@ -55,7 +60,9 @@ impl Lane {
             fetched: Vec::new(),
             broken: None,
             metadata: None,
+            leaving: false,
             stored: None,
+            uncertain: true,
         })
     }
 
@@ -80,22 +87,31 @@ impl Lane {
         self.fetched.push((record.offset, encoded));
     }
 
-    /// Whether an offset is below the one that was stored last.
-    pub(super) fn goes_back(&self, point: Option<i64>) -> bool {
-        point.is_some() && point < self.stored
-    }
-
     /// Adds the partition to `moved` if the group may commit another offset than was stored last; `true` if so.
     pub(super) fn store(&mut self, point: Option<i64>, moved: &mut TopicPartitionList) -> bool {
-        let Some(offset) = point.filter(|_| point != self.stored) else { return false };
+        if point.is_none() || point == self.stored {
+            return false;
+        }
+        self.uncertain |= point < self.stored;
         self.stored = point;
-        let mut element = moved.add_partition(&self.topic, self.partition);
+        self.add_stored(moved);
+        true
+    }
+
+    /// Takes note that the brokers have this offset now. One from before the offsets went back says nothing of those after.
+    pub(super) fn note_committed(&mut self, offset: i64) {
+        self.uncertain &= self.stored.is_none_or(|stored| offset > stored);
+    }
+
+    /// Adds the offset that was stored last.
+    pub(super) fn add_stored(&self, list: &mut TopicPartitionList) {
+        let Some(offset) = self.stored else { return };
+        let mut element = list.add_partition(&self.topic, self.partition);
         if let Err(error) = element.set_offset(Offset::Offset(offset)) {
             tracing::error!(%error, topic = self.topic, partition = self.partition, offset, "it cannot be stored");
         }
         if let Some(metadata) = &self.metadata {
             element.set_metadata(metadata);
         }
-        true
     }
 }

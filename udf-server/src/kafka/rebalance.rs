@@ -7,13 +7,14 @@
 
 use std::thread;
 
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use tokio::time::Instant;
 
 use super::asker::Answer;
-use super::context::{self, Rebalance};
+use super::context::{self, Context, Rebalance};
 use super::lane::Lane;
+use super::native::generation::generation;
 use super::positions::Beginning;
 use super::start::Start;
 use super::thread::{Worker, store};
@@ -25,8 +26,8 @@ pub(super) enum Rebalancing {
     No,
     /// It is being looked up where to begin with these.
     Assigning(TopicPartitionList),
-    /// These wait for acks.
-    Revoking(TopicPartitionList),
+    /// These wait for acks. The generation is that in which the group wanted them back.
+    Revoking { partitions: TopicPartitionList, generation: i32 },
 }
 
 impl Worker {
@@ -50,14 +51,14 @@ impl Worker {
                     }
                     Some(Answer { beginnings }) => self.assign(&partitions, &beginnings),
                 },
-                Rebalancing::Revoking(partitions) => {
+                Rebalancing::Revoking { partitions, generation } => {
                     let points = self.shared.lock().finish_revoke(now);
                     match points {
                         None => {
-                            self.rebalancing = Rebalancing::Revoking(partitions);
+                            self.rebalancing = Rebalancing::Revoking { partitions, generation };
                             return;
                         }
-                        Some(points) => self.give_back(&partitions, &points),
+                        Some(points) => self.give_back(&partitions, &points, generation),
                     }
                 }
             }
@@ -70,9 +71,9 @@ impl Worker {
             Rebalancing::No => {}
             // Without a way for its records nothing of it is read.
             Rebalancing::Assigning(partitions) => context::assign(&self.consumer, &partitions),
-            Rebalancing::Revoking(partitions) => {
+            Rebalancing::Revoking { partitions, generation } => {
                 let points = self.shared.lock().finish_revoke(now + self.config.revoke_timeout).unwrap_or_default();
-                self.give_back(&partitions, &points);
+                self.give_back(&partitions, &points, generation);
             }
         }
         while let Some(rebalance) = self.consumer.context().next_rebalance() {
@@ -127,12 +128,23 @@ impl Worker {
 
     fn begin_revoke(&mut self, partitions: TopicPartitionList, now: Instant) {
         let ids = self.ids(&partitions);
+        for lane in self.lanes.iter_mut().filter(|lane| ids.contains(&lane.id)) {
+            lane.leaving = true;
+        }
         self.shared.lock().begin_revoke(ids, now + self.config.revoke_timeout);
-        self.rebalancing = Rebalancing::Revoking(partitions);
+        unstore(&self.consumer, &partitions);
+        self.rebalancing = Rebalancing::Revoking { partitions, generation: generation(&self.consumer) };
     }
 
     /// Gives partitions back, with the last offsets that may be committed.
-    fn give_back(&mut self, partitions: &TopicPartitionList, points: &[(u16, Option<i64>)]) {
+    ///
+    /// The library may join the group again while it waits for our answer (it does when a topic grows), and does so without
+    /// these partitions: then they may have a new owner, whose offsets are not ours to move.
+    fn give_back(&mut self, partitions: &TopicPartitionList, points: &[(u16, Option<i64>)], of: i32) {
+        if generation(&self.consumer) != of {
+            self.lose(partitions);
+            return;
+        }
         let mut last = TopicPartitionList::new();
         for (id, point) in points {
             if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == *id) {
@@ -153,6 +165,7 @@ impl Worker {
         self.shared.lock().lose(&ids);
         self.shared.counters.lost.add(partitions.count());
         tracing::warn!(partitions = %names(partitions), "lost: the group gave them to another member");
+        unstore(&self.consumer, partitions);
         self.close(partitions);
         context::unassign(&self.consumer, Some(partitions));
     }
@@ -167,6 +180,15 @@ impl Worker {
         let places = places(partitions);
         places.iter().filter_map(|(topic, partition)| self.shared.topics.partition_id(topic, *partition)).collect()
     }
+}
+
+/// Takes back what was stored for partitions, so that the library does not commit it as they go, or before.
+fn unstore(consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) {
+    let mut nothing = partitions.clone();
+    if let Err(error) = nothing.set_all_offsets(Offset::Invalid) {
+        tracing::error!(%error, "what was stored cannot be taken back");
+    }
+    store(consumer, &nothing);
 }
 
 fn places(partitions: &TopicPartitionList) -> Vec<(String, i32)> {

@@ -11,12 +11,14 @@ use tokio::time::Instant;
 
 use super::asker::Asker;
 use super::client;
+use super::commits::Commits;
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::dead_letter::{DeadLetters, Letter};
 use super::lane::Lane;
 use super::native::commit::commit;
-use super::native::{epoch, fetch};
+use super::native::fetch;
+use super::native::generation::generation;
 use super::policy::{Durability, Oversize};
 use super::rebalance::Rebalancing;
 use super::shared::Shared;
@@ -26,8 +28,6 @@ use super::stall::Stalls;
 const TICK: Duration = Duration::from_millis(20);
 /// Events served a turn; one poll serves one.
 const EVENTS: usize = 16;
-/// The least time between two commits of our own; the library's own commits come on top.
-const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait before a client is made anew.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// How often the thread looks for what does not show by itself: markers, records that are never acked.
@@ -46,9 +46,7 @@ pub(super) struct Worker {
     pub(super) asker: Asker,
     letters: Option<DeadLetters>,
     stalls: Stalls,
-    /// Some commit is worth one of our own: pending and committed should meet soon, or an ack waits for it.
-    commit_wanted: bool,
-    committed: Instant,
+    pub(super) commits: Commits,
     round: Instant,
 }
 
@@ -61,6 +59,7 @@ impl Worker {
         letters: Option<DeadLetters>,
     ) -> Self {
         let now = Instant::now();
+        let commits = Commits::new(config.commit_interval(), now);
         Self {
             config,
             shared,
@@ -70,8 +69,7 @@ impl Worker {
             asker,
             letters,
             stalls: Stalls::default(),
-            commit_wanted: false,
-            committed: now,
+            commits,
             round: now,
         }
     }
@@ -244,7 +242,7 @@ impl Worker {
     /// Looks for what does not show by itself.
     fn make_round(&mut self, now: Instant) {
         let progress = &self.shared.progress;
-        if !progress.is_assigned() && self.config.has_new_protocol() && epoch::is_member(&self.consumer) {
+        if !progress.is_assigned() && self.config.has_new_protocol() && generation(&self.consumer) > 0 {
             progress.set_assigned(true);
         }
         self.skip_markers();
@@ -338,52 +336,57 @@ impl Worker {
     /// Stores the offsets that may be committed, where they have moved. The library commits what is stored, and refuses
     /// to store for a partition that is not ours: a late ack can't move another member's offset.
     fn store(&mut self, now: Instant) {
-        let (mut moved, mut back) = (TopicPartitionList::new(), TopicPartitionList::new());
+        let mut moved = TopicPartitionList::new();
         {
             let assignment = self.shared.lock();
-            for lane in &mut self.lanes {
+            for lane in self.lanes.iter_mut().filter(|lane| !lane.leaving) {
                 let Some(tracker) = assignment.tracker(lane.id) else { continue };
-                let point = tracker.commit_point();
-                let list = if lane.goes_back(point) { &mut back } else { &mut moved };
-                if lane.store(point, list) {
-                    self.commit_wanted |= tracker.is_idle() || self.config.ack_durability == Durability::Committed;
+                if lane.store(tracker.commit_point(), &mut moved) {
+                    let is_awaited = self.config.ack_durability == Durability::Committed;
+                    self.commits.moved(tracker.is_idle() || is_awaited || lane.uncertain);
                 }
             }
         }
         store(&self.consumer, &moved);
-        self.commit_anew(&back);
-        if self.commit_wanted && now.duration_since(self.committed) >= COMMIT_PAUSE {
-            self.commit_wanted = false;
-            self.committed = now;
-            if let Err(error) = commit(&self.consumer, None) {
-                tracing::debug!(%error, "nothing can be committed now");
-            }
+        if self.commits.are_due(now) {
+            self.commit(now);
         }
     }
 
-    /// Commits offsets below those that the library has committed, of topics that were made anew: it would keep what is
-    /// stored to itself until it had passed the old ones. The partitions are ours, and what others knew of them is of
-    /// records that are gone.
-    fn commit_anew(&self, back: &TopicPartitionList) {
-        store(&self.consumer, back);
-        if back.count() > 0
-            && let Err(error) = commit(&self.consumer, Some(back))
-        {
-            tracing::warn!(%error, "the offsets of a topic that was made anew are not committed yet");
+    /// Commits what is stored.
+    ///
+    /// Of a topic that was made anew, the library would keep that to itself until it had passed the old offsets, which it
+    /// may have of this process or of the group. So a partition's first commit is by name, and comes before the others.
+    fn commit(&mut self, now: Instant) {
+        let mut uncertain = TopicPartitionList::new();
+        for lane in self.lanes.iter().filter(|lane| lane.uncertain && !lane.leaving) {
+            lane.add_stored(&mut uncertain);
+        }
+        let by_name = uncertain.count() > 0;
+        match commit(&self.consumer, by_name.then_some(&uncertain)) {
+            Ok(()) => self.commits.sent(now),
+            Err(error) => tracing::debug!(%error, "nothing can be committed now"),
+        }
+        if by_name {
+            self.commits.moved(true);
         }
     }
 
     /// Tells what the brokers have answered to commits.
-    fn note_commits(&self) {
+    fn note_commits(&mut self) {
         let commits = self.consumer.context().take_commits();
         self.shared.counters.commits.add(commits.succeeded);
         self.shared.counters.failed_commits.add(commits.failed);
+        if commits.succeeded + commits.failed + commits.needless > 0 {
+            self.commits.answered(commits.failed > 0);
+        }
         if commits.offsets.is_empty() {
             return;
         }
         self.shared.committed.send_modify(|committed| {
             for (topic, partition, offset) in commits.offsets {
-                if let Some(lane) = self.lanes.iter().find(|lane| lane.is(&topic, partition)) {
+                if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.is(&topic, partition)) {
+                    lane.note_committed(offset);
                     committed.insert(lane.id, offset);
                 }
             }

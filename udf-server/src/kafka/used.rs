@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::brokers::Place;
-use super::config::{KafkaConfig, is_default};
+use super::config::{COMMIT_INTERVAL_PROPERTY, KafkaConfig, is_default};
 use super::policy::name;
 use crate::config::Layers;
 use crate::used::Used;
@@ -47,16 +47,21 @@ impl KafkaConfig {
     /// Every property that the client library gets.
     pub(crate) fn used_properties(&self) -> Vec<Used> {
         let client = self.consumer();
+        // The library's own clock is out of use: the source keeps this time itself.
+        let interval = self.commit_interval().as_millis().to_string();
         let used = |(name, value): (&str, &str)| match self.brokers.place(name) {
             Some(Place::Secret(path)) => Used::property(name, value, path.as_str()).hidden(),
             Some(Place::Open(place)) => Used::property(name, value, place.as_str()),
             None if matches!(name, "fetch.message.max.bytes" | "queued.max.messages.kbytes") => {
                 Used::property(name, value, "at most; less where many partitions share max-in-flight-bytes")
             }
-            None if is_default(name) => Used::property(name, value, "default of the source"),
+            None if is_default(name) || name == COMMIT_INTERVAL_PROPERTY => {
+                Used::property(name, value, "default of the source")
+            }
             None => Used::property(name, value, "set by the source"),
         };
-        client.config_map().into_iter().map(used).collect()
+        let own = |(name, value)| (name, if name == COMMIT_INTERVAL_PROPERTY { interval.as_str() } else { value });
+        client.config_map().into_iter().map(own).map(used).collect()
     }
 }
 
@@ -119,6 +124,11 @@ mod tests {
         );
         assert_eq!(line("fetch.wait.max.ms"), format!("5 (properties in {file})"));
         assert_eq!(line("check.crcs"), "true (default of the source)");
+        assert_eq!(
+            line(COMMIT_INTERVAL_PROPERTY),
+            "1000 (default of the source)",
+            "the source's own, not the library's"
+        );
         assert_eq!(line("enable.auto.offset.store"), "false (set by the source)");
         layers.finish().unwrap();
     }

@@ -1,0 +1,112 @@
+//! When to commit. Pure: no clock.
+//!
+//! There is one commit on its way at a time. Of two that are when a connection breaks, both are sent again, and the older
+//! one may arrive last: the group's offset would go back.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The least time between two commits, where one is wanted soon.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long an answer is waited for. The library answers also where it gives up, so this is for what nobody thought of.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What is to be committed, and what is on its way.
+#[derive(Debug)]
+pub(super) struct Commits {
+    interval: Duration,
+    /// Something was stored since the last commit.
+    moved: bool,
+    /// It is worth a commit soon: pending and committed should meet, or an ack waits.
+    urgent: bool,
+    last: Instant,
+    /// Since when a commit has no answer.
+    open: Option<Instant>,
+}
+
+impl Commits {
+    pub(super) fn new(interval: Duration, now: Instant) -> Self {
+        Self { interval, moved: false, urgent: false, last: now, open: None }
+    }
+
+    /// Takes note that something was stored.
+    pub(super) fn moved(&mut self, urgent: bool) {
+        self.moved = true;
+        self.urgent |= urgent;
+    }
+
+    /// Whether to commit now.
+    pub(super) fn are_due(&self, now: Instant) -> bool {
+        let pause = if self.urgent { PAUSE.min(self.interval) } else { self.interval };
+        self.moved && !self.are_open(now) && now.duration_since(self.last) >= pause
+    }
+
+    /// Whether a commit is on its way.
+    pub(super) fn are_open(&self, now: Instant) -> bool {
+        self.open.is_some_and(|since| now.duration_since(since) < PATIENCE)
+    }
+
+    /// Takes note that a commit was sent.
+    pub(super) fn sent(&mut self, now: Instant) {
+        (self.moved, self.urgent) = (false, false);
+        self.last = now;
+        self.open = Some(now);
+    }
+
+    /// Takes note of an answer; after a failure there is something to commit still.
+    pub(super) fn answered(&mut self, failed: bool) {
+        self.open = None;
+        self.moved |= failed;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn there_is_one_at_a_time() {
+        let began = Instant::now();
+        let mut commits = Commits::new(INTERVAL, began);
+        assert!(!commits.are_due(began + INTERVAL), "nothing was stored");
+        commits.moved(false);
+        assert!(!commits.are_due(began + INTERVAL / 2));
+        let now = began + INTERVAL;
+        assert!(commits.are_due(now));
+        commits.sent(now);
+        commits.moved(true);
+        assert!(!commits.are_due(now + 5 * INTERVAL), "one is on its way");
+        commits.answered(false);
+        assert!(commits.are_due(now + 5 * INTERVAL));
+        commits.sent(now + 5 * INTERVAL);
+        commits.answered(false);
+        assert!(!commits.are_due(now + 10 * INTERVAL), "all is committed");
+    }
+
+    #[test]
+    fn what_is_urgent_waits_less_and_what_failed_comes_again() {
+        let began = Instant::now();
+        let mut commits = Commits::new(INTERVAL, began);
+        commits.moved(true);
+        assert!(!commits.are_due(began + PAUSE / 2));
+        assert!(commits.are_due(began + PAUSE));
+        commits.sent(began + PAUSE);
+        commits.answered(true);
+        assert!(!commits.are_due(began + INTERVAL));
+        assert!(commits.are_due(began + PAUSE + INTERVAL));
+    }
+
+    #[test]
+    fn an_answer_that_never_comes_is_not_waited_for_for_ever() {
+        let began = Instant::now();
+        let mut commits = Commits::new(INTERVAL, began);
+        commits.moved(false);
+        commits.sent(began);
+        commits.moved(false);
+        assert!(commits.are_open(began + PATIENCE / 2));
+        assert!(commits.are_due(began + PATIENCE));
+    }
+}
