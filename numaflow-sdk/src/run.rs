@@ -124,6 +124,7 @@ where
 
     let mut serving: Option<Serving> = None;
     let mut deadline: Option<Instant> = None;
+    let mut signalled = false;
     let result = loop {
         let event = match deadline {
             None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -137,20 +138,24 @@ where
                 deadline = deadline.map(|_| bound.deadline());
                 serving = Some(bound);
             }
-            (Ok(Event::Signal), Some(serving)) if deadline.is_none() => {
-                announce(&format!(
-                    "draining for {:?} at the most; a second signal ends it at once",
-                    serving.description.drain_timeout
-                ));
-                deadline = Some(serving.deadline());
+            (Ok(Event::Signal), Some(serving)) if !signalled => {
+                signalled = true;
                 shutdown.cancel();
+                // A drain that began by itself keeps its deadline.
+                if deadline.is_none() {
+                    deadline = Some(draining(serving));
+                }
             }
+            // It began by itself.
+            (Ok(Event::Draining), Some(serving)) if deadline.is_none() => deadline = Some(draining(serving)),
+            (Ok(Event::Draining), _) => {}
             (Ok(Event::Signal), Some(serving)) => break Ok(serving.cut_off("a second signal cuts the drain short")),
             (Err(_), Some(serving)) => {
                 break Ok(serving.cut_off("the drain's time is over, and handlers block the threads of the runtime"));
             }
             // Not listening yet, as far as is known here: what was begun is given up.
-            (Ok(Event::Signal), None) if deadline.is_none() => {
+            (Ok(Event::Signal), None) if !signalled => {
+                signalled = true;
                 deadline = Some(Instant::now() + MARGIN);
                 shutdown.cancel();
             }
@@ -182,9 +187,18 @@ fn runtime() -> io::Result<Runtime> {
     builder.enable_all().build()
 }
 
+/// Says that the drain has begun, and returns when it is over.
+fn draining(serving: &Serving) -> Instant {
+    let timeout = serving.description.drain_timeout;
+    announce(&format!("draining for {timeout:?} at the most; a second signal ends it at once"));
+    serving.deadline()
+}
+
 enum Event {
     Bound(Serving),
     Signal,
+    /// The drain has begun, by a signal or by itself.
+    Draining,
     Finished(Result<Drained, ServeError>),
 }
 
@@ -221,7 +235,8 @@ async fn serve<S: Service>(
         () = shutdown.cancelled() => return Ok(Drained::default()),
         server = catch(set_up) => server.map_err(set_up_panicked)??,
     };
-    let bound = server.bind()?;
+    let began = events.clone();
+    let bound = server.first_on_shutdown(move || drop(began.try_send(Event::Draining))).bind()?;
     let serving = Serving { description: bound.describe(), files: bound.files(), context: bound.context() };
     // The queue has room: a signal or two is all that can be in it.
     drop(events.try_send(Event::Bound(serving)));

@@ -20,7 +20,7 @@ use crate::kind::Kind;
 use crate::limit::{Limits, MaxInFlight, default_max_bytes};
 use crate::metrics::Metrics;
 use crate::metrics::text::MetricsText;
-use crate::panic;
+use crate::panic::{self, catch};
 use crate::service::{Context, Service};
 use crate::{ServeError, Settings};
 
@@ -336,10 +336,17 @@ impl<S: Service> Server<S> {
         self
     }
 
+    /// As [`Server::on_shutdown`], before all others.
+    pub(crate) fn first_on_shutdown(mut self, action: impl FnOnce() + Send + Sync + 'static) -> Self {
+        self.on_shutdown.insert(0, Box::new(action));
+        self
+    }
+
     /// Stops the server as a signal does once `condition` is ready: for a service that finds out that it cannot go on. The
     /// server drains, and ends without an error: what was wrong is for the program to tell.
     ///
-    /// It is polled together with the listener, so it must not block. The last call counts.
+    /// It is polled together with the listener, so it must not block. If it panics, the server drains all the same, and
+    /// [`ServeError::OnShutdown`] is what comes of it. The last call counts.
     #[must_use]
     pub fn stop_when(mut self, condition: impl Future<Output = ()> + Send + 'static) -> Self {
         self.stop_when = Box::pin(condition);
@@ -491,14 +498,19 @@ impl<S: Service> Bound<S> {
         observer.serving();
         let on_shutdown = std::mem::take(&mut serving.on_shutdown);
         let drain = serving.drain.clone();
+        let mut panicked = None;
         tokio::pin!(shutdown);
         tokio::select! {
             () = accept(&listener, &serving) => {}
             () = &mut shutdown => {}
-            () = stop_when => {}
+            stop = catch(stop_when) => if let Err(panic) = stop {
+                tracing::error!(%panic, "what was to tell when to stop panicked");
+                // For whoever ends the drain without this function.
+                drain.end_after_panic();
+                panicked = Some(panic.to_string());
+            },
             () = drain.panicked() => tracing::error!("draining, because a handler panicked"),
         }
-        let mut panicked = None;
         for action in on_shutdown {
             // The messages that are in flight have no part in it: the drain goes on.
             if let Err(panic) = panic::catching(action) {

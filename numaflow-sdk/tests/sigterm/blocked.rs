@@ -9,7 +9,7 @@ use numaflow_sdk::testing::{MapClient, MapStream};
 use tokio::time::timeout;
 
 use crate::process::{DRAIN, Process, WORKERS};
-use crate::server::Doing;
+use crate::server::{Doing, STOPS_ITSELF};
 
 /// The bound is 100 ms; five times that, for machines that do something else as well.
 const AT_ONCE: Duration = Duration::from_millis(500);
@@ -74,6 +74,26 @@ pub(crate) fn one_of_two() {
             process.terminate();
             process.end().await.check().unwrap();
         }
+    });
+}
+
+/// A drain that nobody asked for has a deadline too, and a signal that comes during it is the first.
+pub(crate) fn stops_itself() {
+    block_on(async {
+        let mut process = Process::spawn(STOPS_ITSELF);
+        process.listens().await;
+        let client = MapClient::connect(process.socket()).await.unwrap();
+        let mut stream = client.open().await.unwrap();
+        for index in 0..WORKERS {
+            stream.send(format!("stuck-{index}"), MapRequest::new(Doing::BlocksLater.to_text())).await.unwrap();
+            process.lines("blocks ", index + 1).await;
+        }
+        process.line("draining").await;
+        process.terminate();
+        let end = process.end().await;
+        end.check().unwrap();
+        assert!(end.took > DRAIN / 2, "{end:?}");
+        assert!(is_stuck(&mut end.abandoned.iter().map(String::as_str)), "{end:?}");
     });
 }
 

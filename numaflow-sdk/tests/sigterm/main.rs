@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         trial("each_process_ends_in_time_and_accounts_for_every_message", runs::all),
         trial("blocked_workers_are_listed_and_end_with_the_process", blocked::test),
         trial("one_blocked_worker_leaves_what_comes_in_to_the_other", blocked::one_of_two),
+        trial("a_drain_that_begins_by_itself_has_its_deadline", blocked::stops_itself),
         trial("a_second_signal_ends_it_at_once", blocked::second_signal),
         trial("a_panic_in_the_set_up_ends_the_process", panics::set_up),
         trial("a_panic_on_shutdown_is_the_processs_failure", panics::on_shutdown),

@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use numaflow_sdk::{HandlerError, MapRequest, Message, ProcessEnvironment, Server, Settings, map};
+use tokio::sync::Notify;
 
 /// Set for the process that serves.
 pub(crate) const VARIABLE: &str = "SIGTERM_TEST_SERVER";
 /// Its value where the server panics in its set-up,
 pub(crate) const SET_UP_PANICS: &str = "set-up panics";
+/// where it stops by itself once a handler blocks its thread,
+pub(crate) const STOPS_ITSELF: &str = "stops itself";
 /// and where it does when it is told to stop.
 pub(crate) const SHUTDOWN_PANICS: &str = "shutdown panics";
 
@@ -72,6 +75,12 @@ pub(crate) fn run() -> ExitCode {
                 }
             }
         }
+        Ok(STOPS_ITSELF) => {
+            let settings = Settings::from_environment(&ProcessEnvironment).unwrap();
+            let server = async || Ok(Server::new(service).settings(settings).stop_when(BLOCKED.notified()));
+            numaflow_sdk::run_server_with(server).unwrap();
+            ExitCode::SUCCESS
+        }
         _ => numaflow_sdk::run(service),
     }
 }
@@ -93,8 +102,13 @@ async fn handle(request: MapRequest) -> Result<Message, HandlerError> {
     Ok(request.into_message())
 }
 
+/// A handler blocks its thread.
+static BLOCKED: Notify = Notify::const_new();
+
 fn block(id: &str) -> ! {
     say("blocks", id);
+    // From another thread: what this one wakes waits for it.
+    std::thread::spawn(|| BLOCKED.notify_one());
     loop {
         std::thread::park();
     }
