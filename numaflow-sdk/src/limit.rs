@@ -428,6 +428,8 @@ fn memory_limit() -> Option<usize> {
         .iter()
         .find_map(|path| std::fs::read_to_string(path).ok())
         .and_then(|text| text.trim().parse().ok())
+        // The older hierarchy says eight exbibytes where there is no limit.
+        .filter(|limit| *limit < 1 << 50)
 }
 
 fn share_of(memory_limit: Option<usize>) -> usize {

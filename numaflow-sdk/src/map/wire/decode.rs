@@ -41,6 +41,7 @@ enum Problem {
     Utf8,
     EndGroup,
     Depth,
+    Parts,
 }
 
 impl From<Problem> for DecodeError {
@@ -65,6 +66,7 @@ impl fmt::Display for DecodeError {
             Problem::Utf8 => "the text is not UTF-8",
             Problem::EndGroup => "a group ends that did not begin",
             Problem::Depth => "groups are nested too deep",
+            Problem::Parts => "there are more keys, headers and entries of metadata than 65536 in all",
         })
     }
 }
@@ -128,7 +130,7 @@ const INTEGER_2: u64 = integer(2);
 ///
 /// # Errors
 ///
-/// When the bytes are not protobuf, a known field has another type, or a text is not UTF-8.
+/// When the bytes are not protobuf, a known field has another type, a text is not UTF-8, or there are too many parts.
 pub(in crate::map) fn decode(buffer: &Bytes, message: &[u8]) -> Result<Request, DecodeError> {
     let mut id = Text::default();
     let mut request = None;
@@ -158,6 +160,24 @@ struct Parts<'a> {
     event_time: Option<Timestamp>,
     watermark: Option<Timestamp>,
     attached: Option<Box<Attached>>,
+    room: Room,
+}
+
+/// How many more parts a message may have. Each takes far more memory than it may have on the wire, where two bytes are
+/// enough, and all of them are made before it is known whether there is room for the message.
+struct Room(u32);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(1 << 16)
+    }
+}
+
+impl Room {
+    fn take(&mut self) -> Result<(), DecodeError> {
+        self.0 = self.0.checked_sub(1).ok_or(Problem::Parts)?;
+        Ok(())
+    }
 }
 
 impl Parts<'_> {
@@ -178,6 +198,7 @@ impl Parts<'_> {
 fn merge_request<'a>(input: &'a [u8], message: &Bytes, request: &mut Parts<'a>) -> Result<(), DecodeError> {
     each_field(input, &REQUEST, |key, input| match key {
         BYTES_1 => {
+            request.room.take()?;
             request.keys.push(read_slice(input, message)?.into());
             Ok(())
         }
@@ -189,10 +210,11 @@ fn merge_request<'a>(input: &'a [u8], message: &Bytes, request: &mut Parts<'a>) 
         BYTES_4 => merge_timestamp(read_bytes(input)?, request.watermark.get_or_insert_default()),
         BYTES_5 => {
             let (name, value) = read_header(read_bytes(input)?)?;
+            request.room.take()?;
             request.attached.get_or_insert_default().headers.insert(name.to_owned(), value.to_owned());
             Ok(())
         }
-        BYTES_6 => merge_metadata(read_bytes(input)?, message, &mut request.attached),
+        BYTES_6 => merge_metadata(read_bytes(input)?, message, &mut request.attached, &mut request.room),
         key => skip_unknown(key, input, &REQUEST),
     })
 }
@@ -245,7 +267,12 @@ fn read_header(input: &[u8]) -> Result<(&str, &str), DecodeError> {
 }
 
 /// The platform sends metadata with every message, most often with nothing in it, for which nothing is allocated.
-fn merge_metadata(input: &[u8], message: &Bytes, attached: &mut Option<Box<Attached>>) -> Result<(), DecodeError> {
+fn merge_metadata(
+    input: &[u8],
+    message: &Bytes,
+    attached: &mut Option<Box<Attached>>,
+    room: &mut Room,
+) -> Result<(), DecodeError> {
     each_field(input, &METADATA, |key, input| match key {
         BYTES_1 => {
             let vertex = read_slice(input, message)?;
@@ -253,12 +280,12 @@ fn merge_metadata(input: &[u8], message: &Bytes, attached: &mut Option<Box<Attac
             Ok(())
         }
         BYTES_2 => {
-            let (name, values) = read_group(read_bytes(input)?, message)?;
+            let (name, values) = read_group(read_bytes(input)?, message, room)?;
             attached.get_or_insert_default().metadata.system.put_group(name, values);
             Ok(())
         }
         BYTES_3 => {
-            let (name, values) = read_group(read_bytes(input)?, message)?;
+            let (name, values) = read_group(read_bytes(input)?, message, room)?;
             attached.get_or_insert_default().metadata.user.put_group(name, values);
             Ok(())
         }
@@ -266,23 +293,30 @@ fn merge_metadata(input: &[u8], message: &Bytes, attached: &mut Option<Box<Attac
     })
 }
 
-fn read_group(input: &[u8], message: &Bytes) -> Result<(String, HashMap<String, Bytes>), DecodeError> {
+fn read_group(input: &[u8], message: &Bytes, room: &mut Room) -> Result<(String, HashMap<String, Bytes>), DecodeError> {
+    room.take()?;
     let (mut name, mut values) = ("", HashMap::new());
     each_field(input, &GROUP, |key, input| match key {
         BYTES_1 => {
             name = read_text(input)?;
             Ok(())
         }
-        BYTES_2 => merge_values(read_bytes(input)?, message, &mut values),
+        BYTES_2 => merge_values(read_bytes(input)?, message, &mut values, room),
         key => skip_unknown(key, input, &GROUP),
     })?;
     Ok((name.to_owned(), values))
 }
 
-fn merge_values(input: &[u8], message: &Bytes, values: &mut HashMap<String, Bytes>) -> Result<(), DecodeError> {
+fn merge_values(
+    input: &[u8],
+    message: &Bytes,
+    values: &mut HashMap<String, Bytes>,
+    room: &mut Room,
+) -> Result<(), DecodeError> {
     each_field(input, &KEY_VALUE_GROUP, |key, input| match key {
         BYTES_1 => {
             let (key, value) = read_value(read_bytes(input)?)?;
+            room.take()?;
             values.insert(key.to_owned(), message.slice_ref(value));
             Ok(())
         }

@@ -247,6 +247,20 @@ fn field(number: u8, content: &[u8]) -> Vec<u8> {
     out.to_vec()
 }
 
+/// Each part takes memory of its own, and may have two bytes on the wire.
+#[test]
+fn parts_are_bounded() {
+    let with = |keys: usize| {
+        let request = pb::map_request::Request { keys: vec![String::new(); keys], ..Default::default() };
+        let message = pb::MapRequest { request: Some(request), ..Default::default() };
+        let bytes = Bytes::from(message.encode_to_vec());
+        decode(&bytes, &bytes)
+    };
+    assert_eq!(with(1 << 16).unwrap().request.unwrap().keys().len(), 1 << 16);
+    let error = with((1 << 16) + 1).unwrap_err().to_string();
+    assert!(error.starts_with("MapRequest.request.keys: ") && error.contains("65536"), "{error}");
+}
+
 /// Messages and groups may be nested a hundred deep in all, wherever the groups begin.
 #[test]
 fn groups_nest_as_deep_as_the_generated_decoder_allows() {
