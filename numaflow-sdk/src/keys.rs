@@ -10,6 +10,9 @@ use crate::text::Text;
 /// A key of a message: a `str` that is held where it was received, so that a map which passes keys on, or looks at none of
 /// them, does not pay for a `String` each. Cloning it never allocates.
 ///
+/// A long key (above 32 bytes) keeps what it was received in, which may be much larger, from being freed: to keep one for
+/// longer than the message, as the key of a map of counts, make a `String` of it.
+///
 /// ```
 /// use numaflow_sdk::MapRequest;
 ///

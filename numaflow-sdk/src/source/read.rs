@@ -26,6 +26,7 @@ use super::requests::Requests;
 use super::service::guarded;
 use super::{ReadRequest, Sourcer};
 use crate::metrics::{Failure, Tally, add};
+use crate::panic::catching;
 use crate::pb::source::v1 as pb;
 use crate::server::together::Turn;
 use crate::service::Context;
@@ -129,19 +130,27 @@ impl<S: Sourcer> ReadBody<S> {
         if !request.handshake.is_some_and(|handshake| handshake.sot) {
             return Err(error::no_handshake());
         }
-        self.sourcer.reader_connected();
+        catching(|| self.sourcer.reader_connected()).map_err(|panic| {
+            self.context.metrics.handler_failed(Failure::Panic);
+            error::handler_panicked(&self.context.container_type, &panic)
+        })?;
         self.batch.shake_hands();
         Ok(())
     }
 
-    /// Waits for the next request; `Err` when the stream is over.
-    fn poll_request(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<ReadRequest, Option<Status>>> {
+    /// Whether streams are to end; otherwise the task is woken when they are.
+    fn is_closing(&mut self, cx: &mut TaskContext<'_>) -> bool {
         if let Some(closing) = &mut self.closing
             && closing.as_mut().poll(cx).is_ready()
         {
             self.closing = None;
         }
-        if self.closing.is_none() {
+        self.closing.is_none()
+    }
+
+    /// Waits for the next request; `Err` when the stream is over.
+    fn poll_request(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<ReadRequest, Option<Status>>> {
+        if self.is_closing(cx) {
             return Poll::Ready(Err(Some(error::draining())));
         }
         loop {
@@ -283,7 +292,8 @@ impl<S: Sourcer> ReadBody<S> {
                     Poll::Ready(Ok(())) => self.state = State::Waiting { until: Box::pin(sleep_until(deadline)) },
                 },
                 State::Waiting { mut until } => {
-                    if until.as_mut().poll(cx).is_pending() {
+                    // A drain does not wait for the time of a batch that is empty.
+                    if until.as_mut().poll(cx).is_pending() && !self.is_closing(cx) {
                         self.state = State::Waiting { until };
                         return Poll::Pending;
                     }

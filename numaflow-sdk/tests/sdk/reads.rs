@@ -360,6 +360,50 @@ async fn a_drain_that_is_pressed_ends_the_stream_behind_its_batch() {
     assert_eq!(within(LONG, served).await.unwrap().unwrap(), Drained::default());
 }
 
+/// A read that has returned without a message waits out its time, but for a drain.
+#[tokio::test]
+async fn a_drain_does_not_wait_for_an_empty_batch() {
+    let mut director = scripted([vec![]]);
+    let (server, _client, mut stream) = on_socket(&mut director, 2 * SECOND).await;
+    stream.request(ReadRequest::new(10, 10 * LONG)).await.unwrap();
+    assert_eq!(director.event().await, "gone");
+    let (directory, served) = server.stop();
+    assert!(matches!(stream.next().await.unwrap(), ReadEvent::Eot));
+    assert_eq!(status(&stream.next().await.unwrap_err()).0, "UNAVAILABLE");
+    assert_eq!(within(LONG, served).await.unwrap().unwrap(), Drained::default());
+    assert_eq!(left_in(&directory), [""; 0]);
+}
+
+/// A source that panics when a reader comes.
+struct Shy;
+
+impl Sourcer for Shy {
+    async fn read(&self, _request: ReadRequest, _batch: &mut Batch) -> Result<(), HandlerError> {
+        Ok(())
+    }
+
+    async fn ack(&self, _offsets: Vec<Offset>) -> Result<(), HandlerError> {
+        Ok(())
+    }
+
+    async fn nack(&self, _offsets: Vec<NackOffset>) -> Result<(), HandlerError> {
+        Ok(())
+    }
+
+    fn reader_connected(&self) {
+        panic!("no readers");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_at_a_reader_is_told_and_is_its_streams_alone() {
+    let client = testing::source(Shy).await.unwrap();
+    let error = client.read_stream().await.unwrap_err();
+    let (code, message) = status(&error);
+    assert!(code == "INTERNAL" && message.contains("no readers"), "{code} {message}");
+    assert!(client.is_ready().await.unwrap());
+}
+
 #[tokio::test]
 async fn a_read_that_never_returns_is_dropped_at_the_deadline() {
     let mut director = scripted([vec![Step::Wait]]);
