@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 /// The least time between two commits, where one is wanted soon.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long an answer is waited for. The library answers also where it gives up, so this is for what nobody thought of.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long an answer is waited for. A connection that breaks answers at once, so this is for brokers that hang, and for
+/// answers that never come.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is to be committed, and what is on its way.
 #[derive(Debug)]
