@@ -14,9 +14,8 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::additions::{Additions, AdminPage, PATHS};
+use crate::additions::{Additions, AdminPage};
 use crate::in_flight::InFlight;
-use crate::kind::Kind;
 use crate::limit::{Limits, MaxInFlight, default_max_bytes};
 use crate::metrics::Metrics;
 use crate::metrics::text::MetricsText;
@@ -25,6 +24,7 @@ use crate::service::{Context, Service};
 use crate::{ServeError, Settings};
 
 mod connection;
+mod description;
 pub(crate) mod drain;
 mod drained;
 pub(crate) mod info;
@@ -32,6 +32,7 @@ pub(crate) mod observer;
 pub(crate) mod socket;
 pub(crate) mod together;
 
+pub use description::Description;
 pub use drain::Draining;
 pub use drained::{AbandonedMessage, Drained};
 pub(crate) use socket::Files;
@@ -597,83 +598,6 @@ impl<S> fmt::Debug for Server<S> {
 impl<S> fmt::Debug for Bound<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bound").field("options", &self.serving.options).finish_non_exhaustive()
-    }
-}
-
-/// What a server is and what it was set to.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Description {
-    /// What the server does for the platform.
-    pub kind: Kind,
-    /// Where it listens.
-    pub socket_path: PathBuf,
-    /// Where its info file is.
-    pub server_info_path: PathBuf,
-    /// The most messages in flight.
-    pub max_in_flight: MaxInFlight,
-    /// The most bytes of messages in flight.
-    pub max_in_flight_bytes: usize,
-    /// How long a drain may take.
-    pub drain_timeout: Duration,
-    /// Where the admin endpoint listens.
-    pub admin: Option<SocketAddr>,
-    /// The paths of the pages that the program has added to it.
-    admin_pages: Vec<String>,
-    /// Whether the program was compiled with `panic = "abort"`.
-    aborts: bool,
-    /// Where the three limits come from, in the order of their fields.
-    origins: [Cow<'static, str>; 3],
-    /// What the service has to say of itself.
-    service: Vec<(&'static str, String)>,
-}
-
-impl Description {
-    /// The version that the server-info file claims, which is not this crate's own: the platform compares it with the
-    /// versions of the official Rust SDK.
-    #[must_use]
-    pub const fn claimed_sdk_version(&self) -> &'static str {
-        info::SDK_VERSION
-    }
-}
-
-impl fmt::Display for Description {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            Kind::Map(mode) => write!(f, "map ({mode})")?,
-            Kind::Source => f.write_str("source")?,
-        }
-        writeln!(f, " on {}", self.socket_path.display())?;
-        writeln!(
-            f,
-            "  server info  {} (numaflow-sdk {}, known to the platform as rust {})",
-            self.server_info_path.display(),
-            env!("CARGO_PKG_VERSION"),
-            self.claimed_sdk_version()
-        )?;
-        let [messages, bytes, drain] = &self.origins;
-        let adapts = match self.max_in_flight {
-            MaxInFlight::Fixed(_) => "",
-            MaxInFlight::Adaptive { .. } => ", adapts to the handlers' latency",
-        };
-        writeln!(
-            f,
-            "  in flight    at most {} messages ({messages}{adapts}), {} KiB ({bytes})",
-            self.max_in_flight,
-            self.max_in_flight_bytes >> 10
-        )?;
-        write!(f, "  drain        at most {:?} ({drain})", self.drain_timeout)?;
-        self.service.iter().try_for_each(|(name, text)| write!(f, "\n  {name:<13}{text}"))?;
-        if self.aborts {
-            f.write_str(
-                "\n  panics       each ends the process, which was built with panic = \"abort\": build it with \"unwind\" to lose \
-                 one message's work instead",
-            )?;
-        }
-        let Some(address) = self.admin else { return Ok(()) };
-        write!(f, "\n  admin        http://{address}")?;
-        let added = self.admin_pages.iter().map(String::as_str);
-        PATHS.into_iter().chain(added).try_for_each(|path| write!(f, " {path}"))
     }
 }
 

@@ -44,7 +44,7 @@ impl Commits {
     }
 
     /// Whether a commit is on its way.
-    pub(super) fn are_open(&self, now: Instant) -> bool {
+    fn are_open(&self, now: Instant) -> bool {
         self.open.is_some_and(|since| now.duration_since(since) < PATIENCE)
     }
 
