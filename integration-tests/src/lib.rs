@@ -1,17 +1,17 @@
 //! Black-box cases that any Numaflow SDK, in any language, can be graded by.
 //!
-//! A server under test does what the handler contract of this package's README says. It is given as a [`Target`]: what
-//! it serves, its socket and its server-info file. Each [`Case`] plays the platform against it, over the socket and
-//! nothing else, and ends by its own deadline whatever the server does.
+//! A server under test does what the handler contract (`CONTRACT.md`) says. It is given as a [`Subject`]: a [`Target`] that
+//! somebody has started, or the command of one. Each [`Case`] plays the platform against it, over the socket and the files
+//! and nothing else, and ends by its own deadline whatever the server does.
 //!
 //! ```no_run
-//! use numaflow_conformance::{Kind, Target, cases};
+//! use numaflow_conformance::{Kind, Subject, Target, cases};
 //!
 //! # async fn example() {
-//! let target = Target::new(Kind::UnaryMap, "/tmp/map.sock", "/tmp/mapper-server-info");
-//! for case in cases::all().filter(|case| case.applies_to(target.kind)) {
-//!     if let Err(failure) = case.run(&target).await {
-//!         eprintln!("{}: {failure}", case.id);
+//! let subject = Subject::Running(Target::new(Kind::UnaryMap, "/tmp/map.sock", "/tmp/mapper-server-info"));
+//! for case in cases::all().filter(|case| case.applies_to(subject.kind())) {
+//!     if let Err(unproven) = case.play(&subject).await.outcome {
+//!         eprintln!("{}: {unproven}", case.id);
 //!     }
 //! }
 //! # }
@@ -23,6 +23,12 @@ mod case;
 pub mod cases;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+mod outcome;
+mod server;
+mod target;
 mod wire;
 
-pub use case::{Case, Failure, Kind, Level, Target};
+pub use case::{Case, Kind, Level};
+pub use outcome::{Report, Unproven};
+pub use target::{Subject, Target};
+pub use wire::{Frame, Side};

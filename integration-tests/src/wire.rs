@@ -15,7 +15,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{self, Body, Incoming};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
@@ -25,11 +25,20 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::case::{Failure, Target, check};
+use crate::outcome::{Unproven, check};
+use crate::target::Target;
 
 pub(crate) mod common;
 pub(crate) mod map;
 pub(crate) mod source;
+mod transcript;
+
+pub(crate) use transcript::Transcript;
+use transcript::{CallName, What};
+pub use transcript::{Frame, Side};
+
+/// gRPC's code for a call that the server does not have.
+pub(crate) const UNIMPLEMENTED: u32 = 12;
 
 /// The longest wait for a single thing.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -47,12 +56,13 @@ const SHOWN: usize = 200;
 pub(crate) struct Connection {
     sender: SendRequest<Frames>,
     tasks: Tasks,
+    transcript: Transcript,
 }
 
 impl Connection {
-    pub(crate) async fn to(target: &Target) -> Result<Self, Failure> {
+    pub(crate) async fn to(target: &Target) -> Result<Self, Unproven> {
         let lost = |error: &dyn fmt::Display| {
-            Failure::new(format!("a server on {}", target.socket.display()), error.to_string())
+            Unproven::broken(format!("a server on {}", target.socket.display()), error.to_string())
         };
         let io = UnixStream::connect(&target.socket).await.map_err(|error| lost(&error))?;
         let tasks = Tasks::default();
@@ -63,20 +73,22 @@ impl Connection {
             .await
             .map_err(|error| lost(&error))?;
         tasks.execute(connection);
-        Ok(Self { sender, tasks })
+        Ok(Self { sender, tasks, transcript: target.transcript.clone() })
     }
 
     /// Opens a call; nothing of it is sent but its head.
-    pub(crate) fn open(&self, path: &str) -> Result<Call, Failure> {
+    pub(crate) fn open(&self, path: &str) -> Result<Call, Unproven> {
         let (frames, queue) = mpsc::channel(FRAMES_QUEUED);
         let request = http::Request::post(format!("{ORIGIN}{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(Frames(queue))
-            .map_err(|error| Failure::new(format!("{path} to be a path"), error.to_string()))?;
+            .map_err(|error| Unproven::broken(format!("{path} to be a path"), error.to_string()))?;
         let head = Box::pin(self.sender.clone().send_request(request));
         Ok(Call {
             path: path.to_owned(),
+            name: self.transcript.name(path),
+            transcript: self.transcript.clone(),
             frames: Some(frames),
             response: Response::Awaited(head),
             received: BytesMut::new(),
@@ -89,7 +101,7 @@ impl Connection {
         &self,
         path: &str,
         request: &impl Message,
-    ) -> Result<Res, Failure> {
+    ) -> Result<Res, Unproven> {
         let mut call = self.open(path)?;
         call.send(request).await;
         call.close();
@@ -123,14 +135,19 @@ impl Body for Frames {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<body::Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(body::Frame::data(bytes))))
     }
 }
 
 /// One call, open in both directions. Dropped, it is reset.
 pub(crate) struct Call {
     path: String,
+    name: CallName,
+    transcript: Transcript,
     frames: Option<mpsc::Sender<Bytes>>,
     response: Response,
     received: BytesMut,
@@ -161,31 +178,44 @@ impl Call {
         frame.put_u8(0);
         frame.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
         frame.put_slice(message);
+        let frame = frame.freeze();
+        self.transcript.note(Side::Platform, &self.name, What::message(&frame.slice(5..)));
         if let Some(frames) = &self.frames {
-            drop(frames.send(frame.freeze()).await);
+            drop(frames.send(frame).await);
         }
     }
 
     /// Half-closes: nothing more is sent, answers still come.
     pub(crate) fn close(&mut self) {
         self.frames = None;
+        self.transcript.note(Side::Platform, &self.name, What::Other("half-close".to_owned()));
     }
 
     /// The next thing the server sends, waited for no longer than any single thing is.
-    pub(crate) async fn next(&mut self, expected: &str) -> Result<Next, Failure> {
+    pub(crate) async fn next(&mut self, expected: &str) -> Result<Next, Unproven> {
         match timeout(PATIENCE, self.receive()).await {
-            Ok(Ok(next)) => Ok(next),
-            Ok(Err(problem)) => Err(Failure::new(expected, format!("on {}: {problem}", self.path))),
-            Err(_) => Err(Failure::new(expected, format!("nothing on {} within {PATIENCE:?}", self.path))),
+            Ok(Ok(next)) => {
+                let what = match &next {
+                    Next::Message(encoded) => What::message(encoded),
+                    Next::End(status) => What::Other(status.to_string()),
+                };
+                self.transcript.note(Side::Server, &self.name, what);
+                Ok(next)
+            }
+            Ok(Err(problem)) => {
+                self.transcript.note(Side::Server, &self.name, What::Other(problem.clone()));
+                Err(Unproven::broken(expected, format!("on {}: {problem}", self.path)))
+            }
+            Err(_) => Err(Unproven::broken(expected, format!("nothing on {} within {PATIENCE:?}", self.path))),
         }
     }
 
     /// The next message.
-    pub(crate) async fn message<M: Message + Default>(&mut self, expected: &str) -> Result<M, Failure> {
+    pub(crate) async fn message<M: Message + Default>(&mut self, expected: &str) -> Result<M, Unproven> {
         match self.next(expected).await? {
             Next::Message(bytes) => M::decode(bytes)
-                .map_err(|error| Failure::new(expected, format!("a message that cannot be decoded: {error}"))),
-            Next::End(status) => Err(Failure::new(expected, format!("the end of {}, {status}", self.path))),
+                .map_err(|error| Unproven::broken(expected, format!("a message that cannot be decoded: {error}"))),
+            Next::End(status) => Err(Unproven::broken(expected, format!("the end of {}, {status}", self.path))),
         }
     }
 
@@ -194,7 +224,7 @@ impl Call {
         &mut self,
         first: &impl Message,
         handshake: impl FnOnce(&Res) -> Option<common::Handshake>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Unproven> {
         const EXPECTED: &str = "a handshake with sot = true as the first answer";
         self.send(first).await;
         let answer: Res = self.message(EXPECTED).await?;
@@ -202,25 +232,25 @@ impl Call {
     }
 
     /// The status that the server ends the call with, without another message before it.
-    pub(crate) async fn end(&mut self, expected: &str) -> Result<Status, Failure> {
+    pub(crate) async fn end(&mut self, expected: &str) -> Result<Status, Unproven> {
         match self.next(expected).await? {
             Next::End(status) => Ok(status),
             Next::Message(mut bytes) => {
                 bytes.truncate(SHOWN);
-                Err(Failure::new(expected, format!("a further message on {}: {}", self.path, bytes.escape_ascii())))
+                Err(Unproven::broken(expected, format!("a further message on {}: {}", self.path, bytes.escape_ascii())))
             }
         }
     }
 
     /// Expects the call to end well, without another message before.
-    pub(crate) async fn ends_ok(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn ends_ok(&mut self) -> Result<(), Unproven> {
         const EXPECTED: &str = "no further message and an end with status 0";
         let status = self.end(EXPECTED).await?;
         check(status.code == 0, EXPECTED, || status.to_string())
     }
 
     /// Expects the call to end with a status that is not OK, without another message before.
-    pub(crate) async fn fails(&mut self) -> Result<Status, Failure> {
+    pub(crate) async fn fails(&mut self) -> Result<Status, Unproven> {
         const EXPECTED: &str = "no further message and an end with a status other than 0";
         let status = self.end(EXPECTED).await?;
         check(status.code != 0, EXPECTED, || status.to_string())?;

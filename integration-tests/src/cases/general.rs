@@ -9,21 +9,20 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use tokio::time::timeout;
 
 use super::contract::{Latch, RECORDS, TIMES};
-use crate::case::{Case, Failure, Kind, Level, Target, check};
+use crate::case::{Case, Kind, Level, Recipe};
+use crate::outcome::{Unproven, check};
+use crate::server::END_MARKER;
+use crate::target::Target;
 use crate::wire::common::{Handshake, ReadyResponse, Timestamp};
 use crate::wire::map::{self, MAP_FN, MapStream};
 use crate::wire::source::{self, Acker, READ_FN, ReadRequest, Reader, give_back, offsets};
-use crate::wire::{Call, Connection};
+use crate::wire::{Call, Connection, UNIMPLEMENTED};
 
 const ALL: &[Kind] = &[Kind::UnaryMap, Kind::Source];
 const MAPS: &[Kind] = &[Kind::UnaryMap];
 
 /// The protocol asks for 100 ms; a machine that does other things as well gets five times that.
 const AT_ONCE: Duration = Duration::from_millis(500);
-/// What a complete server-info file ends with.
-const END_MARKER: &str = "U+005C__END__";
-
-const UNIMPLEMENTED: u32 = 12;
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -32,7 +31,7 @@ pub(super) const CASES: &[Case] = &[
         section: "1 Transport",
         sentence: "IsReady says ready = true at any time, also while streams of the same connection wait.",
         kinds: ALL,
-        recipe: |target| Box::pin(is_ready_while_streams_wait(target)),
+        recipe: Recipe::Server(|target| Box::pin(is_ready_while_streams_wait(target))),
     },
     Case {
         id: "general.path.unknown",
@@ -40,7 +39,7 @@ pub(super) const CASES: &[Case] = &[
         section: "3 Service catalogue",
         sentence: "A path that is not served is answered with UNIMPLEMENTED.",
         kinds: ALL,
-        recipe: |target| Box::pin(path_unknown(target)),
+        recipe: Recipe::Server(|target| Box::pin(path_unknown(target))),
     },
     Case {
         id: "general.server-info.marker",
@@ -48,7 +47,7 @@ pub(super) const CASES: &[Case] = &[
         section: "14.2 Content",
         sentence: "The server-info file is one JSON object, and its last bytes are the end marker.",
         kinds: ALL,
-        recipe: |target| Box::pin(server_info_marker(target)),
+        recipe: Recipe::Server(|target| Box::pin(server_info_marker(target))),
     },
     Case {
         id: "general.server-info.version-gate",
@@ -56,7 +55,7 @@ pub(super) const CASES: &[Case] = &[
         section: "14.5 SDK version gate",
         sentence: "Language and version of the server-info file pass the platform's version gate.",
         kinds: ALL,
-        recipe: |target| Box::pin(server_info_version_gate(target)),
+        recipe: Recipe::Server(|target| Box::pin(server_info_version_gate(target))),
     },
     Case {
         id: "general.handshake.first",
@@ -64,7 +63,7 @@ pub(super) const CASES: &[Case] = &[
         section: "1.2 Handshake",
         sentence: "A handshake is answered with sot = true before any data was sent, and with nothing else.",
         kinds: ALL,
-        recipe: |target| Box::pin(handshake_first(target)),
+        recipe: Recipe::Server(|target| Box::pin(handshake_first(target))),
     },
     Case {
         id: "general.handshake.missing",
@@ -72,7 +71,7 @@ pub(super) const CASES: &[Case] = &[
         section: "16.5 Handshake errors",
         sentence: "A stream that begins without a handshake ends with a status, and the server goes on.",
         kinds: ALL,
-        recipe: |target| Box::pin(handshake_missing(target)),
+        recipe: Recipe::Server(|target| Box::pin(handshake_missing(target))),
     },
     Case {
         id: "general.handshake.sot-false",
@@ -80,7 +79,7 @@ pub(super) const CASES: &[Case] = &[
         section: "16.5 Handshake errors",
         sentence: "A stream that begins with sot = false ends with a status, and the server goes on.",
         kinds: ALL,
-        recipe: |target| Box::pin(handshake_sot_false(target)),
+        recipe: Recipe::Server(|target| Box::pin(handshake_sot_false(target))),
     },
     Case {
         id: "general.half-close",
@@ -88,7 +87,7 @@ pub(super) const CASES: &[Case] = &[
         section: "1.3 Half-close, cancellation, stream end",
         sentence: "After the platform's half-close what is outstanding is answered and the stream ends with OK.",
         kinds: ALL,
-        recipe: |target| Box::pin(half_close(target)),
+        recipe: Recipe::Server(|target| Box::pin(half_close(target))),
     },
     Case {
         id: "general.peer-gone",
@@ -96,7 +95,7 @@ pub(super) const CASES: &[Case] = &[
         section: "1.3 Half-close, cancellation, stream end",
         sentence: "A connection that is lost with work in flight leaves the server usable on a new one.",
         kinds: ALL,
-        recipe: |target| Box::pin(peer_gone(target)),
+        recipe: Recipe::Server(|target| Box::pin(peer_gone(target))),
     },
     Case {
         id: "general.unknown-field",
@@ -104,7 +103,7 @@ pub(super) const CASES: &[Case] = &[
         section: "19.1 General",
         sentence: "Fields that the server does not know are ignored.",
         kinds: ALL,
-        recipe: |target| Box::pin(unknown_field(target)),
+        recipe: Recipe::Server(|target| Box::pin(unknown_field(target))),
     },
     Case {
         id: "general.timestamps.out-of-range",
@@ -112,7 +111,7 @@ pub(super) const CASES: &[Case] = &[
         section: "2.3 Timestamps",
         sentence: "Messages whose times no calendar has are answered like others.",
         kinds: MAPS,
-        recipe: |target| Box::pin(timestamps_out_of_range(target)),
+        recipe: Recipe::Server(|target| Box::pin(timestamps_out_of_range(target))),
     },
     Case {
         id: "general.unread-streams",
@@ -120,7 +119,7 @@ pub(super) const CASES: &[Case] = &[
         section: "19.1 General",
         sentence: "Streams whose answers are not read hold nothing else up, lose nothing and mix nothing up.",
         kinds: MAPS,
-        recipe: |target| Box::pin(unread_streams(target)),
+        recipe: Recipe::Server(|target| Box::pin(unread_streams(target))),
     },
     Case {
         id: "general.large-message",
@@ -128,35 +127,35 @@ pub(super) const CASES: &[Case] = &[
         section: "1 Transport",
         sentence: "A message of 60 MiB is taken, and one is sent.",
         kinds: MAPS,
-        recipe: |target| Box::pin(large_message(target)),
+        recipe: Recipe::Server(|target| Box::pin(large_message(target))),
     },
 ];
 
 fn stream_path(kind: Kind) -> &'static str {
     match kind {
-        Kind::UnaryMap => MAP_FN,
+        Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => MAP_FN,
         Kind::Source => READ_FN,
     }
 }
 
 /// A stream of the server's kind after its handshake.
-async fn open(connection: &Connection, kind: Kind) -> Result<Call, Failure> {
+async fn open(connection: &Connection, kind: Kind) -> Result<Call, Unproven> {
     Ok(match kind {
-        Kind::UnaryMap => MapStream::open(connection).await?.call,
+        Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => MapStream::open(connection).await?.call,
         Kind::Source => Reader::open(connection).await?.call,
     })
 }
 
 /// Releases what is held, over a stream of its own.
-async fn release(connection: &Connection, latch: &Latch) -> Result<(), Failure> {
+async fn release(connection: &Connection, latch: &Latch) -> Result<(), Unproven> {
     MapStream::open(connection).await?.map("release", latch.release()).await.map(drop)
 }
 
 /// Checks that the server does its work on a new connection.
-async fn works(target: &Target) -> Result<(), Failure> {
+async fn works(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     match target.kind {
-        Kind::UnaryMap => {
+        Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => {
             let mut stream = MapStream::open(&connection).await?;
             stream.echo("works").await?;
             stream.finish().await
@@ -169,11 +168,11 @@ async fn works(target: &Target) -> Result<(), Failure> {
     }
 }
 
-async fn is_ready_while_streams_wait(target: &Target) -> Result<(), Failure> {
+async fn is_ready_while_streams_wait(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let idle = open(&connection, target.kind).await?;
     match target.kind {
-        Kind::UnaryMap => {
+        Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => {
             let latch = Latch::new();
             let mut stream = MapStream::open(&connection).await?;
             stream.send("held", latch.hold()).await;
@@ -195,15 +194,15 @@ async fn is_ready_while_streams_wait(target: &Target) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn is_ready(connection: &Connection, kind: Kind) -> Result<(), Failure> {
+async fn is_ready(connection: &Connection, kind: Kind) -> Result<(), Unproven> {
     let path = format!("/{}/IsReady", kind.service());
     let answer = timeout(AT_ONCE, connection.unary::<ReadyResponse>(&path, &()))
         .await
-        .map_err(|_| Failure::new("an answer of IsReady", format!("none within {AT_ONCE:?}")))??;
+        .map_err(|_| Unproven::broken("an answer of IsReady", format!("none within {AT_ONCE:?}")))??;
     check(answer.ready, "ready = true", || "ready = false".to_owned())
 }
 
-async fn path_unknown(target: &Target) -> Result<(), Failure> {
+async fn path_unknown(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     for path in [&format!("/{}/NoSuchFn", target.kind.service()), "/no.such.Service/IsReady"] {
         let mut call = connection.open(path)?;
@@ -215,23 +214,23 @@ async fn path_unknown(target: &Target) -> Result<(), Failure> {
 }
 
 /// The object in the server-info file.
-fn server_info(target: &Target) -> Result<serde_json::Map<String, serde_json::Value>, Failure> {
+fn server_info(target: &Target) -> Result<serde_json::Map<String, serde_json::Value>, Unproven> {
     let path = target.server_info.display();
     let content = std::fs::read_to_string(&target.server_info)
-        .map_err(|error| Failure::new(format!("a file of UTF-8 at {path}"), error.to_string()))?;
+        .map_err(|error| Unproven::broken(format!("a file of UTF-8 at {path}"), error.to_string()))?;
     let json = content
         .strip_suffix(END_MARKER)
-        .ok_or_else(|| Failure::new(format!("{END_MARKER} as the last bytes of {path}"), format!("{content:?}")))?;
+        .ok_or_else(|| Unproven::broken(format!("{END_MARKER} as the last bytes of {path}"), format!("{content:?}")))?;
     serde_json::from_str(json).map_err(|error| {
-        Failure::new(format!("a JSON object before the marker in {path}"), format!("{json:?}: {error}"))
+        Unproven::broken(format!("a JSON object before the marker in {path}"), format!("{json:?}: {error}"))
     })
 }
 
-async fn server_info_marker(target: &Target) -> Result<(), Failure> {
+async fn server_info_marker(target: &Target) -> Result<(), Unproven> {
     server_info(target).map(drop)
 }
 
-async fn server_info_version_gate(target: &Target) -> Result<(), Failure> {
+async fn server_info_version_gate(target: &Target) -> Result<(), Unproven> {
     let info = server_info(target)?;
     let text = |key| info.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
     let (language, version) = (text("language"), text("version"));
@@ -260,32 +259,34 @@ fn passes_gate(version: &str, minimum: [u64; 3]) -> bool {
     numbers.len() == 3 && (numbers[..] > minimum[..] || (label.is_none() && numbers[..] == minimum[..]))
 }
 
-async fn handshake_first(target: &Target) -> Result<(), Failure> {
+async fn handshake_first(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let mut call = open(&connection, target.kind).await?;
     call.close();
     call.ends_ok().await
 }
 
-async fn handshake_missing(target: &Target) -> Result<(), Failure> {
+async fn handshake_missing(target: &Target) -> Result<(), Unproven> {
     let first = match target.kind {
-        Kind::UnaryMap => map::message("first", "echo").encode_to_vec(),
+        Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => map::message("first", "echo").encode_to_vec(),
         Kind::Source => source::read_request(1, AT_ONCE).encode_to_vec(),
     };
     refuses(target, &first).await
 }
 
-async fn handshake_sot_false(target: &Target) -> Result<(), Failure> {
+async fn handshake_sot_false(target: &Target) -> Result<(), Unproven> {
     let handshake = Some(Handshake { sot: false });
     let first = match target.kind {
-        Kind::UnaryMap => map::MapRequest { handshake, ..map::MapRequest::default() }.encode_to_vec(),
+        Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => {
+            map::MapRequest { handshake, ..map::MapRequest::default() }.encode_to_vec()
+        }
         Kind::Source => ReadRequest { handshake, request: None }.encode_to_vec(),
     };
     refuses(target, &first).await
 }
 
 /// Checks that a stream that begins with this message ends with a status, and the server goes on.
-async fn refuses(target: &Target, first: &[u8]) -> Result<(), Failure> {
+async fn refuses(target: &Target, first: &[u8]) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let mut call = connection.open(stream_path(target.kind))?;
     call.send_encoded(first).await;
@@ -293,10 +294,10 @@ async fn refuses(target: &Target, first: &[u8]) -> Result<(), Failure> {
     works(target).await
 }
 
-async fn half_close(target: &Target) -> Result<(), Failure> {
+async fn half_close(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     match target.kind {
-        Kind::UnaryMap => {
+        Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => {
             let latch = Latch::new();
             let mut stream = MapStream::open(&connection).await?;
             stream.send("held", latch.hold()).await;
@@ -316,10 +317,10 @@ async fn half_close(target: &Target) -> Result<(), Failure> {
     }
 }
 
-async fn peer_gone(target: &Target) -> Result<(), Failure> {
+async fn peer_gone(target: &Target) -> Result<(), Unproven> {
     let lost = Connection::to(target).await?;
     match target.kind {
-        Kind::UnaryMap => {
+        Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => {
             let latch = Latch::new();
             let mut stream = MapStream::open(&lost).await?;
             stream.send("held", latch.hold()).await;
@@ -342,10 +343,10 @@ async fn peer_gone(target: &Target) -> Result<(), Failure> {
     works(target).await
 }
 
-async fn unknown_field(target: &Target) -> Result<(), Failure> {
+async fn unknown_field(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     match target.kind {
-        Kind::UnaryMap => {
+        Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => {
             let mut stream = MapStream::open(&connection).await?;
             stream.call.send_encoded(&with_unknown_field(&map::message("new", "echo"))).await;
             map::is_echo(&stream.answer("new").await?, b"echo")
@@ -370,7 +371,7 @@ fn with_unknown_field(message: &impl Message) -> Vec<u8> {
     encoded
 }
 
-async fn timestamps_out_of_range(target: &Target) -> Result<(), Failure> {
+async fn timestamps_out_of_range(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let mut stream = MapStream::open(&connection).await?;
     // All but the last are out of range: that one is a millisecond before the epoch.
@@ -387,7 +388,7 @@ async fn timestamps_out_of_range(target: &Target) -> Result<(), Failure> {
     stream.finish().await
 }
 
-async fn unread_streams(target: &Target) -> Result<(), Failure> {
+async fn unread_streams(target: &Target) -> Result<(), Unproven> {
     let value = Bytes::from(vec![b'x'; 64 << 10]);
     let connection = Connection::to(target).await?;
     // Two leave room in the platform's window for a connection, and together fill a server's that is too small for them.
@@ -423,7 +424,7 @@ async fn fill(stream: &mut MapStream, name: &str, value: &Bytes) -> HashSet<Stri
     ids
 }
 
-async fn large_message(target: &Target) -> Result<(), Failure> {
+async fn large_message(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let mut stream = MapStream::open(&connection).await?;
     let value = Bytes::from(vec![b'x'; 60 << 20]);

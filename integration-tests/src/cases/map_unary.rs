@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use prost::Message;
 
 use super::contract::{self, Latch};
-use crate::case::{Case, Failure, Kind, Level, Target, check};
+use crate::case::{Case, Kind, Level, Recipe};
+use crate::outcome::{Unproven, check};
+use crate::target::Target;
 use crate::wire::common::ReadyResponse;
 use crate::wire::map::{MapRequest, MapResponse, MapStream};
 use crate::wire::{Connection, Next};
@@ -28,7 +30,7 @@ pub(super) const CASES: &[Case] = &[
         section: "2.5 Message identity",
         sentence: "Each message is answered once, with its id byte for byte, whatever UTF-8 that is.",
         kinds: UNARY,
-        recipe: |target| Box::pin(id_echo(target)),
+        recipe: Recipe::Server(|target| Box::pin(id_echo(target))),
     },
     Case {
         id: "map.unary.id-10k",
@@ -36,7 +38,7 @@ pub(super) const CASES: &[Case] = &[
         section: "2.5 Message identity",
         sentence: "An id of 10 KiB comes back whole.",
         kinds: UNARY,
-        recipe: |target| Box::pin(id_10k(target)),
+        recipe: Recipe::Server(|target| Box::pin(id_10k(target))),
     },
     Case {
         id: "map.unary.empty-output",
@@ -44,7 +46,7 @@ pub(super) const CASES: &[Case] = &[
         section: "4.4 Unary mode",
         sentence: "A message without output is answered with its id and no results.",
         kinds: UNARY,
-        recipe: |target| Box::pin(empty_output(target)),
+        recipe: Recipe::Server(|target| Box::pin(empty_output(target))),
     },
     Case {
         id: "map.unary.drop",
@@ -52,7 +54,7 @@ pub(super) const CASES: &[Case] = &[
         section: "2.4 Tags and reserved tags",
         sentence: "A drop is one result with the DROP tag.",
         kinds: UNARY,
-        recipe: |target| Box::pin(drop_tag(target)),
+        recipe: Recipe::Server(|target| Box::pin(drop_tag(target))),
     },
     Case {
         id: "map.unary.nack",
@@ -60,7 +62,7 @@ pub(super) const CASES: &[Case] = &[
         section: "4.8 Nack from a map",
         sentence: "A nack is one result with the NACK tag and its options.",
         kinds: UNARY,
-        recipe: |target| Box::pin(nack_tag(target)),
+        recipe: Recipe::Server(|target| Box::pin(nack_tag(target))),
     },
     Case {
         id: "map.unary.in-flight-500",
@@ -68,7 +70,7 @@ pub(super) const CASES: &[Case] = &[
         section: "4.3 Rules common to the three modes",
         sentence: "With 500 messages unanswered the server still reads, answers others and says it is ready.",
         kinds: UNARY,
-        recipe: |target| Box::pin(in_flight_500(target)),
+        recipe: Recipe::Server(|target| Box::pin(in_flight_500(target))),
     },
     Case {
         id: "map.unary.same-id-twice",
@@ -76,7 +78,7 @@ pub(super) const CASES: &[Case] = &[
         section: "2.5 Message identity",
         sentence: "A message that comes again with the same id is processed and answered again.",
         kinds: UNARY,
-        recipe: |target| Box::pin(same_id_twice(target)),
+        recipe: Recipe::Server(|target| Box::pin(same_id_twice(target))),
     },
     Case {
         id: "map.unary.no-request",
@@ -84,7 +86,7 @@ pub(super) const CASES: &[Case] = &[
         section: "19.2 Map, common and unary",
         sentence: "A message without its data is answered or ends the stream with a status, but never met by silence.",
         kinds: UNARY,
-        recipe: |target| Box::pin(no_request(target)),
+        recipe: Recipe::Server(|target| Box::pin(no_request(target))),
     },
     Case {
         id: "map.unary.panic-status",
@@ -92,11 +94,11 @@ pub(super) const CASES: &[Case] = &[
         section: "16.2 Status that a panic or exception must produce",
         sentence: "A panic ends the stream with INTERNAL, the marker, the text and decodable details.",
         kinds: UNARY,
-        recipe: |target| Box::pin(panic_status(target)),
+        recipe: Recipe::Server(|target| Box::pin(panic_status(target))),
     },
 ];
 
-async fn id_echo(target: &Target) -> Result<(), Failure> {
+async fn id_echo(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let mut stream = MapStream::open(&connection).await?;
     for id in ["mv-MTIz-0-0", " ", "\0\t\r\n", "\u{feff}\u{202e}ü€🦀", "e\u{301} is not \u{e9}", "%00\\u0000"] {
@@ -105,14 +107,14 @@ async fn id_echo(target: &Target) -> Result<(), Failure> {
     stream.finish().await
 }
 
-async fn id_10k(target: &Target) -> Result<(), Failure> {
+async fn id_10k(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let mut stream = MapStream::open(&connection).await?;
     stream.echo(&"ü".repeat(5 << 10)).await?;
     stream.finish().await
 }
 
-async fn empty_output(target: &Target) -> Result<(), Failure> {
+async fn empty_output(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let mut stream = MapStream::open(&connection).await?;
     let results = stream.map("empty", contract::EMPTY).await?;
@@ -120,7 +122,7 @@ async fn empty_output(target: &Target) -> Result<(), Failure> {
     stream.finish().await
 }
 
-async fn drop_tag(target: &Target) -> Result<(), Failure> {
+async fn drop_tag(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let mut stream = MapStream::open(&connection).await?;
     let results = stream.map("drop", contract::DROP).await?;
@@ -129,7 +131,7 @@ async fn drop_tag(target: &Target) -> Result<(), Failure> {
     stream.finish().await
 }
 
-async fn nack_tag(target: &Target) -> Result<(), Failure> {
+async fn nack_tag(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let mut stream = MapStream::open(&connection).await?;
     let results = stream.map("nack", contract::NACK).await?;
@@ -143,7 +145,7 @@ async fn nack_tag(target: &Target) -> Result<(), Failure> {
     stream.finish().await
 }
 
-async fn in_flight_500(target: &Target) -> Result<(), Failure> {
+async fn in_flight_500(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let mut stream = MapStream::open(&connection).await?;
     let latch = Latch::new();
@@ -166,7 +168,7 @@ async fn in_flight_500(target: &Target) -> Result<(), Failure> {
     stream.finish().await
 }
 
-async fn same_id_twice(target: &Target) -> Result<(), Failure> {
+async fn same_id_twice(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let mut stream = MapStream::open(&connection).await?;
     stream.echo("same").await?;
@@ -178,7 +180,7 @@ async fn same_id_twice(target: &Target) -> Result<(), Failure> {
     stream.finish().await
 }
 
-async fn no_request(target: &Target) -> Result<(), Failure> {
+async fn no_request(target: &Target) -> Result<(), Unproven> {
     const EXPECTED: &str = "an answer with the id, or a status other than 0";
     let connection = Connection::to(target).await?;
     let mut stream = MapStream::open(&connection).await?;
@@ -222,7 +224,7 @@ struct DebugInfo {
     detail: String,
 }
 
-async fn panic_status(target: &Target) -> Result<(), Failure> {
+async fn panic_status(target: &Target) -> Result<(), Unproven> {
     const TEXT: &str = "the suite asked for this: ü";
     let connection = Connection::to(target).await?;
     let mut stream = MapStream::open(&connection).await?;
@@ -234,7 +236,7 @@ async fn panic_status(target: &Target) -> Result<(), Failure> {
     check(told, "UDF_EXECUTION_ERROR(<container>): and the panic's text", || format!("{:?}", status.message))?;
 
     let details = RichStatus::decode(&status.details[..])
-        .map_err(|error| Failure::new("details that are a google.rpc.Status", error.to_string()))?;
+        .map_err(|error| Unproven::broken("details that are a google.rpc.Status", error.to_string()))?;
     let same = details.code == status.code && details.message == status.message;
     check(same, "details with the code and message of the status", || format!("{details:?}"))?;
     let debug_info = details.details.iter().find(|any| any.type_url == DEBUG_INFO);

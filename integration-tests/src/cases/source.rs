@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::contract::RECORDS;
-use crate::case::{Case, Failure, Kind, Level, Target, check};
+use crate::case::{Case, Kind, Level, Recipe};
+use crate::outcome::{Unproven, check};
+use crate::target::Target;
 use crate::wire::Connection;
 use crate::wire::common::NackOptions;
 use crate::wire::source::{Acker, Nacked, Offset, Reader, Record, give_back, nack, offsets, partitions, pending};
@@ -23,7 +25,7 @@ pub(super) const CASES: &[Case] = &[
         section: "5.2 Connections and ordering",
         sentence: "ReadFn and AckFn shake hands by themselves, in either order.",
         kinds: SOURCES,
-        recipe: |target| Box::pin(handshake_independent(target)),
+        recipe: Recipe::Server(|target| Box::pin(handshake_independent(target))),
     },
     Case {
         id: "source.read.count",
@@ -32,7 +34,7 @@ pub(super) const CASES: &[Case] = &[
         sentence: "A read is answered with as many records as it asked for, each with offset, event time and \
                    partition, and then one end of the batch that carries no record.",
         kinds: SOURCES,
-        recipe: |target| Box::pin(read_count(target)),
+        recipe: Recipe::Server(|target| Box::pin(read_count(target))),
     },
     Case {
         id: "source.read.eot-at-timeout",
@@ -40,7 +42,7 @@ pub(super) const CASES: &[Case] = &[
         section: "5.3 ReadFn",
         sentence: "With nothing to read the batch ends when the timeout is over, neither at once nor later.",
         kinds: SOURCES,
-        recipe: |target| Box::pin(read_eot_at_timeout(target)),
+        recipe: Recipe::Server(|target| Box::pin(read_eot_at_timeout(target))),
     },
     Case {
         id: "source.ack.unknown",
@@ -48,7 +50,7 @@ pub(super) const CASES: &[Case] = &[
         section: "5.5 AckFn",
         sentence: "Acks of offsets that were never delivered, or acked before, succeed.",
         kinds: SOURCES,
-        recipe: |target| Box::pin(ack_unknown(target)),
+        recipe: Recipe::Server(|target| Box::pin(ack_unknown(target))),
     },
     Case {
         id: "source.ack.once-each",
@@ -56,7 +58,7 @@ pub(super) const CASES: &[Case] = &[
         section: "5.5 AckFn",
         sentence: "Each AckRequest is answered with exactly one AckResponse whose success is set.",
         kinds: SOURCES,
-        recipe: |target| Box::pin(ack_once_each(target)),
+        recipe: Recipe::Server(|target| Box::pin(ack_once_each(target))),
     },
     Case {
         id: "source.nack.elements",
@@ -64,7 +66,7 @@ pub(super) const CASES: &[Case] = &[
         section: "5.6 NackFn",
         sentence: "A nack of several elements with several offsets each has all of them delivered again.",
         kinds: SOURCES,
-        recipe: |target| Box::pin(nack_elements(target)),
+        recipe: Recipe::Server(|target| Box::pin(nack_elements(target))),
     },
     Case {
         id: "source.pending.result",
@@ -72,7 +74,7 @@ pub(super) const CASES: &[Case] = &[
         section: "5.7 PendingFn",
         sentence: "PendingFn has its result set, and counts what was not read yet.",
         kinds: SOURCES,
-        recipe: |target| Box::pin(pending_result(target)),
+        recipe: Recipe::Server(|target| Box::pin(pending_result(target))),
     },
     Case {
         id: "source.partitions.result",
@@ -80,7 +82,7 @@ pub(super) const CASES: &[Case] = &[
         section: "5.8 PartitionsFn",
         sentence: "PartitionsFn has its result set, and names the partitions of what is read.",
         kinds: SOURCES,
-        recipe: |target| Box::pin(partitions_result(target)),
+        recipe: Recipe::Server(|target| Box::pin(partitions_result(target))),
     },
     Case {
         id: "source.offset.bytes",
@@ -88,11 +90,11 @@ pub(super) const CASES: &[Case] = &[
         section: "5.3 ReadFn",
         sentence: "Offsets of any bytes reach the source's ack and nack as they were delivered.",
         kinds: SOURCES,
-        recipe: |target| Box::pin(offset_bytes(target)),
+        recipe: Recipe::Server(|target| Box::pin(offset_bytes(target))),
     },
 ];
 
-async fn handshake_independent(target: &Target) -> Result<(), Failure> {
+async fn handshake_independent(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let ack_first = Acker::open(&connection).await?;
     let read_second = Reader::open(&connection).await?;
@@ -104,20 +106,20 @@ async fn handshake_independent(target: &Target) -> Result<(), Failure> {
 }
 
 /// Reads exactly this many.
-async fn read_exactly(reader: &mut Reader, count: usize) -> Result<Vec<Record>, Failure> {
+async fn read_exactly(reader: &mut Reader, count: usize) -> Result<Vec<Record>, Unproven> {
     let records = reader.read(count, PLENTY).await?;
     check(records.len() == count, &format!("{count} records"), || format!("{}", records.len()))?;
     Ok(records)
 }
 
 /// Reads until nothing is left.
-async fn read_all(reader: &mut Reader) -> Result<Vec<Record>, Failure> {
+async fn read_all(reader: &mut Reader) -> Result<Vec<Record>, Unproven> {
     let records = reader.read(RECORDS + 1, WHAT_IS_THERE).await?;
     check(records.len() <= RECORDS, &format!("at most {RECORDS} records in all"), || "more".to_owned())?;
     Ok(records)
 }
 
-async fn read_count(target: &Target) -> Result<(), Failure> {
+async fn read_count(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let mut reader = Reader::open(&connection).await?;
     let mut records = Vec::new();
@@ -131,7 +133,7 @@ async fn read_count(target: &Target) -> Result<(), Failure> {
     reader.call.ends_ok().await
 }
 
-async fn read_eot_at_timeout(target: &Target) -> Result<(), Failure> {
+async fn read_eot_at_timeout(target: &Target) -> Result<(), Unproven> {
     const TIMEOUT: Duration = Duration::from_secs(1);
     const TOLERANCE: Duration = Duration::from_millis(200);
     // A busy machine makes a server late, but not every time.
@@ -158,7 +160,7 @@ async fn read_eot_at_timeout(target: &Target) -> Result<(), Failure> {
     outcome
 }
 
-async fn ack_unknown(target: &Target) -> Result<(), Failure> {
+async fn ack_unknown(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let mut acker = Acker::open(&connection).await?;
     let unknown = Offset { offset: "never delivered".into(), partition_id: 0 };
@@ -168,7 +170,7 @@ async fn ack_unknown(target: &Target) -> Result<(), Failure> {
     acker.ack(offsets(&record)).await
 }
 
-async fn ack_once_each(target: &Target) -> Result<(), Failure> {
+async fn ack_once_each(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let records = read_exactly(&mut Reader::open(&connection).await?, 12).await?;
     let mut acker = Acker::open(&connection).await?;
@@ -183,7 +185,7 @@ async fn ack_once_each(target: &Target) -> Result<(), Failure> {
     acker.call.ends_ok().await
 }
 
-async fn nack_elements(target: &Target) -> Result<(), Failure> {
+async fn nack_elements(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let mut reader = Reader::open(&connection).await?;
     let nacked = offsets(&read_exactly(&mut reader, 6).await?);
@@ -201,7 +203,7 @@ async fn nack_elements(target: &Target) -> Result<(), Failure> {
     give_back(&connection, &again).await
 }
 
-async fn pending_result(target: &Target) -> Result<(), Failure> {
+async fn pending_result(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let before = pending(&connection).await?;
     let records = read_exactly(&mut Reader::open(&connection).await?, 5).await?;
@@ -210,7 +212,7 @@ async fn pending_result(target: &Target) -> Result<(), Failure> {
     give_back(&connection, &records).await
 }
 
-async fn partitions_result(target: &Target) -> Result<(), Failure> {
+async fn partitions_result(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let listed = partitions(&connection).await?;
     let came = || format!("{listed:?}");
@@ -223,7 +225,7 @@ async fn partitions_result(target: &Target) -> Result<(), Failure> {
     give_back(&connection, &records).await
 }
 
-async fn offset_bytes(target: &Target) -> Result<(), Failure> {
+async fn offset_bytes(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let mut reader = Reader::open(&connection).await?;
     let records = offsets(&read_exactly(&mut reader, 2).await?);

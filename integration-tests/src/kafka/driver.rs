@@ -12,7 +12,9 @@ use tokio::time::{Instant, sleep};
 
 use super::Outcome;
 use super::journal::{Deed, Journal, Place};
-use crate::case::{Failure, Kind, Target};
+use crate::case::Kind;
+use crate::outcome::Unproven;
+use crate::target::Target;
 use crate::wire::Connection;
 use crate::wire::common::{NackOptions, ReadyResponse};
 use crate::wire::source::{
@@ -104,13 +106,13 @@ enum Fate {
 /// Why a connection came to its end.
 enum Broken {
     /// It is dialled again.
-    Connection(Failure),
+    Connection(Unproven),
     /// The journal cannot be written, so nothing more may be acked.
     Journal(io::Error),
 }
 
-impl From<Failure> for Broken {
-    fn from(failure: Failure) -> Self {
+impl From<Unproven> for Broken {
+    fn from(failure: Unproven) -> Self {
         Self::Connection(failure)
     }
 }
@@ -161,7 +163,7 @@ impl Driver {
             if asked.elapsed() >= ASK {
                 asked = Instant::now();
                 if !is_ready(&connection).await? {
-                    return Err(Failure::new("a source that is ready", "one that is not").into());
+                    return Err(Unproven::broken("a source that is ready", "one that is not").into());
                 }
                 pending(&connection).await?;
                 partitions(&connection).await?;
@@ -215,7 +217,7 @@ impl Driver {
         if response.status.is_some_and(|status| status.eot) {
             return Ok(false);
         }
-        let record = response.result.ok_or_else(|| Failure::new("a record or the end of the batch", "neither"))?;
+        let record = response.result.ok_or_else(|| Unproven::broken("a record or the end of the batch", "neither"))?;
         source::check_record(&record)?;
         self.take(record)?;
         Ok(true)
@@ -223,7 +225,7 @@ impl Driver {
 
     fn take(&mut self, record: Record) -> Result<(), Broken> {
         let unreadable =
-            || Failure::new("an offset topic:partition:offset and a numbered value", format!("{record:?}"));
+            || Unproven::broken("an offset topic:partition:offset and a numbered value", format!("{record:?}"));
         let offset = record.offset.clone().ok_or_else(unreadable)?;
         let place = place_of(&offset).ok_or_else(unreadable)?;
         let number = super::producers::number_of(&record.payload).ok_or_else(unreadable)?;
@@ -317,7 +319,7 @@ impl Driver {
 }
 
 /// Asks what the platform's liveness probe asks.
-async fn is_ready(connection: &Connection) -> Result<bool, Failure> {
+async fn is_ready(connection: &Connection) -> Result<bool, Unproven> {
     let response: ReadyResponse = connection.unary("/source.v1.Source/IsReady", &()).await?;
     Ok(response.ready)
 }

@@ -11,7 +11,8 @@ use rustix::process::Signal;
 use super::Outcome;
 use super::process::Process;
 use super::stage::Stage;
-use crate::case::{Kind, Target};
+use crate::case::Kind;
+use crate::target::Target;
 use crate::wire::Connection;
 use crate::wire::source::partitions;
 

@@ -5,9 +5,12 @@ use prost::Message;
 
 use super::common::{Handshake, NackOptions, Timestamp};
 use super::{Call, Connection};
-use crate::case::{Failure, check};
+use crate::outcome::{Unproven, check};
 
 pub(crate) const MAP_FN: &str = "/map.v1.Map/MapFn";
+
+/// How a server says that it has no means for a part of the handler contract.
+const NOT_OFFERED: &str = "not offered";
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct MapRequest {
@@ -73,7 +76,7 @@ pub(crate) struct MapStream {
 }
 
 impl MapStream {
-    pub(crate) async fn open(connection: &Connection) -> Result<Self, Failure> {
+    pub(crate) async fn open(connection: &Connection) -> Result<Self, Unproven> {
         let mut call = connection.open(MAP_FN)?;
         call.shake_hands(&handshake(), |answer: &MapResponse| answer.handshake).await?;
         Ok(Self { call })
@@ -83,35 +86,44 @@ impl MapStream {
         self.call.send(&message(id, value)).await;
     }
 
-    /// The next answer, which must be to this message.
-    pub(crate) async fn answer(&mut self, id: &str) -> Result<Vec<Output>, Failure> {
+    /// The next answer, which must be to this message, and must not say that what it asks for is not offered.
+    pub(crate) async fn answer(&mut self, id: &str) -> Result<Vec<Output>, Unproven> {
         let expected = format!("an answer with the id {}", brief(id));
         let answer: MapResponse = self.call.message(&expected).await?;
         check(answer.id == id, &expected, || format!("one with the id {}", brief(&answer.id)))?;
+        offered(id, &answer.results)?;
         Ok(answer.results)
     }
 
     /// Sends a message and expects its answer to be the next.
-    pub(crate) async fn map(&mut self, id: &str, value: impl Into<Bytes>) -> Result<Vec<Output>, Failure> {
+    pub(crate) async fn map(&mut self, id: &str, value: impl Into<Bytes>) -> Result<Vec<Output>, Unproven> {
         self.send(id, value).await;
         self.answer(id).await
     }
 
     /// Has a message echoed.
-    pub(crate) async fn echo(&mut self, id: &str) -> Result<(), Failure> {
+    pub(crate) async fn echo(&mut self, id: &str) -> Result<(), Unproven> {
         let results = self.map(id, "echo").await?;
         is_echo(&results, b"echo")
     }
 
     /// Half-closes, after which no answer and an end with OK must follow.
-    pub(crate) async fn finish(mut self) -> Result<(), Failure> {
+    pub(crate) async fn finish(mut self) -> Result<(), Unproven> {
         self.call.close();
         self.call.ends_ok().await
     }
 }
 
+/// Ends the case where the server has said, in its answer to the message with this id, that it can't do what was asked.
+pub(crate) fn offered(id: &str, results: &[Output]) -> Result<(), Unproven> {
+    match results {
+        [output] if output.value == NOT_OFFERED => Err(Unproven::NotOffered(format!("the answer to {}", brief(id)))),
+        _ => Ok(()),
+    }
+}
+
 /// Checks that these are the results for a value that is echoed.
-pub(crate) fn is_echo(results: &[Output], value: &[u8]) -> Result<(), Failure> {
+pub(crate) fn is_echo(results: &[Output], value: &[u8]) -> Result<(), Unproven> {
     let echoed = matches!(results, [output] if output.value == value && output.tags.is_empty());
     check(echoed, "the value as the one result, without tags", || match results {
         [output] => format!("{} bytes, tags {:?}", output.value.len(), output.tags),

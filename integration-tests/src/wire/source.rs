@@ -6,11 +6,14 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::common::{Handshake, NackOptions, Timestamp};
-use super::{Call, Connection};
-use crate::case::{Failure, check};
+use super::{Call, Connection, Next, UNIMPLEMENTED};
+use crate::outcome::{Unproven, check};
 
 pub(crate) const READ_FN: &str = "/source.v1.Source/ReadFn";
 pub(crate) const ACK_FN: &str = "/source.v1.Source/AckFn";
+pub(crate) const NACK_FN: &str = "/source.v1.Source/NackFn";
+pub(crate) const PENDING_FN: &str = "/source.v1.Source/PendingFn";
+pub(crate) const PARTITIONS_FN: &str = "/source.v1.Source/PartitionsFn";
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ReadRequest {
@@ -111,13 +114,13 @@ pub(crate) struct Nacked {
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
-struct NackResponse {
+pub(crate) struct NackResponse {
     #[prost(message, optional, tag = "1")]
     result: Option<Success>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
-struct PendingResponse {
+pub(crate) struct PendingResponse {
     #[prost(message, optional, tag = "1")]
     result: Option<Count>,
 }
@@ -130,7 +133,7 @@ struct Count {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct PartitionsResponse {
+pub(crate) struct PartitionsResponse {
     #[prost(message, optional, tag = "1")]
     result: Option<Partitions>,
 }
@@ -162,20 +165,20 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) async fn open(connection: &Connection) -> Result<Self, Failure> {
+    pub(crate) async fn open(connection: &Connection) -> Result<Self, Unproven> {
         let mut call = connection.open(READ_FN)?;
         call.shake_hands(&read_handshake(), |answer: &ReadResponse| answer.handshake).await?;
         Ok(Self { call })
     }
 
     /// Reads a batch, all of whose records must be as the platform needs them.
-    pub(crate) async fn read(&mut self, count: usize, timeout: Duration) -> Result<Vec<Record>, Failure> {
+    pub(crate) async fn read(&mut self, count: usize, timeout: Duration) -> Result<Vec<Record>, Unproven> {
         self.call.send(&read_request(count, timeout)).await;
         self.batch(count).await
     }
 
     /// Receives a batch that was asked for.
-    pub(crate) async fn batch(&mut self, count: usize) -> Result<Vec<Record>, Failure> {
+    pub(crate) async fn batch(&mut self, count: usize) -> Result<Vec<Record>, Unproven> {
         let mut records = Vec::new();
         loop {
             let response: ReadResponse = self.call.message("a record or the end of the batch").await?;
@@ -189,14 +192,14 @@ impl Reader {
                 }
                 _ => {
                     let expected = "messages with either a record or the end of the batch";
-                    return Err(Failure::new(expected, format!("{response:?}")));
+                    return Err(Unproven::broken(expected, format!("{response:?}")));
                 }
             }
         }
     }
 }
 
-pub(crate) fn check_record(record: &Record) -> Result<(), Failure> {
+pub(crate) fn check_record(record: &Record) -> Result<(), Unproven> {
     let offset = record.offset.as_ref();
     let came = || format!("{record:?}");
     check(offset.is_some_and(|offset| !offset.offset.is_empty()), "an offset that is not empty", came)?;
@@ -219,7 +222,7 @@ pub(crate) struct Acker {
 }
 
 impl Acker {
-    pub(crate) async fn open(connection: &Connection) -> Result<Self, Failure> {
+    pub(crate) async fn open(connection: &Connection) -> Result<Self, Unproven> {
         let mut call = connection.open(ACK_FN)?;
         let handshake = AckRequest { handshake: Some(Handshake { sot: true }), request: None };
         call.shake_hands(&handshake, |answer: &AckResponse| answer.handshake).await?;
@@ -230,37 +233,49 @@ impl Acker {
         self.call.send(&AckRequest { request: Some(Acked { offsets }), handshake: None }).await;
     }
 
-    pub(crate) async fn answer(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn answer(&mut self) -> Result<(), Unproven> {
         let response: AckResponse = self.call.message("the answer to an ack").await?;
         let success = response.result.is_some_and(|result| result.success.is_some());
         check(success, "an AckResponse with result.success set", || format!("{response:?}"))
     }
 
-    pub(crate) async fn ack(&mut self, offsets: Vec<Offset>) -> Result<(), Failure> {
+    pub(crate) async fn ack(&mut self, offsets: Vec<Offset>) -> Result<(), Unproven> {
         self.send(offsets).await;
         self.answer().await
     }
 }
 
-/// Nacks elements of offsets, each with its own options.
-pub(crate) async fn nack(connection: &Connection, elements: Vec<Nacked>) -> Result<(), Failure> {
-    let request = NackRequest { request: elements };
-    let response: NackResponse = connection.unary("/source.v1.Source/NackFn", &request).await?;
-    check(response.result.is_some(), "a NackResponse with result set", || "none".to_owned())
+/// Nacks elements of offsets, each with its own options. Not every SDK has a nack for sources.
+pub(crate) async fn nack(connection: &Connection, elements: Vec<Nacked>) -> Result<(), Unproven> {
+    const EXPECTED: &str = "a NackResponse with result set";
+    let mut call = connection.open(NACK_FN)?;
+    call.send(&NackRequest { request: elements }).await;
+    call.close();
+    let response = match call.next(EXPECTED).await? {
+        Next::Message(encoded) => NackResponse::decode(encoded)
+            .map_err(|error| Unproven::broken(EXPECTED, format!("a message that cannot be decoded: {error}")))?,
+        Next::End(status) if status.code == UNIMPLEMENTED => return Err(Unproven::NotOffered("NackFn".to_owned())),
+        Next::End(status) => return Err(Unproven::broken(EXPECTED, status.to_string())),
+    };
+    check(response.result.is_some(), EXPECTED, || "none".to_owned())?;
+    call.ends_ok().await
 }
 
-/// Hands records back, so that the next case finds them.
-pub(crate) async fn give_back(connection: &Connection, records: &[Record]) -> Result<(), Failure> {
-    nack(connection, vec![Nacked { offsets: offsets(records), nack_options: None }]).await
+/// Hands records back, so that the next case finds them. Where that can't be done, a process has records for many cases.
+pub(crate) async fn give_back(connection: &Connection, records: &[Record]) -> Result<(), Unproven> {
+    match nack(connection, vec![Nacked { offsets: offsets(records), nack_options: None }]).await {
+        Err(Unproven::NotOffered(_)) => Ok(()),
+        outcome => outcome,
+    }
 }
 
-pub(crate) async fn pending(connection: &Connection) -> Result<i64, Failure> {
-    let response: PendingResponse = connection.unary("/source.v1.Source/PendingFn", &()).await?;
-    let result = response.result.ok_or_else(|| Failure::new("a PendingResponse with result set", "none"))?;
+pub(crate) async fn pending(connection: &Connection) -> Result<i64, Unproven> {
+    let response: PendingResponse = connection.unary(PENDING_FN, &()).await?;
+    let result = response.result.ok_or_else(|| Unproven::broken("a PendingResponse with result set", "none"))?;
     Ok(result.count)
 }
 
-pub(crate) async fn partitions(connection: &Connection) -> Result<Partitions, Failure> {
-    let response: PartitionsResponse = connection.unary("/source.v1.Source/PartitionsFn", &()).await?;
-    response.result.ok_or_else(|| Failure::new("a PartitionsResponse with result set", "none"))
+pub(crate) async fn partitions(connection: &Connection) -> Result<Partitions, Unproven> {
+    let response: PartitionsResponse = connection.unary(PARTITIONS_FN, &()).await?;
+    response.result.ok_or_else(|| Unproven::broken("a PartitionsResponse with result set", "none"))
 }

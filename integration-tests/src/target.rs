@@ -1,0 +1,55 @@
+//! The server under test.
+
+use std::path::PathBuf;
+
+use crate::Kind;
+use crate::wire::Transcript;
+
+/// Where a server that runs is to be found.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Target {
+    /// What it serves.
+    pub kind: Kind,
+    /// The Unix socket it listens on.
+    pub socket: PathBuf,
+    /// The server-info file it has written.
+    pub server_info: PathBuf,
+    /// What goes over the socket in one case.
+    pub(crate) transcript: Transcript,
+}
+
+impl Target {
+    /// Creates a target.
+    #[must_use]
+    pub fn new(kind: Kind, socket: impl Into<PathBuf>, server_info: impl Into<PathBuf>) -> Self {
+        Self { kind, socket: socket.into(), server_info: server_info.into(), transcript: Transcript::default() }
+    }
+}
+
+/// What the suite is given to grade.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Subject {
+    /// A server that somebody has started. Cases that start and stop servers are not run.
+    Running(Target),
+    /// The command of a server: a simple command for `sh`, which expands it and then becomes it. Each case gets a process
+    /// of its own.
+    Command {
+        /// What the command is to serve.
+        kind: Kind,
+        /// The command.
+        command: String,
+    },
+}
+
+impl Subject {
+    /// What is served.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Running(target) => target.kind,
+            Self::Command { kind, .. } => *kind,
+        }
+    }
+}
