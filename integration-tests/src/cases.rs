@@ -12,6 +12,12 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     [general::CASES, map_unary::CASES, source::CASES].into_iter().flatten()
 }
 
+/// The case with this id.
+#[must_use]
+pub fn find(id: &str) -> Option<&'static Case> {
+    all().find(|case| case.id == id)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

@@ -21,14 +21,20 @@
 
 mod case;
 pub mod cases;
+mod cli;
+mod gaps;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod outcome;
 mod server;
+mod standing;
+mod suite;
 mod target;
 mod wire;
 
 pub use case::{Case, Kind, Level};
+pub use cli::main as cli;
 pub use outcome::{Report, Unproven};
+pub use suite::Suite;
 pub use target::{Subject, Target};
 pub use wire::{Frame, Side};
