@@ -70,7 +70,7 @@ impl Gaps {
     }
 
     /// What is broken, as a list: the reasons that are known are kept, the others are for people to write.
-    pub(crate) fn write(&self, path: &Path, reports: &[Report]) -> Result<(), String> {
+    pub(crate) fn write(&self, path: &Path, reports: &[&Report]) -> Result<(), String> {
         let mut text = String::new();
         for report in reports.iter().filter(|report| report.is_broken()) {
             // A string takes whatever is written to it.
@@ -125,7 +125,7 @@ mod tests {
         let path = directory.path().join("gaps.yaml");
         let broken = report(Err(Unproven::broken("a: \"b\"", "\tnothing\nat all")));
         let (id, kind) = (broken.case.id, broken.kind);
-        Gaps::default().write(&path, &[report(Ok(())), broken]).unwrap();
+        Gaps::default().write(&path, &[&report(Ok(())), &broken]).unwrap();
         assert!(Gaps::read(&path).unwrap_err().ends_with("say why the server does what it does"));
 
         let written = std::fs::read_to_string(&path).unwrap();
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(gaps.0.len(), 1);
 
         // Written again, the reason stays.
-        gaps.write(&path, &[report(Err(Unproven::broken("x", "y")))]).unwrap();
+        gaps.write(&path, &[&report(Err(Unproven::broken("x", "y")))]).unwrap();
         assert_eq!(Gaps::read(&path).unwrap().find(id, kind).unwrap().reason, "so it is");
     }
 

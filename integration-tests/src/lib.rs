@@ -19,12 +19,14 @@
 
 #![forbid(unsafe_code)]
 
+mod blocking;
 mod case;
 pub mod cases;
 mod cli;
 mod gaps;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+mod matrix;
 mod outcome;
 mod server;
 mod standing;
@@ -34,6 +36,7 @@ mod wire;
 
 pub use case::{Case, Kind, Level};
 pub use cli::main as cli;
+pub use matrix::main as matrix;
 pub use outcome::{Report, Unproven};
 pub use suite::Suite;
 pub use target::{Subject, Target};

@@ -42,6 +42,11 @@ impl Standing {
         }
     }
 
+    /// Whether it is other than what is known of the server.
+    pub(crate) fn is_news(self) -> bool {
+        matches!(self, Self::Broken | Self::Worse | Self::NoGapAnyMore)
+    }
+
     /// As a word, the same in all outputs.
     pub(crate) const fn word(self) -> &'static str {
         match self {

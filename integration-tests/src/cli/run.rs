@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use tokio::runtime;
-use tokio::signal::unix::{SignalKind, signal};
-
 use crate::Report;
+use crate::blocking::block_on;
 use crate::gaps::Gaps;
 use crate::standing::Standing;
 
@@ -27,16 +25,7 @@ pub(super) fn run(args: &RunArgs) -> Outcome<bool> {
         }
         reports.push((report, standing));
     };
-    runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        // Dropped, the run takes the servers it has started with it.
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        tokio::select! {
-            () = suite.run(&mut on_report) => Ok(()),
-            _ = interrupt.recv() => Err("interrupted"),
-            _ = terminate.recv() => Err("asked to end"),
-        }
-        .map_err(Box::<dyn std::error::Error + Send + Sync>::from)
-    })?;
+    block_on(suite.run(&mut on_report))?;
     printed?;
     if with_table {
         table::summary(&reports)?;
@@ -49,7 +38,7 @@ pub(super) fn run(args: &RunArgs) -> Outcome<bool> {
     }
     let fails = reports.iter().any(|(_, standing)| standing.fails(args.strict));
     if let Some(path) = &args.write_gaps {
-        let reports: Vec<Report> = reports.into_iter().map(|(report, _)| report).collect();
+        let reports: Vec<&Report> = reports.iter().map(|(report, _)| report).collect();
         gaps.write(path, &reports)?;
     }
     Ok(!fails)

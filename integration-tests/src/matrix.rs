@@ -1,0 +1,157 @@
+//! All implementations that are compared, against all cases: the program `matrix`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use crate::blocking::block_on;
+use crate::gaps::Gaps;
+use crate::standing::Standing;
+use crate::{Kind, Report, Subject, Suite};
+
+mod build;
+mod page;
+mod peers;
+
+use peers::Peer;
+
+/// What there is, or a sentence on why not.
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Builds the contract's servers of all SDKs, as far as this machine has the tools, and plays all cases against each.
+///
+/// Writes a page for people and the results behind it. What an SDK is known not to keep stands in its list of gaps beside
+/// its server; anything else fails the run, and so does a gap that is none any more.
+///
+/// Exit codes: 0 all is as known, 1 it is not, 2 a mistake in the flags. With REQUIRE_PEERS=all a peer that can't be built
+/// is a failure.
+#[derive(Debug, Parser)]
+#[command(name = "matrix", max_term_width = 100)]
+struct Cli {
+    /// The folder that conformance.md and conformance.json are written to
+    #[arg(long, value_name = "FOLDER", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs"))]
+    out: PathBuf,
+    /// Only these implementations; may be given several times
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Write each implementation's list of gaps anew; the reasons that are known stay
+    #[arg(long)]
+    write_gaps: bool,
+    /// How many cases run at a time [default: twice as many as there are processors: most of them wait]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+}
+
+/// What one implementation has come to.
+#[derive(Debug)]
+struct Column {
+    peer: &'static Peer,
+    gaps: Gaps,
+    /// Of all of its kinds, in the order of the cases; none where it could not be built.
+    results: Vec<(Report, Standing)>,
+    /// Why there is nothing.
+    missing: Option<String>,
+}
+
+/// The program: builds, plays, writes, and says what is not as known.
+#[must_use]
+pub fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say_error(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Outcome<bool> {
+    for name in &cli.only {
+        if !peers::ALL.iter().any(|peer| peer.name == name) {
+            let known: Vec<_> = peers::ALL.iter().map(|peer| peer.name).collect();
+            return Err(format!("{name} is none of the implementations: {}", known.join(", ")).into());
+        }
+    }
+    let peers = peers::ALL.iter().filter(|peer| cli.only.is_empty() || cli.only.iter().any(|name| peer.name == name));
+    let peers: Vec<&Peer> = peers.collect();
+    let commands = build::build(&peers)?;
+
+    let mut columns = Vec::new();
+    for (peer, command) in peers.into_iter().zip(commands) {
+        columns.push(column(cli, peer, command)?);
+    }
+    page::write(&cli.out, &columns)?;
+
+    let required = std::env::var("REQUIRE_PEERS").is_ok_and(|which| which == "all");
+    let missing = columns.iter().filter(|column| column.missing.is_some()).count();
+    let surprises =
+        columns.iter().flat_map(|column| &column.results).filter(|(_, standing)| standing.is_news()).count();
+    let cases: usize = columns.iter().map(|column| column.results.len()).sum();
+    say(&format!("{cases} cases played, {surprises} not as known, {missing} implementations missing"));
+    Ok(surprises == 0 && (missing == 0 || !required))
+}
+
+/// Plays all cases of all of its kinds against one implementation.
+fn column(cli: &Cli, peer: &'static Peer, command: Result<String, String>) -> Outcome<Column> {
+    let gaps = Gaps::read(&peer.gaps_file())?;
+    let command = match command {
+        Ok(command) => command,
+        Err(reason) => {
+            say(&format!("{}: missing: {reason}", peer.name));
+            return Ok(Column { peer, gaps, results: Vec::new(), missing: Some(reason) });
+        }
+    };
+    let started = Instant::now();
+    let mut results = Vec::new();
+    for kind in peer.kinds {
+        results.extend(play(cli, *kind, &command, &gaps)?);
+    }
+    for (report, standing) in results.iter().filter(|(_, standing)| standing.is_news()) {
+        let Report { case, kind, outcome, .. } = report;
+        let why = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        say(&format!("{}: {}: {kind} {}: {why}", peer.name, standing.word(), case.id));
+    }
+    if cli.write_gaps {
+        let reports: Vec<&Report> = results.iter().map(|(report, _)| report).collect();
+        gaps.write(&peer.gaps_file(), &reports)?;
+    }
+    let count = |wanted: fn(Standing) -> bool| results.iter().filter(|(_, standing)| wanted(*standing)).count();
+    say(&format!(
+        "{}: {} of {} kept, {} known gaps, {} not offered, {:.0} s",
+        peer.name,
+        count(|standing| standing == Standing::Kept),
+        results.len(),
+        count(|standing| standing == Standing::KnownGap),
+        count(|standing| standing == Standing::NotOffered),
+        started.elapsed().as_secs_f64(),
+    ));
+    Ok(Column { peer, gaps, results, missing: None })
+}
+
+fn play(cli: &Cli, kind: Kind, command: &str, gaps: &Gaps) -> Outcome<Vec<(Report, Standing)>> {
+    /// Of one kind of one implementation; all that hangs is cut off long before.
+    const DEADLINE: Duration = Duration::from_secs(10 * 60);
+    let mut suite = Suite::new(Subject::Command { kind, command: command.to_owned() });
+    suite.jobs = cli.jobs.unwrap_or(suite.jobs * 2);
+    suite.deadline = DEADLINE;
+    let mut results = Vec::new();
+    let mut on_report = |report: Report| {
+        let standing = Standing::of(&report, gaps.find(report.case.id, kind));
+        results.push((report, standing));
+    };
+    block_on(suite.run(&mut on_report))?;
+    Ok(results)
+}
+
+#[expect(clippy::print_stdout, reason = "a command-line program")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+#[expect(clippy::print_stderr, reason = "a command-line program")]
+fn say_error(line: &str) {
+    eprintln!("matrix: {line}");
+}
