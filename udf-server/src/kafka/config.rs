@@ -173,6 +173,14 @@ impl KafkaConfig {
         self
     }
 
+    /// Sets how long a read that has something waits for more; 2 ms by default. One that had to wait longer than that for
+    /// its first record ends with it.
+    #[must_use]
+    pub fn with_linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
     /// Sets how long partitions that go to another member wait for acks of what is in flight; 2 s by default, zero for
     /// not at all. What is not acked by then is delivered again by the other member.
     #[must_use]

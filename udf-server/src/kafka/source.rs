@@ -291,7 +291,12 @@ impl Sourcer for KafkaSource {
                         batch.push(record::with_deliveries(&record, times)).await?;
                     }
                 }
-                content.get_or_insert_with(|| deadline.min(Instant::now() + self.inner.linger));
+                content.get_or_insert_with(|| {
+                    let now = Instant::now();
+                    // Where records come that slowly, none is to be expected while the read lingers.
+                    let slow = now - began >= self.inner.linger;
+                    if slow { now } else { deadline.min(now + self.inner.linger) }
+                });
                 if batch.is_full() {
                     return Ok(());
                 }

@@ -33,7 +33,10 @@ pub(crate) fn config(addresses: &str) -> KafkaConfig {
 }
 
 pub(crate) async fn start(addresses: &str) -> KafkaSource {
-    let config = config(addresses);
+    start_with(config(addresses)).await
+}
+
+pub(crate) async fn start_with(config: KafkaConfig) -> KafkaSource {
     tokio::task::spawn_blocking(move || KafkaSource::start(config)).await.unwrap().unwrap()
 }
 

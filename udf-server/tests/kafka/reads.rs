@@ -37,6 +37,43 @@ async fn an_empty_read_waits_and_one_with_messages_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_lingers_only_where_records_come_quickly() {
+    const LINGER: Duration = Duration::from_millis(300);
+    const LONG: Duration = Duration::from_secs(20);
+    let broker = harness::broker();
+    harness::fill(broker.addresses(), 0, 1);
+    let config = harness::config(broker.addresses()).with_linger(LINGER);
+    let source = harness::start_with(config).await;
+    let mut platform = Platform::connect(&source).await;
+    let first = platform.read_all(6).await;
+
+    // What is given back is there at once, and something more may come.
+    let offsets = first.iter().map(|message| NackOffset::new(message.offset().clone(), NackOptions::new())).collect();
+    platform.client.nack(offsets).await.unwrap();
+    let began = Instant::now();
+    let again = platform.read(10, LONG).await;
+    assert_eq!(again.len(), 6);
+    assert!(began.elapsed() >= LINGER, "{:?}", began.elapsed());
+
+    platform.ack(&again).await;
+    // By then the read has waited for longer than it lingers.
+    let producer = tokio::task::spawn_blocking({
+        let addresses = broker.addresses().to_owned();
+        move || {
+            std::thread::sleep(LINGER * 2);
+            harness::fill(&addresses, 1, 1);
+            Instant::now()
+        }
+    });
+    let late = platform.read(10, LONG).await;
+    let ended = Instant::now();
+    assert!(!late.is_empty());
+    let filled = producer.await.unwrap();
+    assert!(ended < filled + LINGER / 2, "it lingered: {:?}", ended - filled);
+    assert!(source.close(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_holds_at_most_what_was_asked_for() {
     let broker = harness::broker();
     harness::fill(broker.addresses(), 0, 5);
