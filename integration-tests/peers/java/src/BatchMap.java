@@ -10,10 +10,9 @@ import io.numaproj.numaflow.batchmapper.DatumIterator;
 import io.numaproj.numaflow.batchmapper.GRPCConfig;
 import io.numaproj.numaflow.batchmapper.Message;
 import io.numaproj.numaflow.batchmapper.Server;
-import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.List;
-import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorCompletionService;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 
@@ -39,15 +38,31 @@ final class BatchMap extends BatchMapper {
 
     @Override
     public BatchResponses processMessage(DatumIterator datums) {
-        List<CompletableFuture<BatchResponse>> answers = new ArrayList<>();
-        for (Datum datum = next(datums); datum != null; datum = next(datums)) {
+        try {
+            return answerAll(datums);
+        } catch (InterruptedException interrupted) {
+            Thread.currentThread().interrupt();
+            throw new IllegalStateException("interrupted in mid-batch", interrupted);
+        } catch (ExecutionException failed) {
+            // Only what is thrown unchecked can have failed it, and the batch fails as its message does.
+            throw (RuntimeException) failed.getCause();
+        }
+    }
+
+    private BatchResponses answerAll(DatumIterator datums) throws InterruptedException, ExecutionException {
+        var answers = new ExecutorCompletionService<BatchResponse>(threads);
+        int unanswered = 0;
+        for (Datum datum = datums.next(); datum != null; datum = datums.next()) {
             if (!Arrays.equals(datum.getValue(), SKIP)) {
                 Datum asked = datum;
-                answers.add(CompletableFuture.supplyAsync(() -> answer(asked), threads));
+                answers.submit(() -> answer(asked));
+                unanswered++;
             }
         }
         var responses = new BatchResponses();
-        answers.forEach(answer -> responses.append(answer.join()));
+        for (; unanswered > 0; unanswered--) {
+            responses.append(answers.take().get());
+        }
         return responses;
     }
 
@@ -67,15 +82,5 @@ final class BatchMap extends BatchMapper {
                     }
                 });
         return response;
-    }
-
-    /** The next message of the batch; null at its end. */
-    private static Datum next(DatumIterator datums) {
-        try {
-            return datums.next();
-        } catch (InterruptedException interrupted) {
-            Thread.currentThread().interrupt();
-            throw new IllegalStateException("interrupted in mid-batch", interrupted);
-        }
     }
 }
