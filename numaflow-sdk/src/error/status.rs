@@ -78,9 +78,11 @@ pub(crate) fn closed_before_handshake() -> Status {
     Status::invalid_argument("the stream was closed before the handshake")
 }
 
-/// A message without the part that makes it one.
-pub(crate) fn missing_part(part: &'static str, id: &str) -> Status {
-    Status::invalid_argument(format!("a message without {part} (id {id:?})"))
+/// A message with nothing in it that would make it one.
+pub(crate) fn empty_message() -> Status {
+    Status::invalid_argument(
+        "a message without a request: each has to have one, but for the handshake and the ends of batches",
+    )
 }
 
 /// The bytes that the peer sends are not gRPC's frames, or not such as we take.
@@ -114,7 +116,7 @@ pub(crate) fn map_fault(fault: MapFault) -> Status {
     match fault {
         MapFault::NoHandshake => no_handshake(),
         MapFault::ClosedBeforeHandshake => closed_before_handshake(),
-        MapFault::NothingInIt => missing_part("a request", ""),
+        MapFault::NothingInIt => empty_message(),
     }
 }
 

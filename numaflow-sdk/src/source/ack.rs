@@ -65,7 +65,7 @@ impl<S: Sourcer> AckBody<S> {
                 // A second handshake means nothing.
                 return Ok(None);
             }
-            return Err(Some(error::missing_part("a request", "")));
+            return Err(Some(error::empty_message()));
         };
         let offsets: Vec<Offset> = wanted.offsets.into_iter().map(Offset::from_wire).collect();
         let sourcer = self.sourcer.clone();

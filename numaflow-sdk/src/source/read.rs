@@ -164,7 +164,7 @@ impl<S: Sourcer> ReadBody<S> {
                     // A second handshake means nothing.
                     continue;
                 }
-                return Poll::Ready(Err(Some(error::missing_part("a request", ""))));
+                return Poll::Ready(Err(Some(error::empty_message())));
             };
             return Poll::Ready(Ok(ReadRequest {
                 count: usize::try_from(wanted.num_records).unwrap_or(usize::MAX),
