@@ -142,6 +142,8 @@ pub enum Kind {
 impl Kind {
     /// All of them.
     pub const ALL: &[Self] = &[Self::UnaryMap, Self::BatchMap, Self::StreamMap, Self::Source];
+    /// The three modes of a map.
+    pub(crate) const MAPS: &[Self] = &[Self::UnaryMap, Self::BatchMap, Self::StreamMap];
 
     /// The gRPC service, as it stands in paths.
     pub(crate) const fn service(self) -> &'static str {

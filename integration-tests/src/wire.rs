@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::Kind;
 use crate::outcome::{Unproven, check};
 use crate::target::Target;
 
@@ -54,6 +55,8 @@ const SHOWN: usize = 200;
 
 /// One connection to the server under test. Dropped, it is gone at once and without a goodbye, open calls included.
 pub(crate) struct Connection {
+    /// What the server under test serves.
+    kind: Kind,
     sender: SendRequest<Frames>,
     tasks: Tasks,
     transcript: Transcript,
@@ -73,7 +76,7 @@ impl Connection {
             .await
             .map_err(|error| lost(&error))?;
         tasks.execute(connection);
-        Ok(Self { sender, tasks, transcript: target.transcript.clone() })
+        Ok(Self { kind: target.kind, sender, tasks, transcript: target.transcript.clone() })
     }
 
     /// Opens a call; nothing of it is sent but its head.

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     keep_quiet_about_panics_asked_for();
     let mut trials = Vec::new();
     for case in cases::all() {
-        for kind in [Kind::UnaryMap, Kind::Source].into_iter().filter(|kind| case.applies_to(*kind)) {
+        for kind in Kind::ALL.iter().copied().filter(|kind| case.applies_to(*kind)) {
             trials.push(Trial::test(case.id, move || run(case, kind)).with_kind(kind.to_string()));
         }
     }
@@ -39,6 +39,8 @@ fn run(case: &'static Case, kind: Kind) -> Result<(), Failed> {
     Runtime::new()?.block_on(async {
         match kind {
             Kind::UnaryMap => against(case, kind, map::service(subject::map::Contract::default())).await,
+            Kind::BatchMap => against(case, kind, map::batch_service(subject::map::Contract::default())).await,
+            Kind::StreamMap => against(case, kind, map::stream_service(subject::map::Contract::default())).await,
             Kind::Source => against(case, kind, source::service(subject::source::Contract::default())).await,
             kind => Err(format!("no server of the kind {kind} to run against").into()),
         }

@@ -18,8 +18,8 @@ use crate::wire::map::{self, MAP_FN, MapStream};
 use crate::wire::source::{self, Acker, READ_FN, ReadRequest, Reader, give_back, offsets};
 use crate::wire::{Call, Connection, UNIMPLEMENTED};
 
-const ALL: &[Kind] = &[Kind::UnaryMap, Kind::Source];
-const MAPS: &[Kind] = &[Kind::UnaryMap];
+const ALL: &[Kind] = Kind::ALL;
+const MAPS: &[Kind] = Kind::MAPS;
 
 /// The protocol asks for 100 ms; a machine that does other things as well gets five times that.
 const AT_ONCE: Duration = Duration::from_millis(500);
@@ -175,8 +175,7 @@ async fn is_ready_while_streams_wait(target: &Target) -> Result<(), Unproven> {
         Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => {
             let latch = Latch::new();
             let mut stream = MapStream::open(&connection).await?;
-            stream.send("held", latch.hold()).await;
-            stream.echo("read after the one held").await?;
+            stream.occupy("held", latch.hold()).await?;
             is_ready(&connection, target.kind).await?;
             release(&connection, &latch).await?;
             stream.answer("held").await?;
@@ -301,6 +300,7 @@ async fn half_close(target: &Target) -> Result<(), Unproven> {
             let latch = Latch::new();
             let mut stream = MapStream::open(&connection).await?;
             stream.send("held", latch.hold()).await;
+            stream.end_batch().await;
             stream.call.close();
             release(&connection, &latch).await?;
             stream.answer("held").await?;
@@ -323,8 +323,7 @@ async fn peer_gone(target: &Target) -> Result<(), Unproven> {
         Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => {
             let latch = Latch::new();
             let mut stream = MapStream::open(&lost).await?;
-            stream.send("held", latch.hold()).await;
-            stream.echo("read after the one held").await?;
+            stream.occupy("held", latch.hold()).await?;
             drop(lost);
             let connection = Connection::to(target).await?;
             release(&connection, &latch).await?;
@@ -349,6 +348,7 @@ async fn unknown_field(target: &Target) -> Result<(), Unproven> {
         Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => {
             let mut stream = MapStream::open(&connection).await?;
             stream.call.send_encoded(&with_unknown_field(&map::message("new", "echo"))).await;
+            stream.end_batch().await;
             map::is_echo(&stream.answer("new").await?, b"echo")
         }
         Kind::Source => {
@@ -381,7 +381,8 @@ async fn timestamps_out_of_range(target: &Target) -> Result<(), Unproven> {
         let time = Some(Timestamp { seconds, nanos });
         let id = format!("{seconds} s {nanos} ns");
         let input = map::Input { value: TIMES.into(), event_time: time, watermark: time, ..map::Input::default() };
-        stream.call.send(&map::MapRequest { request: Some(input), id: id.clone(), handshake: None }).await;
+        stream.call.send(&map::MapRequest { request: Some(input), id: id.clone(), ..map::MapRequest::default() }).await;
+        stream.end_batch().await;
         let results = stream.answer(&id).await?;
         check(results.len() == 1, "one result", || format!("{results:?}"))?;
     }
@@ -398,10 +399,8 @@ async fn unread_streams(target: &Target) -> Result<(), Unproven> {
     MapStream::open(&connection).await?.echo("on another stream").await?;
 
     for (stream, ids) in unread.iter_mut().zip(&mut unanswered) {
-        while !ids.is_empty() {
-            let answer: map::MapResponse = stream.call.message("the answers that were not read").await?;
-            check(ids.remove(&answer.id), "an id of this stream that was not answered yet", || answer.id)?;
-            map::is_echo(&answer.results, &value)?;
+        for results in stream.answers(ids.drain()).await?.values() {
+            map::is_echo(results, &value)?;
         }
     }
     for stream in unread {
@@ -421,6 +420,7 @@ async fn fill(stream: &mut MapStream, name: &str, value: &Bytes) -> HashSet<Stri
         }
         ids.insert(id);
     }
+    stream.end_batch().await;
     ids
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use prost::Message;
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -20,6 +21,22 @@ pub(crate) struct NackOptions {
     pub(crate) delay: Option<u64>,
     #[prost(map = "string, string", tag = "4")]
     pub(crate) nack_map: HashMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Metadata {
+    #[prost(string, tag = "1")]
+    pub(crate) previous_vertex: String,
+    #[prost(map = "string, message", tag = "2")]
+    pub(crate) sys_metadata: HashMap<String, KeyValueGroup>,
+    #[prost(map = "string, message", tag = "3")]
+    pub(crate) user_metadata: HashMap<String, KeyValueGroup>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct KeyValueGroup {
+    #[prost(map = "string, bytes", tag = "1")]
+    pub(crate) key_value: HashMap<String, Bytes>,
 }
 
 /// `google.protobuf.Timestamp`.
