@@ -3,6 +3,7 @@
 use crate::Case;
 
 mod contract;
+mod execution_error;
 mod general;
 mod map_unary;
 mod source;

@@ -1,7 +1,11 @@
-//! What the server under test is asked to do: the values of the handler contract (README).
+//! What the server under test is asked to do: the values of the handler contract (CONTRACT.md).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::Unproven;
+use crate::wire::Connection;
+use crate::wire::map::MapStream;
 
 /// Answered with no output.
 pub(super) const EMPTY: &str = "empty";
@@ -41,5 +45,10 @@ impl Latch {
     /// The value that releases all that waits, and is answered itself.
     pub(super) fn release(&self) -> String {
         format!("release {}", self.0)
+    }
+
+    /// Releases what is held, over a stream of its own.
+    pub(super) async fn release_over(&self, connection: &Connection) -> Result<(), Unproven> {
+        MapStream::open(connection).await?.map("release", self.release()).await.map(drop)
     }
 }

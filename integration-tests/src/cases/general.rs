@@ -146,11 +146,6 @@ async fn open(connection: &Connection, kind: Kind) -> Result<Call, Unproven> {
     })
 }
 
-/// Releases what is held, over a stream of its own.
-async fn release(connection: &Connection, latch: &Latch) -> Result<(), Unproven> {
-    MapStream::open(connection).await?.map("release", latch.release()).await.map(drop)
-}
-
 /// Checks that the server does its work on a new connection.
 async fn works(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
@@ -177,7 +172,7 @@ async fn is_ready_while_streams_wait(target: &Target) -> Result<(), Unproven> {
             let mut stream = MapStream::open(&connection).await?;
             stream.occupy("held", latch.hold()).await?;
             is_ready(&connection, target.kind).await?;
-            release(&connection, &latch).await?;
+            latch.release_over(&connection).await?;
             stream.answer("held").await?;
         }
         Kind::Source => {
@@ -302,7 +297,7 @@ async fn half_close(target: &Target) -> Result<(), Unproven> {
             stream.send("held", latch.hold()).await;
             stream.end_batch().await;
             stream.call.close();
-            release(&connection, &latch).await?;
+            latch.release_over(&connection).await?;
             stream.answer("held").await?;
             stream.finish().await
         }
@@ -326,7 +321,7 @@ async fn peer_gone(target: &Target) -> Result<(), Unproven> {
             stream.occupy("held", latch.hold()).await?;
             drop(lost);
             let connection = Connection::to(target).await?;
-            release(&connection, &latch).await?;
+            latch.release_over(&connection).await?;
         }
         Kind::Source => {
             let mut reader = Reader::open(&lost).await?;

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use prost::Message;
 
 use super::contract::{self, Latch};
+use super::execution_error::execution_error;
 use crate::case::{Case, Kind, Level, Recipe};
 use crate::outcome::{Unproven, check};
 use crate::target::Target;
@@ -19,9 +20,6 @@ const IN_FLIGHT: usize = 500;
 
 const DROP_TAG: &str = "U+005C__DROP__";
 const NACK_TAG: &str = "U+005C__NACK__";
-
-const INTERNAL: u32 = 13;
-const DEBUG_INFO: &str = "type.googleapis.com/google.rpc.DebugInfo";
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -195,52 +193,11 @@ async fn no_request(target: &Target) -> Result<(), Unproven> {
     }
 }
 
-/// `google.rpc.Status`.
-#[derive(Clone, PartialEq, Message)]
-struct RichStatus {
-    #[prost(uint32, tag = "1")]
-    code: u32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
-}
-
-/// `google.protobuf.Any`.
-#[derive(Clone, PartialEq, Message)]
-struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
-
-/// `google.rpc.DebugInfo`.
-#[derive(Clone, PartialEq, Message)]
-struct DebugInfo {
-    #[prost(string, repeated, tag = "1")]
-    stack_entries: Vec<String>,
-    #[prost(string, tag = "2")]
-    detail: String,
-}
-
 async fn panic_status(target: &Target) -> Result<(), Unproven> {
     const TEXT: &str = "the suite asked for this: ü";
     let connection = Connection::to(target).await?;
     let mut stream = MapStream::open(&connection).await?;
     stream.send("poison", contract::panic(TEXT)).await;
     let status = stream.call.fails().await?;
-    check(status.code == INTERNAL, "status 13", || status.to_string())?;
-    let marked = status.message.strip_prefix("UDF_EXECUTION_ERROR(").and_then(|rest| rest.split_once("): "));
-    let told = marked.is_some_and(|(container, text)| !container.is_empty() && text.contains(TEXT));
-    check(told, "UDF_EXECUTION_ERROR(<container>): and the panic's text", || format!("{:?}", status.message))?;
-
-    let details = RichStatus::decode(&status.details[..])
-        .map_err(|error| Unproven::broken("details that are a google.rpc.Status", error.to_string()))?;
-    let same = details.code == status.code && details.message == status.message;
-    check(same, "details with the code and message of the status", || format!("{details:?}"))?;
-    let debug_info = details.details.iter().find(|any| any.type_url == DEBUG_INFO);
-    let decoded =
-        debug_info.is_some_and(|any| DebugInfo::decode(&any.value[..]).is_ok_and(|info| !info.detail.is_empty()));
-    check(decoded, "a DebugInfo with a detail", || format!("{details:?}"))
+    execution_error(&status, TEXT)
 }
