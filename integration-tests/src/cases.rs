@@ -5,12 +5,12 @@ use crate::Case;
 mod contract;
 mod execution_error;
 mod general;
-mod map_unary;
+mod map;
 mod source;
 
 /// All cases, in the order they are listed and run in.
 pub fn all() -> impl Iterator<Item = &'static Case> {
-    [general::CASES, map_unary::CASES, source::CASES].into_iter().flatten()
+    [general::CASES].iter().chain(map::CASES).chain(&[source::CASES]).copied().flatten()
 }
 
 /// The case with this id.

@@ -16,11 +16,38 @@ pub(super) const NACK: &str = "nack";
 pub(super) const NACK_REASON: &str = "asked to";
 pub(super) const NACK_MAX_DELIVERIES: u32 = 3;
 pub(super) const NACK_DELAY_MS: u64 = 1500;
+/// Answered with a result of this value, and then one with the FAIL tag.
+pub(super) const FAIL: &str = "fail";
+/// Answered with a result that has the user metadata below.
+pub(super) const METADATA: &str = "metadata";
+pub(super) const METADATA_GROUP: &str = "conformance";
+pub(super) const METADATA_KEY: &str = "bytes";
+pub(super) const METADATA_VALUE: &[u8] = &[0x00, 0xff, 0x80];
+/// Left out by the function that answers a batch.
+pub(super) const SKIP: &str = "skip";
 /// Answered with the message's times as text.
 pub(super) const TIMES: &str = "times";
 
 /// The records that a fresh source has.
 pub(super) const RECORDS: usize = 1000;
+
+/// The text of panics and errors whose text does not matter: our own servers under test do not report those.
+pub(super) const ASKED_FOR: &str = "the suite asked for this";
+
+/// Answered with as many results, whose values are the numbers from 0 on.
+pub(super) fn many(count: usize) -> String {
+    format!("many {count}")
+}
+
+/// As [`many`], and then the handler panics, or throws.
+pub(super) fn many_then_panic(count: usize) -> String {
+    format!("many-then-panic {count}")
+}
+
+/// Makes the handler fail with this text, without a panic.
+pub(super) fn error(text: &str) -> String {
+    format!("error {text}")
+}
 
 /// Makes the handler panic, or throw, with this text.
 pub(super) fn panic(text: &str) -> String {
@@ -40,6 +67,11 @@ impl Latch {
     /// The value whose answer waits for the release.
     pub(super) fn hold(&self) -> String {
         format!("hold {}", self.0)
+    }
+
+    /// The value whose first output comes at once, and the last one after the release.
+    pub(super) fn first(&self) -> String {
+        format!("first {}", self.0)
     }
 
     /// The value that releases all that waits, and is answered itself.
