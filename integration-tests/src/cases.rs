@@ -10,13 +10,7 @@ mod source;
 
 /// All cases, in the order they are listed and run in.
 pub fn all() -> impl Iterator<Item = &'static Case> {
-    [general::CASES].iter().chain(map::CASES).chain(&[source::CASES]).copied().flatten()
-}
-
-/// The case with this id.
-#[must_use]
-pub fn find(id: &str) -> Option<&'static Case> {
-    all().find(|case| case.id == id)
+    [general::CASES].iter().chain(map::CASES).chain(source::CASES).copied().flatten()
 }
 
 #[cfg(test)]

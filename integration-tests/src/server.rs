@@ -15,9 +15,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::{Kind, Target, Unproven};
 
 /// The longest a server may take from its start until it takes calls: a virtual machine on a busy computer.
-const START: Duration = Duration::from_secs(30);
+pub(crate) const START: Duration = Duration::from_secs(30);
 /// How often a file is looked for while one is awaited.
-const LOOK: Duration = Duration::from_millis(2);
+const LOOK: Duration = Duration::from_millis(1);
 /// How much of what a server printed is kept.
 const LOG_END: u64 = 4 << 10;
 /// What a complete server-info file ends with.
@@ -30,6 +30,9 @@ exec 3<&0 </dev/null
 (read -r _ <&3; kill -9 -$$) 2>/dev/null &
 eval "exec $1" 3<&-
 "#;
+
+/// An environment variable and its value; `None` takes it away.
+pub(crate) type Variable<'a> = (&'a str, Option<&'a str>);
 
 /// Starts the servers of one case.
 #[derive(Debug)]
@@ -57,20 +60,23 @@ impl Launcher {
         self.start_with(&[]).await
     }
 
-    /// As [`start`](Self::start), with further environment variables.
-    pub(crate) async fn start_with(&self, variables: &[(&str, &str)]) -> Result<Server, Unproven> {
+    /// As [`start`](Self::start), with environment variables set as well, or taken away.
+    pub(crate) async fn start_with(&self, variables: &[Variable<'_>]) -> Result<Server, Unproven> {
         let mut server = self.spawn(variables)?;
         server.ready().await?;
         Ok(server)
     }
 
     /// Starts a server at the case's own paths, and does not wait for it.
-    pub(crate) fn spawn(&self, variables: &[(&str, &str)]) -> Result<Server, Unproven> {
-        let paths =
-            [("CONFORMANCE_SOCKET", &self.target.socket), ("CONFORMANCE_SERVER_INFO", &self.target.server_info)];
+    pub(crate) fn spawn(&self, variables: &[Variable<'_>]) -> Result<Server, Unproven> {
+        self.spawn_at(self.target.clone(), variables)
+    }
+
+    /// As [`spawn`](Self::spawn), at paths given by the case.
+    pub(crate) fn spawn_at(&self, target: Target, variables: &[Variable<'_>]) -> Result<Server, Unproven> {
         let mut command = self.command(variables);
-        command.envs(paths);
-        Server::spawn(command, self.target.clone())
+        command.env("CONFORMANCE_SOCKET", &target.socket).env("CONFORMANCE_SERVER_INFO", &target.server_info);
+        Server::spawn(command, target)
     }
 
     /// Starts a server that is told no paths, and will be at `target` if it goes by the platform's own.
@@ -95,7 +101,7 @@ impl Launcher {
         self.directory.path().join("log")
     }
 
-    fn command(&self, variables: &[(&str, &str)]) -> Command {
+    fn command(&self, variables: &[Variable<'_>]) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", GUARDED, "sh", &self.command]).process_group(0).stdin(Stdio::piped());
         if let Ok(log) = File::options().append(true).create(true).open(self.log_path()) {
@@ -108,7 +114,12 @@ impl Launcher {
         for name in ["CONFORMANCE_SOCKET", "CONFORMANCE_SERVER_INFO", "CONFORMANCE_DEFAULTS"] {
             command.env_remove(name);
         }
-        command.envs(variables.iter().copied());
+        for (name, value) in variables {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         command
     }
 }
@@ -134,24 +145,23 @@ impl Server {
 
     /// Waits until the server has written its server-info file and takes connections.
     pub(crate) async fn ready(&mut self) -> Result<(), Unproven> {
-        self.until("the server-info file, complete, and a listening socket", START, async |target| {
-            has_end_marker(&target.server_info) && UnixStream::connect(&target.socket).await.is_ok()
-        })
-        .await
+        let target = self.target.clone();
+        let there = || async { has_end_marker(&target.server_info) && takes_connections(&target).await };
+        self.until("the server-info file, complete, and a listening socket", START, there).await
     }
 
     /// Looks again and again until something about the server's files holds, or the server has ended.
-    pub(crate) async fn until(
+    pub(crate) async fn until<F: Future<Output = bool>>(
         &mut self,
         expected: &str,
         within: Duration,
-        holds: impl AsyncFn(&Target) -> bool,
+        holds: impl Fn() -> F,
     ) -> Result<(), Unproven> {
-        let Self { child, target, .. } = self;
+        let child = &mut self.child;
         let look = async {
             let mut ticks = interval(LOOK);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while !holds(target).await {
+            while !holds().await {
                 ticks.tick().await;
             }
         };
@@ -199,6 +209,11 @@ impl Drop for Server {
     }
 }
 
-fn has_end_marker(path: &Path) -> bool {
+/// Whether somebody listens on the target's socket.
+pub(crate) async fn takes_connections(target: &Target) -> bool {
+    UnixStream::connect(&target.socket).await.is_ok()
+}
+
+pub(crate) fn has_end_marker(path: &Path) -> bool {
     std::fs::read(path).is_ok_and(|content| content.ends_with(END_MARKER.as_bytes()))
 }

@@ -25,6 +25,11 @@ impl Target {
     pub fn new(kind: Kind, socket: impl Into<PathBuf>, server_info: impl Into<PathBuf>) -> Self {
         Self { kind, socket: socket.into(), server_info: server_info.into(), transcript: Transcript::default() }
     }
+
+    /// The same at other paths; what goes over the socket is of the same case.
+    pub(crate) fn at(&self, socket: impl Into<PathBuf>, server_info: impl Into<PathBuf>) -> Self {
+        Self { transcript: self.transcript.clone(), ..Self::new(self.kind, socket, server_info) }
+    }
 }
 
 /// What the suite is given to grade.

@@ -49,6 +49,11 @@ pub(super) fn error(text: &str) -> String {
     format!("error {text}")
 }
 
+/// A read of so many records fails.
+pub(super) const FAILING_READ: usize = 997;
+/// A read of so many records panics, or throws.
+pub(super) const PANICKING_READ: usize = 998;
+
 /// Makes the handler panic, or throw, with this text.
 pub(super) fn panic(text: &str) -> String {
     format!("panic {text}")

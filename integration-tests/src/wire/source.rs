@@ -171,7 +171,7 @@ impl Reader {
         Ok(Self { call })
     }
 
-    /// Reads a batch, all of whose records must be as the platform needs them.
+    /// Reads a batch, which must be framed as the platform needs it.
     pub(crate) async fn read(&mut self, count: usize, timeout: Duration) -> Result<Vec<Record>, Unproven> {
         self.call.send(&read_request(count, timeout)).await;
         self.batch(count).await
@@ -186,7 +186,6 @@ impl Reader {
             match response.result {
                 None if eot => return Ok(records),
                 Some(record) if !eot => {
-                    check_record(&record)?;
                     records.push(record);
                     check(records.len() <= count, &format!("at most {count} records"), || "one more".to_owned())?;
                 }
@@ -197,18 +196,6 @@ impl Reader {
             }
         }
     }
-}
-
-pub(crate) fn check_record(record: &Record) -> Result<(), Unproven> {
-    let offset = record.offset.as_ref();
-    let came = || format!("{record:?}");
-    check(offset.is_some_and(|offset| !offset.offset.is_empty()), "an offset that is not empty", came)?;
-    check(
-        offset.is_some_and(|offset| (0..=65_535).contains(&offset.partition_id)),
-        "a partition from 0 to 65,535",
-        came,
-    )?;
-    check(record.event_time.is_some(), "an event time", came)
 }
 
 /// The offsets of records.

@@ -1,8 +1,8 @@
 //! A source of numbered records.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use numaflow_sdk::HandlerError;
 use numaflow_sdk::source::{Batch, Message, NackOffset, Offset, Partitions, ReadRequest, Sourcer};
@@ -11,6 +11,9 @@ use tokio::time::timeout;
 
 const RECORDS: u16 = 1000;
 const PARTITIONS: u16 = 2;
+/// A read of so many fails; one of one more panics.
+const FAILING_READ: usize = 997;
+const ASKED_FOR: &str = "the suite asked for this";
 /// What every offset begins with: bytes that are no text.
 const BINARY: &[u8] = &[0x00, 0xff, 0x80];
 
@@ -22,13 +25,22 @@ pub(crate) struct Contract {
 
 struct Records {
     unread: VecDeque<u16>,
+    /// Nacked with a delay, and when that is over.
+    later: BTreeSet<(Instant, u16)>,
     /// Delivered, and neither acked nor nacked.
-    delivered: HashSet<Offset>,
+    delivered: BTreeSet<Offset>,
+    /// How often each was delivered.
+    deliveries: HashMap<u16, u32>,
 }
 
 impl Default for Contract {
     fn default() -> Self {
-        let records = Records { unread: (0..RECORDS).collect(), delivered: HashSet::new() };
+        let records = Records {
+            unread: (0..RECORDS).collect(),
+            later: BTreeSet::new(),
+            delivered: BTreeSet::new(),
+            deliveries: HashMap::new(),
+        };
         Self { records: Mutex::new(records), nacked: Notify::new() }
     }
 }
@@ -40,7 +52,10 @@ impl Contract {
 
     fn deliver(&self) -> Option<Message> {
         let mut records = self.records();
-        let number = records.unread.pop_front()?;
+        let due = records.later.first().is_some_and(|(due, _)| *due <= Instant::now());
+        let number =
+            if due { records.later.pop_first().map(|(_, number)| number) } else { records.unread.pop_front() }?;
+        *records.deliveries.entry(number).or_default() += 1;
         let offset = Offset::new([BINARY, &number.to_be_bytes()].concat(), number % PARTITIONS);
         records.delivered.insert(offset.clone());
         Some(Message::new(number.to_string(), offset, UNIX_EPOCH + Duration::from_secs(number.into())))
@@ -48,7 +63,13 @@ impl Contract {
 }
 
 impl Sourcer for Contract {
-    async fn read(&self, _request: ReadRequest, batch: &mut Batch) -> Result<(), HandlerError> {
+    async fn read(&self, request: ReadRequest, batch: &mut Batch) -> Result<(), HandlerError> {
+        if request.count == FAILING_READ {
+            return Err(HandlerError::new(ASKED_FOR));
+        }
+        if request.count == FAILING_READ + 1 {
+            panicked();
+        }
         loop {
             while !batch.is_full()
                 && let Some(message) = self.deliver()
@@ -64,19 +85,28 @@ impl Sourcer for Contract {
     async fn ack(&self, offsets: Vec<Offset>) -> Result<(), HandlerError> {
         let mut records = self.records();
         for offset in offsets {
+            if offset.as_bytes().strip_prefix(BINARY) == Some(b"panic") {
+                drop(records);
+                panicked();
+            }
             records.delivered.remove(&offset);
+            if let Some(number) = number(&offset) {
+                records.later.retain(|(_, later)| *later != number);
+            }
         }
         Ok(())
     }
 
     async fn nack(&self, offsets: Vec<NackOffset>) -> Result<(), HandlerError> {
         let mut records = self.records();
-        for NackOffset { offset, .. } in offsets {
-            let number = offset.as_bytes().strip_prefix(BINARY).and_then(|number| number.try_into().ok());
-            if let Some(number) = number
-                && records.delivered.remove(&offset)
-            {
-                records.unread.push_back(u16::from_be_bytes(number));
+        for NackOffset { offset, options, .. } in offsets {
+            let Some(number) = number(&offset) else { continue };
+            let deliveries = records.deliveries.get(&number).copied().unwrap_or_default();
+            if records.delivered.remove(&offset) && options.max_deliveries.is_none_or(|most| deliveries < most) {
+                match options.delay {
+                    Some(delay) => drop(records.later.insert((Instant::now() + delay, number))),
+                    None => records.unread.push_back(number),
+                }
             }
         }
         self.nacked.notify_one();
@@ -90,4 +120,14 @@ impl Sourcer for Contract {
     async fn partitions(&self) -> Result<Option<Partitions>, HandlerError> {
         Ok(Some(Partitions::new(0..PARTITIONS).with_total(PARTITIONS.into())))
     }
+}
+
+/// The record that an offset is of; `None` for offsets that are not of this source.
+fn number(offset: &Offset) -> Option<u16> {
+    offset.as_bytes().strip_prefix(BINARY)?.try_into().ok().map(u16::from_be_bytes)
+}
+
+#[expect(clippy::panic, reason = "the contract asks for one")]
+fn panicked() -> ! {
+    panic!("{ASKED_FOR}")
 }
