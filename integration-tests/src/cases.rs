@@ -10,7 +10,13 @@ mod source;
 
 /// All cases, in the order they are listed and run in.
 pub fn all() -> impl Iterator<Item = &'static Case> {
-    [general::CASES].iter().chain(map::CASES).chain(source::CASES).copied().flatten()
+    [general::CASES, map::CASES, source::CASES].into_iter().flatten().copied().flatten()
+}
+
+/// The case with this id.
+#[must_use]
+pub fn find(id: &str) -> Option<&'static Case> {
+    all().find(|case| case.id == id)
 }
 
 #[cfg(test)]

@@ -81,8 +81,13 @@ impl Connection {
 
     /// Opens a call; nothing of it is sent but its head.
     pub(crate) fn open(&self, path: &str) -> Result<Call, Unproven> {
+        self.open_at(ORIGIN, path)
+    }
+
+    /// Opens a call of a server by this name.
+    pub(crate) fn open_at(&self, origin: &str, path: &str) -> Result<Call, Unproven> {
         let (frames, queue) = mpsc::channel(FRAMES_QUEUED);
-        let request = http::Request::post(format!("{ORIGIN}{path}"))
+        let request = http::Request::post(format!("{origin}{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(Frames(queue))

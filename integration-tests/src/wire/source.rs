@@ -198,6 +198,16 @@ impl Reader {
     }
 }
 
+/// Checks that a record has what the platform needs of each.
+pub(crate) fn check_record(record: &Record) -> Result<(), Unproven> {
+    let offset = record.offset.as_ref();
+    let came = || format!("{record:?}");
+    check(offset.is_some_and(|offset| !offset.offset.is_empty()), "an offset that is not empty", came)?;
+    let in_range = offset.is_some_and(|offset| (0..=65_535).contains(&offset.partition_id));
+    check(in_range, "a partition from 0 to 65,535", came)?;
+    check(record.event_time.is_some(), "an event time", came)
+}
+
 /// The offsets of records.
 pub(crate) fn offsets(records: &[Record]) -> Vec<Offset> {
     records.iter().filter_map(|record| record.offset.clone()).collect()

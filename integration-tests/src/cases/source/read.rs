@@ -9,7 +9,9 @@ use crate::cases::contract::{ASKED_FOR, FAILING_READ, PANICKING_READ};
 use crate::cases::execution_error::execution_error;
 use crate::outcome::{Unproven, check};
 use crate::target::Target;
-use crate::wire::source::{Offset, ReadResponse, Reader, Record, give_back, offsets, pending, read_request};
+use crate::wire::source::{
+    Offset, ReadResponse, Reader, Record, check_record, give_back, offsets, pending, read_request,
+};
 use crate::wire::{Connection, Next, Status};
 
 /// The timeout of reads whose end is timed.
@@ -103,15 +105,6 @@ async fn read_record(target: &Target) -> Result<(), Unproven> {
     let records = read_exactly(&mut Reader::open(&connection).await?, 10).await?;
     records.iter().try_for_each(check_record)?;
     give_back(&connection, &records).await
-}
-
-fn check_record(record: &Record) -> Result<(), Unproven> {
-    let offset = record.offset.as_ref();
-    let came = || format!("{record:?}");
-    check(offset.is_some_and(|offset| !offset.offset.is_empty()), "an offset that is not empty", came)?;
-    let in_range = offset.is_some_and(|offset| (0..=65_535).contains(&offset.partition_id));
-    check(in_range, "a partition from 0 to 65,535", came)?;
-    check(record.event_time.is_some(), "an event time", came)
 }
 
 async fn read_eot_alone(target: &Target) -> Result<(), Unproven> {
