@@ -26,7 +26,7 @@ type message[M any] interface {
 	WithTags([]string) M
 }
 
-// messages makes outputs of one kind. The options of a nack are one type, by three names.
+// messages makes the outputs of one kind. The options of a nack are one type, by three names.
 type messages[M message[M]] struct {
 	output func([]byte) M
 	drop   func() M
@@ -34,21 +34,21 @@ type messages[M message[M]] struct {
 }
 
 // answer emits what the value of an input asks for. When ctx ends, so does a wait, and nobody reads what is emitted.
-func answer[M message[M]](ctx context.Context, make messages[M], keys []string, datum datum, emit func(M)) {
-	text := func(text string) { emit(make.output([]byte(text))) }
+func answer[M message[M]](ctx context.Context, kind messages[M], keys []string, datum datum, emit func(M)) {
+	text := func(text string) { emit(kind.output([]byte(text))) }
 	switch string(datum.Value()) {
 	case "empty":
 		return
 	case "drop":
-		emit(make.drop())
+		emit(kind.drop())
 		return
 	case "nack":
 		reason, deliveries, delay := "asked to", uint32(3), uint64(1500)
-		emit(make.nack(&mapper.NackOptions{Reason: &reason, MaxDeliveries: &deliveries, Delay: &delay}))
+		emit(kind.nack(&mapper.NackOptions{Reason: &reason, MaxDeliveries: &deliveries, Delay: &delay}))
 		return
 	case "fail":
 		text("fail")
-		emit(make.output(nil).WithTags([]string{failTag}))
+		emit(kind.output(nil).WithTags([]string{failTag}))
 		return
 	case "times":
 		text(fmt.Sprintf("%v %v", datum.EventTime(), datum.Watermark()))
@@ -87,7 +87,7 @@ func answer[M message[M]](ctx context.Context, make messages[M], keys []string, 
 		text("not offered")
 		return
 	}
-	emit(make.output(datum.Value()).WithKeys(keys))
+	emit(kind.output(datum.Value()).WithKeys(keys))
 }
 
 // latches holds every name that was asked for, until the process ends.

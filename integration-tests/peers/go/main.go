@@ -44,14 +44,14 @@ func serverOf(kind string) numaflow.Server {
 	return nil
 }
 
-// options holds a kind's options for what the environment sets; the SDK decides about the rest.
+// options holds a kind's options for what the environment sets; the rest is the SDK's to decide.
 func options[Option any](socket, serverInfo func(string) Option) []Option {
-	var options []Option
+	var set []Option
 	if path := os.Getenv("CONFORMANCE_SOCKET"); path != "" {
-		options = append(options, socket(path))
+		set = append(set, socket(path))
 	}
 	if path := os.Getenv("CONFORMANCE_SERVER_INFO"); path != "" {
-		options = append(options, serverInfo(path))
+		set = append(set, serverInfo(path))
 	}
-	return options
+	return set
 }

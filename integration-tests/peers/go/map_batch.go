@@ -56,11 +56,11 @@ func mapBatch(ctx context.Context, datums <-chan batchmapper.Datum) batchmapper.
 	return responses
 }
 
-func answerOne(ctx context.Context, datum batchmapper.Datum) (answered answered) {
-	answered.id = datum.Id()
-	defer func() { answered.panicked = recover() }()
+func answerOne(ctx context.Context, datum batchmapper.Datum) (result answered) {
+	result.id = datum.Id()
+	defer func() { result.panicked = recover() }()
 	answer(ctx, batch, datum.Keys(), datum, func(output batchmapper.Message) {
-		answered.outputs = append(answered.outputs, output)
+		result.outputs = append(result.outputs, output)
 	})
-	return answered
+	return result
 }

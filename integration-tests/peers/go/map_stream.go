@@ -11,12 +11,13 @@ var stream = messages[mapstreamer.Message]{
 }
 
 func mapStream(ctx context.Context, keys []string, datum mapstreamer.Datum, outputs chan<- mapstreamer.Message) {
-	// A handler says by this that it is done, and the SDK's own examples defer it; so a panic says it too.
-	defer close(outputs)
 	answer(ctx, stream, keys, datum, func(output mapstreamer.Message) {
 		select {
 		case outputs <- output:
 		case <-ctx.Done():
 		}
 	})
+	// A handler says by this that it is done. The SDK's examples defer it; then a handler that panics has said it as well,
+	// and its message is answered with an EOT more often than not.
+	close(outputs)
 }
