@@ -110,6 +110,13 @@ impl Broker {
         records(&self.path("data"))
     }
 
+    /// The file with the first records of a partition, for a test that damages them. What it writes there is what readers
+    /// get from then on; the broker itself looks at it only when it starts after a crash.
+    #[must_use]
+    pub fn segment(&self, topic: &str, partition: i32) -> PathBuf {
+        self.path("data").join(format!("{topic}-{partition}")).join("00000000000000000000.log")
+    }
+
     /// Kills it, as a machine that loses power would, but for what the operating system has yet to write.
     ///
     /// # Errors

@@ -61,6 +61,9 @@ pub struct KafkaArgs {
     /// --dead-letter-topic, else halt]
     #[arg(long, value_name = "WHAT")]
     pub on_oversize: Option<String>,
+    /// What becomes of records that cannot be read, as their checksum is wrong: halt their partition, or skip [default: halt]
+    #[arg(long, value_name = "WHAT")]
+    pub on_damaged: Option<String>,
     /// How long partitions that go to another member wait for acks of what is in flight; or off [default: 2s]
     #[arg(long, value_name = "TIME|off")]
     pub revoke_timeout: Option<String>,
@@ -131,6 +134,9 @@ impl KafkaArgs {
         }
         if let Some(oversize) = layers.parsed("on-oversize", self.on_oversize.as_deref(), choice) {
             config.on_oversize = oversize;
+        }
+        if let Some(damaged) = layers.parsed("on-damaged", self.on_damaged.as_deref(), choice) {
+            config.on_damaged = damaged;
         }
         // A topic that was given and is wrong has been told already.
         if layers.found("dead-letter-topic").is_none() {
@@ -224,7 +230,7 @@ fn check_topic(name: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::{Durability, Exhausted, Oversize, RecordMetadata};
+    use super::super::policy::{Damaged, Durability, Exhausted, Oversize, RecordMetadata};
     use super::*;
     use crate::config::tests::{Variables, file};
 
@@ -280,7 +286,7 @@ mod tests {
     #[test]
     fn every_setting_can_be_given() {
         let text = "inflight-timeout: 10m\nmax-deliveries: 5\ndead-letter-topic: dead\non-exhausted: halt\n\
-                    revoke-timeout: 5s\nack-durability: committed\non-oversize: skip\nmax-record-bytes: 1MiB\n\
+                    revoke-timeout: 5s\nack-durability: committed\non-oversize: skip\non-damaged: skip\nmax-record-bytes: 1MiB\n\
                     static-member: true\nstart: 6h\nrecord-metadata: essential";
         let mut server = Settings::default();
         server.replica = Some(3);
@@ -289,6 +295,7 @@ mod tests {
         assert_eq!(config.inflight_timeout, Some(Duration::from_secs(600)));
         assert_eq!((config.max_deliveries, config.dead_letter_topic.as_deref()), (Some(5), Some("dead")));
         assert_eq!((config.exhausted, config.on_oversize), (Exhausted::Halt, Oversize::Skip));
+        assert_eq!(config.on_damaged, Damaged::Skip);
         assert_eq!(config.revoke_timeout, Duration::from_secs(5));
         assert_eq!(config.ack_durability, Durability::Committed);
         assert_eq!((config.max_record_bytes, config.budget), (1 << 20, 1 << 27));

@@ -9,7 +9,7 @@ use rdkafka::error::KafkaResult;
 
 use super::brokers::Brokers;
 use super::client::StartError;
-use super::policy::{Durability, Exhausted, Oversize, RecordMetadata};
+use super::policy::{Damaged, Durability, Exhausted, Oversize, RecordMetadata};
 use super::start::Start;
 use super::token::Topics;
 
@@ -79,6 +79,7 @@ pub struct KafkaConfig {
     /// Of a record as the platform gets it.
     pub(super) max_record_bytes: usize,
     pub(super) on_oversize: Oversize,
+    pub(super) on_damaged: Damaged,
     /// How long revoked partitions wait for acks; zero for not at all.
     pub(super) revoke_timeout: Duration,
     pub(super) ack_durability: Durability,
@@ -107,6 +108,7 @@ impl KafkaConfig {
             exhausted: Exhausted::default(),
             max_record_bytes: MAX_RECORD_BYTES,
             on_oversize: Oversize::default(),
+            on_damaged: Damaged::default(),
             revoke_timeout: REVOKE_TIMEOUT,
             ack_durability: Durability::default(),
             record_metadata: RecordMetadata::default(),
@@ -178,6 +180,13 @@ impl KafkaConfig {
     #[must_use]
     pub fn with_linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
+        self
+    }
+
+    /// Sets what becomes of records that cannot be read; [`Damaged::Halt`] by default.
+    #[must_use]
+    pub fn with_damaged(mut self, damaged: Damaged) -> Self {
+        self.on_damaged = damaged;
         self
     }
 
@@ -267,12 +276,16 @@ impl KafkaConfig {
             Oversize::DeadLetter => format!("goes to the topic {topic}"),
             Oversize::Skip => "is skipped".to_owned(),
         };
+        let damaged = match self.on_damaged {
+            Damaged::Halt => "halts its partition",
+            Damaged::Skip => "is skipped",
+        };
         let unanswered = match self.inflight_timeout {
             Some(age) => format!("again after {age:?}"),
             None => "once".to_owned(),
         };
         format!(
-            "{exhausted}; what is larger than {} bytes {oversize}; what is never answered is delivered {unanswered}",
+            "{exhausted}; what is larger than {} bytes {oversize}; what is damaged {damaged}; what is never answered is delivered {unanswered}",
             self.max_record_bytes
         )
     }
@@ -349,14 +362,15 @@ mod tests {
         assert_eq!(
             config.given_up(),
             "what is nacked is delivered again without end; what is larger than 62914560 bytes halts its partition; what \
-             is never answered is delivered once"
+             is damaged halts its partition; what is never answered is delivered once"
         );
         let config = config.with_dead_letter_topic("dead").with_max_deliveries(3);
         let config = config.with_inflight_timeout(Duration::from_secs(600)).with_max_record_bytes(7, Oversize::Skip);
+        let config = config.with_damaged(Damaged::Skip);
         assert_eq!(
             config.given_up(),
-            "what is nacked 3 times goes to the topic dead; what is larger than 7 bytes is skipped; what is never answered \
-             is delivered again after 600s"
+            "what is nacked 3 times goes to the topic dead; what is larger than 7 bytes is skipped; what is damaged is \
+             skipped; what is never answered is delivered again after 600s"
         );
     }
 

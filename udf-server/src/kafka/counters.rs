@@ -54,6 +54,7 @@ counters! {
     expired: "expired_records", "Records delivered again because they were in flight for too long.";
     dead_letters: "dead_letter_records", "Records that the dead-letter topic has.";
     skipped: "skipped_records", "Records passed over because they are too large.";
+    damaged: "damaged_offsets", "Offsets passed over because what is there cannot be read.";
     /// They succeed without effect.
     unknown_acks: "unknown_acks", "Acks and nacks of records that were not in flight here.";
     rebalances: "rebalances", "Changes of the assigned partitions.";

@@ -5,11 +5,11 @@ use std::thread::Thread;
 
 use numaflow_sdk::source::EncodedMessage;
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::context::Context;
-use super::native::fetch::Queue;
+use super::damage::{Passing, is_damage};
+use super::native::fetch::{Queue, Trouble};
 use super::policy::RecordMetadata;
 use super::record::{Encoder, Record};
 use super::token::Topics;
@@ -26,8 +26,11 @@ pub(super) struct Lane {
     pub(super) room: usize,
     /// Encoded, and not yet with the tracker.
     pub(super) fetched: Vec<(i64, EncodedMessage)>,
-    /// A message that cannot be read: what comes after it must not pass it.
-    pub(super) broken: Option<RDKafkaErrorCode>,
+    /// Records that cannot be read: what comes after them must not pass them.
+    pub(super) broken: Option<Trouble>,
+    /// Such records that are being passed over, and those that have been.
+    pub(super) passing: Option<Passing>,
+    pub(super) passed: Option<Passing>,
     /// What goes with its commits.
     pub(super) metadata: Option<String>,
     /// The partition waits to be given back: nothing is stored before that.
@@ -59,6 +62,8 @@ impl Lane {
             room: 0,
             fetched: Vec::new(),
             broken: None,
+            passing: None,
+            passed: None,
             metadata: None,
             leaving: false,
             stored: None,
@@ -72,12 +77,15 @@ impl Lane {
 
     /// Takes what there is and fits.
     pub(super) fn fetch(&mut self) {
-        let Self { topic, partition, queue, encoder, fetched, broken, room, .. } = self;
+        let Self { topic, partition, queue, encoder, fetched, broken, passing, passed, room, .. } = self;
         queue.fetch(room.saturating_sub(fetched.len()), |record| match record {
-            Ok(record) if broken.is_none() => fetched.push((record.offset, encoder.encode(&record))),
-            Ok(_) => {}
-            Err(code @ (RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage)) => *broken = Some(code),
-            Err(error) => tracing::warn!(%error, topic, partition, "trouble with the partition"),
+            _ if broken.is_some() => {}
+            Ok(record) => {
+                *passed = passing.take().or(*passed);
+                fetched.push((record.offset, encoder.encode(&record)));
+            }
+            Err(trouble) if is_damage(trouble) => *broken = Some(trouble),
+            Err(Trouble { code: error, .. }) => tracing::warn!(%error, topic, partition, "trouble with the partition"),
         });
     }
 

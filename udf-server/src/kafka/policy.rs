@@ -28,6 +28,17 @@ pub enum Oversize {
     Skip,
 }
 
+/// What becomes of records that cannot be read: their checksum is wrong, or they are in no known form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Damaged {
+    /// Their partition goes no further until somebody has dealt with it; the others go on. The default, because it loses
+    /// nothing that another replica of the log may have.
+    #[default]
+    Halt,
+    /// They are passed over, counted and named in the log: a loss by choice.
+    Skip,
+}
+
 /// What a message says of the record that it was, beside key, value, headers and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum RecordMetadata {
@@ -79,6 +90,7 @@ mod tests {
     fn choices_are_read_by_their_names() {
         assert_eq!(choice("dead-letter"), Ok(Exhausted::DeadLetter));
         assert_eq!(choice("skip"), Ok(Oversize::Skip));
+        assert_eq!(choice("skip"), Ok(Damaged::Skip));
         assert_eq!(choice("committed"), Ok(Durability::Committed));
         assert_eq!(choice("essential"), Ok(RecordMetadata::Essential));
         assert_eq!(choice::<Exhausted>("stop").unwrap_err(), "is \"stop\"; give redeliver, dead-letter or halt");

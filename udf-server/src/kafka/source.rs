@@ -190,6 +190,13 @@ impl KafkaSource {
         self.inner.shared.counters.resets.get()
     }
 
+    /// How many offsets were passed over because what is there cannot be read, which
+    /// [`Damaged::Skip`](super::Damaged::Skip) allows. The log names them.
+    #[must_use]
+    pub fn damaged_offsets(&self) -> u64 {
+        self.inner.shared.counters.damaged.get()
+    }
+
     /// Commits what may be committed, leaves the group and ends the threads. `false` when that took longer than
     /// `timeout`; the process may exit all the same, and the group finds out by its session timeout.
     pub async fn close(&self, timeout: Duration) -> bool {

@@ -14,6 +14,7 @@ use super::client;
 use super::commits::Commits;
 use super::config::KafkaConfig;
 use super::context::Context;
+use super::damage::Passing;
 use super::dead_letter::{DeadLetters, Letter};
 use super::lane::Lane;
 use super::native::commit::commit;
@@ -186,15 +187,9 @@ impl Worker {
                     }
                 }
             }
-            if let Some(error) = lane.broken
-                && tracker.halted().is_none()
-            {
-                let (topic, partition, offset) = (&lane.topic, lane.partition, tracker.position());
-                tracing::error!(%error, topic, partition, offset, "a record is damaged; the partition stops before it");
-                tracker.halt(offset.unwrap_or(0));
-            }
         }
         drop(assignment);
+        self.meet_damage();
         self.shared.counters.fetched.add(fetched);
         self.refuse(oversize, on_oversize);
         self.shared.arrived.notify_one();
@@ -310,9 +305,15 @@ impl Worker {
         // Asks nobody: the client knows.
         let Ok(positions) = self.consumer.position() else { return };
         for element in positions.elements() {
-            let Offset::Offset(position) = element.offset() else { continue };
             let lane = self.lanes.iter().find(|lane| lane.is(element.topic(), element.partition()));
-            if let Some(tracker) = lane.and_then(|lane| assignment.tracker_mut(lane.id)) {
+            let Some(lane) = lane else { continue };
+            // What the client has come across among damaged records says nothing.
+            let position = match (lane.passing, element.offset()) {
+                (Some(Passing { next, .. }), _) => next,
+                (None, Offset::Offset(position)) => position,
+                (None, _) => continue,
+            };
+            if let Some(tracker) = assignment.tracker_mut(lane.id) {
                 tracker.skip_to(position);
             }
         }

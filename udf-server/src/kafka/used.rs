@@ -33,6 +33,7 @@ impl KafkaConfig {
             by_topic(Used::setting(layers, "on-exhausted", name(&self.exhausted))),
             Used::setting(layers, "max-record-bytes", size(self.max_record_bytes)),
             by_topic(Used::setting(layers, "on-oversize", name(&self.on_oversize))),
+            Used::setting(layers, "on-damaged", name(&self.on_damaged)),
             Used::setting(
                 layers,
                 "revoke-timeout",

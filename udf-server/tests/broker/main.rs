@@ -6,6 +6,7 @@
 
 mod commits;
 mod config;
+mod damage;
 mod dead_letters;
 #[path = "../support/endpoint.rs"]
 mod endpoint;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         commits::a_main_container_that_comes_back_gets_everything_unacked_again,
         commits::a_durable_ack_is_answered_after_its_commit,
         config::a_value_with_colons_reaches_the_broker_whole,
+        damage::a_damaged_record_stops_its_partition_or_is_passed_over,
         dead_letters::what_is_nacked_too_often_is_in_the_dead_letter_topic_as_it_was,
         dead_letters::a_record_that_is_too_large_halts_or_goes_aside_or_is_skipped,
         latency::a_first_record_after_a_pause_arrives_at_once,

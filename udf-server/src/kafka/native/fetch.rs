@@ -25,6 +25,14 @@ pub(in crate::kafka) const BATCH: usize = 512;
 /// The timestamp of a record that has none.
 const NO_TIMESTAMP: i64 = -1;
 
+/// What a partition's queue holds where there is no record: an error, at the place where it came up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::kafka) struct Trouble {
+    pub(in crate::kafka) code: RDKafkaErrorCode,
+    /// Of records that cannot be read, the first one's.
+    pub(in crate::kafka) offset: i64,
+}
+
 /// The queue of one partition.
 pub(in crate::kafka) struct Queue {
     /// A handle of the same queue as that of `_split`; valid until it is destroyed, which `drop` does.
@@ -63,7 +71,7 @@ impl Queue {
 
     /// Hands up to `max` records that are there already to `each`, in order and without waiting. What the queue holds
     /// beside records are errors of the partition, each at the place where it came up.
-    pub(in crate::kafka) fn fetch(&mut self, max: usize, mut each: impl FnMut(Result<Record<'_>, RDKafkaErrorCode>)) {
+    pub(in crate::kafka) fn fetch(&mut self, max: usize, mut each: impl FnMut(Result<Record<'_>, Trouble>)) {
         let places = max.min(BATCH);
         if places == 0 {
             return;
@@ -78,8 +86,8 @@ impl Queue {
         for place in &mut self.batch[..count] {
             let Some(message) = NonNull::new(std::mem::replace(place, ptr::null_mut())) else { continue };
             let message = Owned(message);
-            match message.error() {
-                Some(code) => each(Err(code)),
+            match message.trouble() {
+                Some(trouble) => each(Err(trouble)),
                 None => {
                     // SAFETY: the message is one of the library's, and lives until its owner goes at the end of the round.
                     #[expect(unsafe_code, reason = "a record is read where it lies")]
@@ -115,11 +123,11 @@ impl Drop for Owned {
 }
 
 impl Owned {
-    fn error(&self) -> Option<RDKafkaErrorCode> {
+    fn trouble(&self) -> Option<Trouble> {
         // SAFETY: the message is valid as long as `self`.
-        #[expect(unsafe_code, reason = "a field of the library's message")]
-        let code: RDKafkaRespErr = unsafe { self.0.as_ref() }.err;
-        code.is_error().then(|| code.into())
+        #[expect(unsafe_code, reason = "fields of the library's message")]
+        let (code, offset): (RDKafkaRespErr, i64) = unsafe { (self.0.as_ref().err, self.0.as_ref().offset) };
+        code.is_error().then(|| Trouble { code: code.into(), offset })
     }
 }
 
