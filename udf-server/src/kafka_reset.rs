@@ -113,7 +113,7 @@ fn members(group: &Group, name: &str) -> Result<(), String> {
         // The brokers refuse the commit if there is somebody.
         Ok(Membership::Unknown) => {
             say(
-                "Who is in the group is not told (group.protocol=consumer); the brokers refuse the move if anybody is.",
+                "Who is in the group is not told (--group-protocol consumer); the brokers refuse the move if anybody is.",
             );
             Ok(())
         }

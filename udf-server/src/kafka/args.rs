@@ -33,6 +33,10 @@ pub struct KafkaArgs {
     /// The consumer group
     #[arg(long, value_name = "NAME")]
     pub group: Option<String>,
+    /// The group's protocol: classic, consumer (that of Kafka 4), or auto, which is consumer where the brokers know it
+    /// [default: classic]
+    #[arg(long, value_name = "WHICH")]
+    pub group_protocol: Option<String>,
     /// Where a group that has committed nothing yet starts: earliest, latest, at a time (2026-01-31T12:00:00Z), or so far
     /// back (6h) [default: earliest]
     #[arg(long, value_name = "WHERE")]
@@ -165,6 +169,9 @@ impl KafkaArgs {
         if let Some(durability) = layers.parsed("ack-durability", self.ack_durability.as_deref(), choice) {
             config.ack_durability = durability;
         }
+        if let Some(protocol) = layers.parsed("group-protocol", self.group_protocol.as_deref(), choice) {
+            config.group_protocol = protocol;
+        }
         if layers.parsed("static-member", self.static_member.as_deref(), yes_or_no) == Some(true) {
             match server.replica {
                 _ if config.brokers.property("group.instance.id").is_some() => layers
@@ -231,6 +238,7 @@ fn check_topic(name: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::super::policy::{Damaged, Durability, Exhausted, Oversize, RecordMetadata};
+    use super::super::protocol::GroupProtocol;
     use super::*;
     use crate::config::tests::{Variables, file};
 
@@ -287,7 +295,7 @@ mod tests {
     fn every_setting_can_be_given() {
         let text = "inflight-timeout: 10m\nmax-deliveries: 5\ndead-letter-topic: dead\non-exhausted: halt\n\
                     revoke-timeout: 5s\nack-durability: committed\non-oversize: skip\non-damaged: skip\nmax-record-bytes: 1MiB\n\
-                    static-member: true\nstart: 6h\nrecord-metadata: essential";
+                    static-member: true\ngroup-protocol: auto\nstart: 6h\nrecord-metadata: essential";
         let mut server = Settings::default();
         server.replica = Some(3);
         server.max_in_flight_bytes = Some(1 << 27);
@@ -298,6 +306,7 @@ mod tests {
         assert_eq!(config.on_damaged, Damaged::Skip);
         assert_eq!(config.revoke_timeout, Duration::from_secs(5));
         assert_eq!(config.ack_durability, Durability::Committed);
+        assert_eq!(config.group_protocol, GroupProtocol::Auto);
         assert_eq!((config.max_record_bytes, config.budget), (1 << 20, 1 << 27));
         assert_eq!(config.instance_id.as_deref(), Some("g-3"));
         assert_eq!(config.consumer().get("group.instance.id"), Some("g-3"));

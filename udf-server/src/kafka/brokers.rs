@@ -19,10 +19,11 @@ use crate::config::Layers;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Properties of the client library that are not the user's to set, and why.
-const OWNED: [(&str, &str); 11] = [
+const OWNED: [(&str, &str); 12] = [
     ("bootstrap.servers", "it is set by --brokers"),
     ("metadata.broker.list", "it is set by --brokers"),
     ("group.id", "it is set by --group"),
+    ("group.protocol", "it is set by --group-protocol"),
     ("auto.offset.reset", "it is set by --start"),
     ("enable.auto.commit", "only what is acked may be committed, and the source sees to that"),
     ("auto.commit.enable", "only what is acked may be committed, and the source sees to that"),

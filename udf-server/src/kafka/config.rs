@@ -10,6 +10,7 @@ use rdkafka::error::KafkaResult;
 use super::brokers::Brokers;
 use super::client::StartError;
 use super::policy::{Damaged, Durability, Exhausted, Oversize, RecordMetadata};
+use super::protocol::GroupProtocol;
 use super::start::Start;
 use super::token::Topics;
 
@@ -46,16 +47,9 @@ const DEFAULTS: [(&str, &str); 11] = [
     ("socket.nagle.disable", "true"),
 ];
 
-/// Defaults that only the classic group protocol knows: with `group.protocol=consumer` the library refuses them.
-const CLASSIC_DEFAULTS: [(&str, &str); 3] = [
-    ("partition.assignment.strategy", "cooperative-sticky"),
-    ("session.timeout.ms", "45000"),
-    ("heartbeat.interval.ms", "1000"),
-];
-
 /// Whether a property has a default of the source's own.
 pub(super) fn is_default(name: &str) -> bool {
-    name == "client.id" || DEFAULTS.into_iter().chain(CLASSIC_DEFAULTS).any(|(known, _)| known == name)
+    name == "client.id" || GroupProtocol::has_default(name) || DEFAULTS.into_iter().any(|(known, _)| known == name)
 }
 
 /// What the source is told, checked.
@@ -67,6 +61,7 @@ pub struct KafkaConfig {
     pub(super) brokers: Brokers,
     pub(super) topics: Topics,
     pub(super) group: String,
+    pub(super) group_protocol: GroupProtocol,
     pub(super) start: Start,
     pub(super) linger: Duration,
     /// The age in flight at which a record is delivered again.
@@ -100,6 +95,7 @@ impl KafkaConfig {
             brokers,
             topics: Topics::new(vec![topic.into()]),
             group: group.into(),
+            group_protocol: GroupProtocol::default(),
             start: Start::default(),
             linger: LINGER,
             inflight_timeout: None,
@@ -122,6 +118,13 @@ impl KafkaConfig {
     #[must_use]
     pub fn with_topics(mut self, topics: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.topics = Topics::new(topics.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sets the protocol of the group; [`GroupProtocol::Classic`] by default.
+    #[must_use]
+    pub fn with_group_protocol(mut self, protocol: GroupProtocol) -> Self {
+        self.group_protocol = protocol;
         self
     }
 
@@ -312,11 +315,6 @@ impl KafkaConfig {
         self
     }
 
-    /// Whether the group is one of the protocol that came with Kafka 4.
-    pub(super) fn has_new_protocol(&self) -> bool {
-        self.brokers.property("group.protocol").is_some_and(|protocol| protocol == "consumer")
-    }
-
     /// How often the group is told how far it has come, which the library's property says.
     pub(super) fn commit_interval(&self) -> Duration {
         let millis = self.brokers.property(COMMIT_INTERVAL_PROPERTY).and_then(|millis| millis.parse().ok());
@@ -328,8 +326,9 @@ impl KafkaConfig {
         let fetch = self.fetch_bytes.to_string();
         let queue = (self.fetch_bytes >> 10).to_string();
         let of_budget = [("fetch.message.max.bytes", &*fetch), ("queued.max.messages.kbytes", &*queue)];
-        let classic_defaults = CLASSIC_DEFAULTS.into_iter().filter(|_| !self.has_new_protocol());
-        let mut client = self.brokers.client(DEFAULTS.into_iter().chain(of_budget).chain(classic_defaults));
+        let of_protocol = self.group_protocol.defaults().iter().copied();
+        let mut client = self.brokers.client(DEFAULTS.into_iter().chain(of_budget).chain(of_protocol));
+        self.group_protocol.apply(&mut client);
         client
             .set("group.id", &self.group)
             // For the commit of what is stored when partitions or the member leave. All others are ours to time, one at a
@@ -376,9 +375,18 @@ mod tests {
 
     #[test]
     fn the_new_group_protocol_gets_no_setting_that_it_refuses() {
-        let brokers = Brokers::new("b:9092").with_property("group.protocol", "consumer");
-        let client = KafkaConfig::new(brokers, "t", "g").with_instance_id("g-1").consumer();
+        let config = KafkaConfig::new(Brokers::new("b:9092"), "t", "g").with_instance_id("g-1");
+        let client = config.with_group_protocol(GroupProtocol::Consumer).consumer();
         assert_eq!(client.get("session.timeout.ms"), None);
-        client.create::<rdkafka::consumer::BaseConsumer>().unwrap();
+        client.create::<BaseConsumer>().unwrap();
+    }
+
+    #[test]
+    fn what_only_the_classic_protocol_takes_is_kept_for_it() {
+        let brokers = Brokers::new("b:9092").with_property("session.timeout.ms", "6000");
+        let mut config = KafkaConfig::new(brokers, "t", "g").with_group_protocol(GroupProtocol::Auto);
+        config.consumer().create::<BaseConsumer>().unwrap();
+        config.group_protocol = GroupProtocol::Classic;
+        assert_eq!(config.consumer().get("session.timeout.ms"), Some("6000"));
     }
 }

@@ -27,7 +27,7 @@ pub(crate) enum Membership {
     Empty,
     /// These are in it.
     Members(Vec<Member>),
-    /// A group of the new protocol (`group.protocol=consumer`): who is in it is not told by the call that the client
+    /// A group of the new protocol (`--group-protocol consumer`): who is in it is not told by the call that the client
     /// library has for us.
     Unknown,
 }

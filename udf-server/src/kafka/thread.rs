@@ -21,6 +21,7 @@ use super::native::commit::commit;
 use super::native::fetch;
 use super::native::generation::generation;
 use super::policy::{Durability, Oversize};
+use super::protocol::GroupProtocol;
 use super::rebalance::Rebalancing;
 use super::shared::Shared;
 use super::stall::Stalls;
@@ -237,7 +238,7 @@ impl Worker {
     /// Looks for what does not show by itself.
     fn make_round(&mut self, now: Instant) {
         let progress = &self.shared.progress;
-        if !progress.is_assigned() && self.config.has_new_protocol() && generation(&self.consumer) > 0 {
+        if !progress.is_assigned() && self.config.group_protocol.is_new() && generation(&self.consumer) > 0 {
             progress.set_assigned(true);
         }
         self.skip_markers();
@@ -424,14 +425,19 @@ impl Worker {
     fn restart(&mut self, error: &KafkaError) {
         self.forget();
         self.consumer.context().leave();
-        if let Some(reason) = final_reason(error) {
+        let is_unknown = error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnsupportedVersion);
+        if is_unknown && self.config.group_protocol == GroupProtocol::Auto {
+            tracing::warn!("the brokers do not know the group protocol of Kafka 4; the classic one takes its place");
+            self.config.group_protocol = GroupProtocol::Classic;
+        } else if let Some(reason) = final_reason(error) {
             self.fail(reason.to_owned());
             while !self.shared.stopped() {
                 thread::park();
             }
             return;
+        } else {
+            tracing::error!(%error, "the Kafka client cannot go on; a new one takes its place");
         }
-        tracing::error!(%error, "the Kafka client cannot go on; a new one takes its place");
         self.shared.counters.restarts.add(1);
         while !self.shared.stopped() {
             thread::park_timeout(RESTART_PAUSE);
@@ -454,7 +460,7 @@ fn final_reason(error: &KafkaError) -> Option<&'static str> {
         return Some("another process is the group's static member of this name (group.instance.id)");
     }
     let is_unknown = code == RDKafkaErrorCode::UnsupportedVersion;
-    is_unknown.then_some("the brokers do not know group.protocol=consumer (KIP-848): leave the property out")
+    is_unknown.then_some("the brokers do not know --group-protocol consumer (KIP-848): give auto or classic")
 }
 
 /// Stores offsets, if there are any.

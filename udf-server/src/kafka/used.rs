@@ -25,6 +25,7 @@ impl KafkaConfig {
             Used::setting(layers, "connect-timeout", time(self.brokers.connect_timeout())),
             Used::setting(layers, "topics", topics.join(",")),
             Used::setting(layers, "group", self.group()),
+            Used::setting(layers, "group-protocol", name(&self.group_protocol)),
             Used::setting(layers, "start", self.start.to_string()),
             Used::setting(layers, "linger", time(self.linger)),
             Used::setting(layers, "inflight-timeout", self.inflight_timeout.map_or_else(|| "off".to_owned(), time)),

@@ -16,7 +16,7 @@ use rdkafka::message::{OwnedMessage, ToBytes};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList};
 use tokio::time::Instant;
-use udf_server::kafka::{Brokers, KafkaConfig, KafkaSource};
+use udf_server::kafka::{Brokers, GroupProtocol, KafkaConfig, KafkaSource};
 
 /// Longer than anything takes that is going to happen at all.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
@@ -67,6 +67,11 @@ impl Stage {
             .with_property("auto.commit.interval.ms", "100");
         // A test that leaves records unacked does not want to wait for them.
         KafkaConfig::new(brokers, &self.topic, &self.group).with_revoke_timeout(Duration::from_millis(100))
+    }
+
+    /// A source with the defaults, but for the group's protocol, to which what [`Stage::config`] sets may mean nothing.
+    pub(crate) fn config_by(&self, protocol: GroupProtocol) -> KafkaConfig {
+        KafkaConfig::new(Brokers::new(&self.address), &self.topic, &self.group).with_group_protocol(protocol)
     }
 
     pub(crate) async fn start(&self) -> KafkaSource {

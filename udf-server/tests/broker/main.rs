@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         latency::a_first_record_after_a_pause_arrives_at_once,
         members::one_that_joins_and_leaves_restarts_nobody_and_loses_nothing,
         members::a_static_member_whose_place_is_taken_says_so,
-        members::a_group_protocol_that_brokers_do_not_know_is_named,
+        members::a_group_protocol_that_brokers_do_not_know_is_named_or_not_used,
         members::a_late_ack_leaves_the_offset_of_the_new_owner_alone,
         records::each_part_of_a_record_is_where_it_is_said_to_be,
         records::who_timed_a_record_is_told,

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kafka_broker::{Broker, Options};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::time::Instant;
-use udf_server::kafka::{Brokers, KafkaConfig};
+use udf_server::kafka::GroupProtocol;
 
 use crate::harness::{self, PATIENCE, Platform, Stage, deadline, everywhere};
 
@@ -70,15 +71,31 @@ pub(crate) async fn a_static_member_whose_place_is_taken_says_so(stage: Stage) {
     }
 }
 
-pub(crate) async fn a_group_protocol_that_brokers_do_not_know_is_named(stage: Stage) {
+pub(crate) async fn a_group_protocol_that_brokers_do_not_know_is_named_or_not_used(stage: Stage) {
     let broker = Broker::start(Options::new().with_format_argument("--feature=group.version=0")).unwrap();
-    let stage = Stage::new(broker.address(), stage.topic);
-    stage.create_topic(1).await;
-    let brokers = Brokers::new(broker.address()).with_property("group.protocol", "consumer");
-    let source = harness::start(KafkaConfig::new(brokers, &stage.topic, &stage.group)).await;
+    let old = Stage::new(broker.address(), stage.topic.clone());
+    for stage in [&old, &stage] {
+        stage.create_topic(1).await;
+        stage.fill(1, 0, 10);
+    }
+    let source = harness::start(old.config_by(GroupProtocol::Consumer)).await;
     let reason = tokio::time::timeout(PATIENCE, source.failed()).await.unwrap();
-    assert!(reason.contains("group.protocol=consumer"), "{reason}");
+    assert!(reason.contains("--group-protocol consumer"), "{reason}");
     assert!(source.close(PATIENCE).await);
+
+    // Who is in a group by the new protocol is not told by this question.
+    for (stage, told) in [(&old, 1), (&stage, 0)] {
+        let source = harness::start(stage.config_by(GroupProtocol::Auto)).await;
+        let mut platform = Platform::connect(&source).await;
+        let messages = platform.read_all(10).await;
+        let consumer: BaseConsumer = stage.client().create().unwrap();
+        let groups = consumer.fetch_group_list(Some(&stage.group), PATIENCE).unwrap();
+        assert_eq!(groups.groups().iter().map(|group| group.members().len()).sum::<usize>(), told);
+        platform.ack(&messages).await;
+        stage.sampler(1).wait_for(&everywhere(1, 10));
+        assert_eq!(source.failure(), None);
+        assert!(source.close(PATIENCE).await);
+    }
 }
 
 pub(crate) async fn a_late_ack_leaves_the_offset_of_the_new_owner_alone(stage: Stage) {

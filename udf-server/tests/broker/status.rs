@@ -1,7 +1,7 @@
 //! What `/kafka` and `/readyz` tell.
 
 use serde_json::{Value, json};
-use udf_server::kafka::{Brokers, KafkaConfig};
+use udf_server::kafka::GroupProtocol;
 
 use crate::endpoint::Endpoint;
 use crate::harness::{self, PATIENCE, Platform, Stage};
@@ -44,8 +44,7 @@ pub(crate) async fn a_member_without_partitions_is_ready_and_takes_over(stage: S
 /// The library does not tell the members of such a group that they have no partitions.
 pub(crate) async fn a_member_without_partitions_is_ready_with_the_new_protocol(stage: Stage) {
     stage.create_topic(1).await;
-    let brokers = Brokers::new(&stage.address).with_property("group.protocol", "consumer");
-    let config = KafkaConfig::new(brokers, &stage.topic, &stage.group);
+    let config = stage.config_by(GroupProtocol::Consumer);
     let first = harness::start(config.clone()).await;
     let endpoint = Endpoint::of(&first);
     endpoint.until("assigned", |page| has(page, 1)).await;
