@@ -8,8 +8,8 @@ use numaflow_sdk::{Settings, parse_duration, parse_size};
 use super::brokers::{BrokerArgs, Brokers, not_empty};
 use super::config::KafkaConfig;
 use super::policy::choice;
+use super::selection::{self, PartitionIds, is_pattern};
 use super::start::Start;
-use super::token::Topics;
 use crate::config::Layers;
 
 /// How long the broker waits for a poll of ours, where no property says otherwise.
@@ -27,9 +27,14 @@ pub struct KafkaArgs {
     /// The brokers.
     #[command(flatten)]
     pub brokers: BrokerArgs,
-    /// Topics to read, with commas between; their order gives partitions their ids, so add new ones at the end
+    /// Topics to read, with commas between; their order gives partitions their ids, so add new ones at the end. One that
+    /// begins with ^ is a pattern, a regular expression
     #[arg(long, value_name = "NAME,..")]
     pub topics: Option<String>,
+    /// What the platform knows partitions by: partition, ids of their own, or replica, that of whoever reads them [default:
+    /// partition; replica with a pattern]
+    #[arg(long, value_name = "WHICH")]
+    pub partition_ids: Option<String>,
     /// The consumer group
     #[arg(long, value_name = "NAME")]
     pub group: Option<String>,
@@ -90,10 +95,12 @@ impl KafkaArgs {
     pub fn config(&self, layers: &mut Layers<'_>, server: &Settings) -> Option<KafkaConfig> {
         let brokers = self.brokers.required_brokers(layers);
         let topics = layers.required("topics", self.topics.as_deref(), topics);
+        let replica_id = self.replica_id(layers, topics.as_deref().unwrap_or_default(), server);
         let group = layers.required("group", self.group.as_deref(), not_empty);
         // Set and wrong is noted; what comes of it is never used.
         let mut config = KafkaConfig {
-            topics: topics.clone().unwrap_or_else(|| Topics::new(Vec::new())),
+            topics: topics.clone().unwrap_or_default(),
+            replica_id,
             ..KafkaConfig::new(
                 brokers.clone().unwrap_or_else(|| Brokers::new("")),
                 "",
@@ -106,6 +113,25 @@ impl KafkaArgs {
             config.budget = budget;
         }
         brokers.and(topics).and(group).map(|_| config)
+    }
+
+    /// The id that the platform is to know all partitions by, if it is.
+    fn replica_id(&self, layers: &mut Layers<'_>, topics: &[String], server: &Settings) -> Option<u16> {
+        let has_pattern = topics.iter().any(|topic| is_pattern(topic));
+        match layers.parsed("partition-ids", self.partition_ids.as_deref(), choice) {
+            Some(PartitionIds::Partition) if has_pattern => layers.problem(
+                "partition-ids is partition, and topics has a pattern: which topics it finds changes, and so would the ids. \
+                 Give replica, or the topics by their names",
+            ),
+            Some(PartitionIds::Partition) => {}
+            None if !has_pattern => {}
+            Some(PartitionIds::Replica) | None if server.replica.is_some() => return server.replica,
+            Some(PartitionIds::Replica) | None => layers.problem(
+                "partition-ids is replica, which a pattern in topics needs, and NUMAFLOW_REPLICA does not tell the number of \
+                 the replica: the platform sets it; outside, set it to a number that no other replica has",
+            ),
+        }
+        None
     }
 
     /// How records are delivered, and what becomes of those that cannot be.
@@ -124,7 +150,7 @@ impl KafkaArgs {
         }
         let dead_letter_topic = layers.parsed("dead-letter-topic", self.dead_letter_topic.as_deref(), topic);
         if let Some(topic) = dead_letter_topic {
-            if config.topics.names().any(|read| read == topic) {
+            if config.topics.contains(&topic) {
                 layers
                     .problem(format!("the dead-letter topic {topic} is one of the topics that are read: give another"));
             }
@@ -212,15 +238,19 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| format!("is {text:?}; give true or false"))
 }
 
-fn topics(text: &str) -> Result<Topics, String> {
+fn topics(text: &str) -> Result<Vec<String>, String> {
     let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
     for (place, name) in names.iter().enumerate() {
-        check_topic(name)?;
+        if is_pattern(name) {
+            selection::check(name)?
+        } else {
+            check_topic(name)?
+        }
         if names[..place].contains(name) {
             return Err(format!("has {name:?} twice"));
         }
     }
-    Ok(Topics::new(names))
+    Ok(names)
 }
 
 fn topic(text: &str) -> Result<String, String> {
@@ -312,6 +342,33 @@ mod tests {
         assert_eq!(config.consumer().get("group.instance.id"), Some("g-3"));
         assert_eq!(config.start, Start::Ago(Duration::from_secs(6 * 3600)));
         assert_eq!(config.record_metadata, RecordMetadata::Essential);
+    }
+
+    #[test]
+    fn topics_of_a_pattern_have_the_ids_of_replicas() {
+        let of = |text: &str, replica| {
+            let mut server = Settings::default();
+            server.replica = replica;
+            let brokers = "brokers: b:9092\ngroup: g\n";
+            let file = file(&format!("{brokers}{text}\n"));
+            let environment = Variables::default();
+            let mut layers = Layers::new(&environment, Some(file.path())).unwrap();
+            let config = KafkaArgs::default().config(&mut layers, &server);
+            layers.finish().map_err(|failure| failure.to_string())?;
+            Ok::<_, String>(config.unwrap().replica_id)
+        };
+        assert_eq!(of("topics: a", Some(3)), Ok(None));
+        assert_eq!(of("topics: [a, ^b]", Some(3)), Ok(Some(3)));
+        assert_eq!(of("topics: a\npartition-ids: replica", Some(3)), Ok(Some(3)));
+        for (text, replica, problem) in [
+            ("topics: ^b", None, "NUMAFLOW_REPLICA does not tell"),
+            ("topics: a\npartition-ids: replica", None, "NUMAFLOW_REPLICA does not tell"),
+            ("topics: ^b\npartition-ids: partition", Some(3), "which topics it finds changes"),
+            ("topics: ^b(", Some(3), "has the pattern \"^b(\", which is none"),
+        ] {
+            let error = of(text, replica).unwrap_err();
+            assert!(error.contains(problem), "{error}");
+        }
     }
 
     #[test]

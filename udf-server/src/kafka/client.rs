@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
 use tokio::time::Instant;
 
 use super::config::KafkaConfig;
 use super::context::Context;
-use super::token::STRIDE;
+use super::selection::Selection;
+use super::token::{STRIDE, Topics};
 
 /// How long one question to the brokers may take before we look whether there is news of why it does.
 const STEP: Duration = Duration::from_millis(500);
@@ -20,22 +22,38 @@ pub(super) fn consumer(config: &KafkaConfig) -> Result<Arc<BaseConsumer<Context>
     config.consumer().create_with_context(Context::default()).map(Arc::new).map_err(|error| StartError::client(&error))
 }
 
-/// Waits until the brokers have told how many partitions each topic has, in the order of the topics.
-pub(super) fn first_contact(config: &KafkaConfig, consumer: &BaseConsumer<Context>) -> Result<Vec<i32>, StartError> {
+/// Waits until the brokers have told how many partitions each topic has: those that are named, in their order, then those
+/// that patterns find.
+pub(super) fn first_contact(
+    config: &KafkaConfig,
+    selection: &Selection,
+    consumer: &BaseConsumer<Context>,
+) -> Result<Vec<(String, i32)>, StartError> {
     let deadline = Instant::now() + config.brokers.connect_timeout;
-    config.topics().map(|topic| partitions(config, consumer, topic, deadline)).collect()
+    let mut topics = Vec::new();
+    for topic in selection.named() {
+        let count =
+            first_answer(config, consumer, topic, deadline, |timeout| partition_count(consumer, topic, timeout))?;
+        topics.push((topic.to_owned(), check_ids(config, topic, count)?));
+    }
+    if selection.has_patterns() {
+        let find = |timeout| found(consumer, selection, timeout);
+        topics.extend(first_answer(config, consumer, "of a pattern", deadline, find)?);
+    }
+    Ok(topics)
 }
 
-fn partitions(
+fn first_answer<T>(
     config: &KafkaConfig,
     consumer: &BaseConsumer<Context>,
     topic: &str,
     deadline: Instant,
-) -> Result<i32, StartError> {
+    ask: impl Fn(Duration) -> Result<T, RDKafkaErrorCode>,
+) -> Result<T, StartError> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match partition_count(consumer, topic, left.min(STEP)) {
-            Ok(count) => return check_ids(config, topic, count),
+        match ask(left.min(STEP)) {
+            Ok(answer) => return Ok(answer),
             Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                 return Err(StartError::NoTopic { topic: topic.to_owned(), brokers: config.brokers.addresses.clone() });
             }
@@ -62,6 +80,21 @@ fn partitions(
     }
 }
 
+/// The topics that patterns find, with their numbers of partitions, by name.
+pub(super) fn found<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    selection: &Selection,
+    timeout: Duration,
+) -> Result<Vec<(String, i32)>, RDKafkaErrorCode> {
+    let unknown = |error: KafkaError| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+    let metadata = consumer.fetch_metadata(None, timeout).map_err(unknown)?;
+    let topics = metadata.topics().iter().filter(|topic| topic.error().is_none() && selection.finds(topic.name()));
+    let count = |topic: &MetadataTopic| i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+    let mut topics: Vec<_> = topics.map(|topic| (topic.name().to_owned(), count(topic))).collect();
+    topics.sort_unstable();
+    Ok(topics)
+}
+
 /// How many partitions a topic has.
 pub(super) fn partition_count<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
@@ -81,9 +114,10 @@ pub(super) fn partition_count<C: ConsumerContext>(
 
 /// Refuses more partitions than there are ids for.
 pub(super) fn check_ids(config: &KafkaConfig, topic: &str, count: i32) -> Result<i32, StartError> {
-    match config.topics.partition_id(topic, count.saturating_sub(1)) {
-        Some(_) => Ok(count),
-        None => Err(StartError::TooManyPartitions {
+    match config.ids() {
+        Topics::Listed(_) if config.ids().partition_id(topic, count.saturating_sub(1)).is_some() => Ok(count),
+        Topics::OfReplica { .. } => Ok(count),
+        Topics::Listed(_) => Err(StartError::TooManyPartitions {
             topic: topic.to_owned(),
             partitions: count,
             topics: config.topics().count(),
@@ -106,6 +140,11 @@ pub enum StartError {
     /// The client library does not take the configuration as a whole.
     Client {
         /// What it says.
+        problem: String,
+    },
+    /// The topics make no sense.
+    Topics {
+        /// Why not.
         problem: String,
     },
     /// No broker answered.
@@ -158,6 +197,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Client { problem } => write!(f, "the Kafka client does not take its configuration: {problem}"),
+            Self::Topics { problem } => write!(f, "--topics cannot be read: {problem}"),
             Self::Silent { brokers, waited, last } => {
                 let waited = waited.as_secs_f64();
                 write!(f, "no broker of {brokers} answered within {waited} s")?;
@@ -177,12 +217,12 @@ impl fmt::Display for StartError {
             }
             Self::TooManyPartitions { topic, partitions, topics: 1 } => write!(
                 f,
-                "the topic {topic} has {partitions} partitions, and the platform tells apart no more than 65536"
+                "the topic {topic} has {partitions} partitions, and the platform tells apart no more than 65536: give --partition-ids replica"
             ),
             Self::TooManyPartitions { topic, partitions, topics } => write!(
                 f,
                 "the topic {topic} has {partitions} partitions among {topics} topics, and several topics may have \
-                 {STRIDE} each, in at most 64 topics: read it with a source of its own"
+                 {STRIDE} each, in at most 64 topics: read it with a source of its own, or give --partition-ids replica"
             ),
             Self::Thread { .. } => f.write_str("a thread for the Kafka client cannot be started"),
         }
@@ -194,6 +234,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Thread { source } => Some(source),
             Self::Client { .. }
+            | Self::Topics { .. }
             | Self::Silent { .. }
             | Self::Refused { .. }
             | Self::NoTopic { .. }

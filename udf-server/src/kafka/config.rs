@@ -11,6 +11,7 @@ use super::brokers::Brokers;
 use super::client::StartError;
 use super::policy::{Damaged, Durability, Exhausted, Oversize, RecordMetadata};
 use super::protocol::GroupProtocol;
+use super::selection::Selection;
 use super::start::Start;
 use super::token::Topics;
 
@@ -23,6 +24,10 @@ const REVOKE_TIMEOUT: Duration = Duration::from_secs(2);
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// The property that says otherwise.
 pub(super) const COMMIT_INTERVAL_PROPERTY: &str = "auto.commit.interval.ms";
+/// How often the brokers are asked which topics and partitions there are.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
+/// The property that says otherwise.
+const REFRESH_INTERVAL_PROPERTY: &str = "topic.metadata.refresh.interval.ms";
 /// The largest record: the platform takes 64 MiB in one message, metadata and headers included.
 const MAX_RECORD_BYTES: usize = 60 << 20;
 
@@ -39,7 +44,7 @@ const DEFAULTS: [(&str, &str); 11] = [
     // may not be read on stays as it is.
     ("queued.min.messages", "2000"),
     ("reconnect.backoff.max.ms", "1000"),
-    ("topic.metadata.refresh.interval.ms", "30000"),
+    (REFRESH_INTERVAL_PROPERTY, "30000"),
     ("max.poll.interval.ms", "300000"),
     ("check.crcs", "true"),
     ("isolation.level", "read_committed"),
@@ -59,7 +64,10 @@ pub(super) fn is_default(name: &str) -> bool {
 #[derive(Debug, Clone)]
 pub struct KafkaConfig {
     pub(super) brokers: Brokers,
-    pub(super) topics: Topics,
+    /// Names and patterns, as they were given.
+    pub(super) topics: Vec<String>,
+    /// The id that the platform knows all partitions by; `None` where each has its own.
+    pub(super) replica_id: Option<u16>,
     pub(super) group: String,
     pub(super) group_protocol: GroupProtocol,
     pub(super) start: Start,
@@ -93,7 +101,8 @@ impl KafkaConfig {
     pub fn new(brokers: Brokers, topic: impl Into<String>, group: impl Into<String>) -> Self {
         Self {
             brokers,
-            topics: Topics::new(vec![topic.into()]),
+            topics: vec![topic.into()],
+            replica_id: None,
             group: group.into(),
             group_protocol: GroupProtocol::default(),
             start: Start::default(),
@@ -114,10 +123,19 @@ impl KafkaConfig {
         }
     }
 
-    /// Reads these topics; their order gives partitions their ids.
+    /// Reads these topics; their order gives partitions their ids. One that begins with `^` is a pattern, which needs
+    /// [`KafkaConfig::with_replica_id`].
     #[must_use]
     pub fn with_topics(mut self, topics: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.topics = Topics::new(topics.into_iter().map(Into::into).collect());
+        self.topics = topics.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Has the platform know all partitions by this id, which must differ between replicas. By default each has an id of
+    /// its own.
+    #[must_use]
+    pub fn with_replica_id(mut self, replica: u16) -> Self {
+        self.replica_id = Some(replica);
         self
     }
 
@@ -244,9 +262,24 @@ impl KafkaConfig {
         &self.brokers
     }
 
-    /// The topics, in the order that was configured.
+    /// The topics, by name or by pattern, in the order that was configured.
     pub fn topics(&self) -> impl Iterator<Item = &str> {
-        self.topics.names()
+        self.topics.iter().map(String::as_str)
+    }
+
+    /// Which topics these are.
+    pub(super) fn selection(&self) -> Result<Selection, StartError> {
+        let unusable = |problem: String| StartError::Topics { problem };
+        let selection = Selection::new(&self.topics, self.dead_letter_topic.as_deref()).map_err(unusable)?;
+        if selection.has_patterns() && self.replica_id.is_none() {
+            return Err(unusable("partitions of topics that a pattern finds have no ids of their own".to_owned()));
+        }
+        Ok(selection)
+    }
+
+    /// The ids of partitions.
+    pub(super) fn ids(&self) -> Topics {
+        self.replica_id.map_or_else(|| Topics::Listed(self.topics.clone()), Topics::of_replica)
     }
 
     /// The consumer group.
@@ -313,6 +346,12 @@ impl KafkaConfig {
     pub(super) fn with_fetch_bytes(mut self, bytes: usize) -> Self {
         self.fetch_bytes = bytes;
         self
+    }
+
+    /// How often the brokers are asked which topics and partitions there are, which the library's property says.
+    pub(super) fn refresh_interval(&self) -> Duration {
+        let millis = self.brokers.property(REFRESH_INTERVAL_PROPERTY).and_then(|millis| millis.parse().ok());
+        millis.map_or(REFRESH_INTERVAL, Duration::from_millis)
     }
 
     /// How often the group is told how far it has come, which the library's property says.

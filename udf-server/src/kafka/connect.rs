@@ -18,6 +18,7 @@ use super::client;
 use super::config::KafkaConfig;
 use super::diagnosis::{Diagnosis, diagnose, told};
 use super::members::{self, Membership};
+use super::selection::{Selection, is_pattern};
 
 /// The port of an address that names none.
 const PORT: u16 = 9092;
@@ -192,7 +193,7 @@ fn introduce(config: &KafkaConfig, consumer: &BaseConsumer<Errors>) -> Result<Me
     let deadline = Instant::now() + config.brokers.connect_timeout();
     loop {
         // Of all topics' names only the count would be of use, so one is asked for; the others come later.
-        let topic = config.topics().next();
+        let topic = config.topics().find(|topic| !is_pattern(topic));
         let result = consumer.fetch_metadata(topic, QUESTION);
         while consumer.poll(Duration::from_millis(20)).is_some() {}
         let error = match result {
@@ -244,7 +245,12 @@ fn topics(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, metadata: &Meta
         metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port())).collect();
     tried.push(Tried::ok(Step::Metadata, format!("the brokers name themselves {}", brokers.join(", "))));
     let mut all = true;
-    for topic in config.topics().chain(config.dead_letter_topic.as_deref()) {
+    let found = found(config, consumer);
+    if let Some(found) = &found {
+        tried.push(Tried::ok(Step::Metadata, format!("patterns find {} topics now", found.len())));
+    }
+    let named = config.topics().filter(|topic| !is_pattern(topic)).chain(config.dead_letter_topic.as_deref());
+    for topic in named.chain(found.iter().flatten().map(String::as_str)) {
         let line = match client::partition_count(consumer, topic, config.brokers.connect_timeout()) {
             Ok(count) => match client::check_ids(config, topic, count) {
                 Ok(_) => Tried::ok(Step::Metadata, format!("the topic {topic} has {}", partitions(count))),
@@ -270,6 +276,13 @@ fn topics(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, metadata: &Meta
     all
 }
 
+/// The topics that patterns find; `None` where there are no patterns, or the brokers do not tell.
+fn found(config: &KafkaConfig, consumer: &BaseConsumer<Errors>) -> Option<Vec<String>> {
+    let selection = config.selection().ok().filter(Selection::has_patterns)?;
+    let found = client::found(consumer, &selection, config.brokers.connect_timeout()).ok()?;
+    Some(found.into_iter().map(|(topic, _)| topic).collect())
+}
+
 fn partitions(count: i32) -> String {
     if count == 1 { "1 partition".to_owned() } else { format!("{count} partitions") }
 }
@@ -279,7 +292,9 @@ fn group(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, tried: &mut Vec<
     let name = config.group();
     let timeout = config.brokers.connect_timeout();
     let mut list = TopicPartitionList::new();
-    for topic in config.topics() {
+    let found = found(config, consumer);
+    let named = config.topics().filter(|topic| !is_pattern(topic));
+    for topic in named.chain(found.iter().flatten().map(String::as_str)) {
         let count = client::partition_count(consumer, topic, timeout).unwrap_or(0);
         if count > 0 {
             list.add_partition_range(topic, 0, count - 1);

@@ -6,11 +6,13 @@ use std::time::{Duration, SystemTime};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::time::Instant;
 
 use super::client::{self, StartError};
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::members::{self, Membership};
+use super::selection::Selection;
 use super::start::Start;
 
 /// How long the brokers have to answer one question.
@@ -52,17 +54,43 @@ pub(crate) struct Group {
     consumer: Arc<BaseConsumer<Context>>,
     name: String,
     start: Start,
-    /// Each topic with its number of partitions.
-    topics: Vec<(String, i32)>,
+    selection: Selection,
+    topics: Vec<Topic>,
+    refresh_interval: Duration,
+    refreshed: Instant,
 }
+
+/// A topic that is read.
+#[derive(Debug)]
+struct Topic {
+    name: String,
+    partitions: i32,
+    /// A pattern has found it after this process had started.
+    is_new: bool,
+    /// How many times in a row the brokers have not known it.
+    missed: u32,
+}
+
+/// How many times in a row the brokers have not known a topic that is gone. A broker that has just started may not know
+/// all of them yet.
+const GONE: u32 = 2;
 
 impl Group {
     /// Connects to the brokers.
     pub(crate) fn connect(config: &KafkaConfig) -> Result<Self, StartError> {
         let consumer = client::consumer(config)?;
-        let counts = client::first_contact(config, &consumer)?;
-        let topics = config.topics().map(str::to_owned).zip(counts).collect();
-        Ok(Self { consumer, name: config.group().to_owned(), start: config.start, topics })
+        let selection = config.selection()?;
+        let known = client::first_contact(config, &selection, &consumer)?;
+        let topic = |(name, partitions)| Topic { name, partitions, is_new: false, missed: 0 };
+        Ok(Self {
+            consumer,
+            name: config.group().to_owned(),
+            start: config.start,
+            selection,
+            topics: known.into_iter().map(topic).collect(),
+            refresh_interval: config.refresh_interval(),
+            refreshed: Instant::now(),
+        })
     }
 
     /// The client that asks.
@@ -72,7 +100,17 @@ impl Group {
 
     /// How many partitions all topics have together.
     pub(crate) fn total(&self) -> u32 {
-        self.topics.iter().map(|(_, count)| u32::try_from(*count).unwrap_or(0)).sum()
+        self.topics.iter().map(|topic| u32::try_from(topic.partitions).unwrap_or(0)).sum()
+    }
+
+    /// The topics that are read, as far as they are known.
+    pub(super) fn topics(&self) -> Vec<String> {
+        self.topics.iter().map(|topic| topic.name.clone()).collect()
+    }
+
+    /// Whether a topic came after this process had started.
+    pub(super) fn is_new(&self, topic: &str) -> bool {
+        self.topics.iter().any(|known| known.name == topic && known.is_new)
     }
 
     /// Where every partition stands, beside the offsets that the brokers name for a question.
@@ -98,13 +136,30 @@ impl Group {
         self.consumer.commit(offsets, CommitMode::Sync)
     }
 
-    /// Asks how many partitions there are now; they only ever become more.
+    /// Asks which topics and partitions there are now, if that was not asked of late.
+    pub(super) fn refresh_in_turn(&mut self, now: Instant) {
+        if now.duration_since(self.refreshed) >= self.refresh_interval {
+            self.refresh();
+        }
+    }
+
+    /// Asks which topics and partitions there are now.
     pub(super) fn refresh(&mut self) {
         self.serve_events();
-        for (topic, count) in &mut self.topics {
-            match client::partition_count(&self.consumer, topic, TIMEOUT) {
-                Ok(now) => *count = now,
-                Err(code) => tracing::debug!(%code, topic = topic.as_str(), "the number of partitions is not known"),
+        self.refreshed = Instant::now();
+        for topic in &mut self.topics {
+            if self.selection.finds(&topic.name) {
+                continue;
+            }
+            match client::partition_count(&self.consumer, &topic.name, TIMEOUT) {
+                Ok(now) => topic.partitions = now,
+                Err(code) => tracing::debug!(%code, topic = topic.name, "the number of partitions is not known"),
+            }
+        }
+        if self.selection.has_patterns() {
+            match client::found(&self.consumer, &self.selection, TIMEOUT) {
+                Ok(found) => take_over(&mut self.topics, &self.selection, found),
+                Err(code) => tracing::debug!(%code, "which topics there are is not known"),
             }
         }
     }
@@ -149,9 +204,9 @@ impl Group {
     /// All partitions of all topics.
     pub(super) fn partitions(&self) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        for (topic, count) in &self.topics {
-            if *count > 0 {
-                list.add_partition_range(topic, 0, count - 1);
+        for Topic { name, partitions, .. } in &self.topics {
+            if *partitions > 0 {
+                list.add_partition_range(name, 0, partitions - 1);
             }
         }
         list
@@ -163,6 +218,25 @@ impl Group {
                 tracing::debug!(%error, "while looking at the group");
             }
         }
+    }
+}
+
+/// Takes over what patterns have found now.
+fn take_over(topics: &mut Vec<Topic>, selection: &Selection, found: Vec<(String, i32)>) {
+    for topic in topics.iter_mut().filter(|topic| selection.finds(&topic.name)) {
+        topic.missed += 1;
+    }
+    for (name, partitions) in found {
+        match topics.iter_mut().find(|topic| topic.name == name) {
+            Some(topic) => (topic.partitions, topic.missed) = (partitions, 0),
+            None => {
+                tracing::info!(topic = name, partitions, "a topic is found");
+                topics.push(Topic { name, partitions, is_new: true, missed: 0 });
+            }
+        }
+    }
+    for topic in topics.extract_if(.., |topic| topic.missed >= GONE) {
+        tracing::info!(topic = topic.name, "a topic is gone");
     }
 }
 
@@ -179,4 +253,27 @@ fn each(list: &TopicPartitionList) -> KafkaResult<Vec<Option<i64>>> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_come_when_they_are_found_and_go_when_they_are_missed_twice() {
+        let selection = Selection::new(&["named".to_owned(), "^a".to_owned()], None).unwrap();
+        let known = |name: &str| Topic { name: name.to_owned(), partitions: 1, is_new: false, missed: 0 };
+        let mut topics = vec![known("named"), known("a1")];
+        let mut find = |names: &[&str]| {
+            take_over(&mut topics, &selection, names.iter().map(|name| ((*name).to_owned(), 3)).collect());
+            topics
+                .iter()
+                .map(|topic| format!("{} {} {}", topic.name, topic.partitions, topic.is_new))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(find(&["a2"]), ["named 1 false", "a1 1 false", "a2 3 true"]);
+        assert_eq!(find(&["a1"]), ["named 1 false", "a1 3 false", "a2 3 true"]);
+        assert_eq!(find(&["a1"]), ["named 1 false", "a1 3 false"]);
+        assert_eq!(find(&["a1", "a2"]), ["named 1 false", "a1 3 false", "a2 3 true"]);
+    }
 }

@@ -51,14 +51,14 @@ impl Lane {
         metadata: RecordMetadata,
         worker: Thread,
     ) -> Result<Self, &'static str> {
-        let id = topics.partition_id(topic, partition).ok_or("it has no id for the platform")?;
+        let id = topics.meet(topic, partition).ok_or("it has no id for the platform")?;
         let queue = Queue::split(consumer, topic, partition, worker).ok_or("it has no queue")?;
         Ok(Self {
             topic: topic.to_owned(),
             partition,
             id,
             queue,
-            encoder: Encoder::new(topic, partition, id, metadata),
+            encoder: Encoder::new(topic, partition, topics.replica().unwrap_or(id), metadata),
             room: 0,
             fetched: Vec::new(),
             broken: None,

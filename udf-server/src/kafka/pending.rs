@@ -7,9 +7,6 @@ use tokio::time::Instant;
 use super::group::{Group, PartitionOffsets};
 use super::shared::Shared;
 
-/// How many rounds go by before the numbers of partitions are asked for again.
-const ROUNDS: u32 = 6;
-
 /// The last answer of the brokers.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
@@ -22,8 +19,6 @@ struct Known {
     /// When that was asked.
     asked: Option<Instant>,
     total: Option<u32>,
-    /// How often the brokers were asked.
-    rounds: u32,
 }
 
 impl Pending {
@@ -51,18 +46,16 @@ impl Pending {
         self.known().total
     }
 
-    /// Asks the brokers. Now and then it asks for the numbers of partitions too, which grow.
+    /// Asks the brokers. Now and then it asks for the topics and partitions too, which become more.
     pub(super) fn ask(&self, group: &mut Group, shared: &Shared) {
         if shared.stopped() {
             return;
         }
-        if self.known().rounds % ROUNDS == ROUNDS - 1 {
-            group.refresh();
-        }
         let now = Instant::now();
+        group.refresh_in_turn(now);
+        shared.read(group.topics());
         let offsets = group.offsets();
         let mut known = self.known();
-        known.rounds += 1;
         match offsets {
             Ok(offsets) => {
                 known.offsets = Some(offsets);

@@ -5,7 +5,9 @@
 //! * A partition that was added after the group had started begins with its first record: its producers did not wait for
 //!   the group to notice it.
 //!
-//! The two can only be told apart by how many partitions the topic had when the group started. So the number goes with
+//! * So does a topic that a pattern finds while we run.
+//!
+//! The first two can only be told apart by how many partitions the topic had when the group started. So the number goes with
 //! every commit, as its metadata: members that start at the same time would otherwise take each other's first commits
 //! for those of a group that is long at work.
 
@@ -76,7 +78,8 @@ pub(super) fn look_up(
     let mut beginnings = Vec::new();
     let mut asked = TopicPartitionList::new();
     for (topic, partition) in partitions {
-        let (beginning, question) = begin(&committed, topic, *partition, start.question(now));
+        let start = if group.is_new(topic) { Offset::Beginning } else { start.question(now) };
+        let (beginning, question) = begin(&committed, topic, *partition, start);
         beginnings.push(beginning);
         if let Some(question) = question {
             asked.add_partition_offset(topic, *partition, question)?;

@@ -25,6 +25,8 @@ pub(super) struct Shared {
     pub(super) topics: Topics,
     pub(super) counters: Counters,
     pub(super) progress: Progress,
+    /// The topics to read, of which patterns may find more.
+    pub(super) subscription: watch::Sender<Vec<String>>,
     assignment: Mutex<Assignment<EncodedMessage>>,
     /// Records have come, or have become ready again.
     pub(super) arrived: Notify,
@@ -39,9 +41,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(topics: Topics, budget: Budget) -> Self {
+    /// For a source that reads these topics, whose partitions have these ids.
+    pub(super) fn new(subscription: Vec<String>, topics: Topics, budget: Budget) -> Self {
         Self {
             topics,
+            subscription: watch::Sender::new(subscription),
             counters: Counters::default(),
             progress: Progress::new(Instant::now()),
             assignment: Mutex::new(Assignment::new(budget)),
@@ -57,6 +61,17 @@ impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, Assignment<EncodedMessage>> {
         // Nothing panics while it holds the lock.
         self.assignment.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says which topics are to be read from here on.
+    pub(super) fn read(&self, topics: Vec<String>) {
+        self.subscription.send_if_modified(|known| {
+            let is_other = *known != topics;
+            if is_other {
+                *known = topics;
+            }
+            is_other
+        });
     }
 
     /// The partition and offset that a token of the platform means; `None` for one that this source does not make.

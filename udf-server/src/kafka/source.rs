@@ -62,7 +62,7 @@ struct Inner {
 
 impl fmt::Debug for KafkaSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaSource").field("topics", &self.inner.shared.topics).finish_non_exhaustive()
+        f.debug_struct("KafkaSource").field("topics", &*self.inner.shared.subscription.borrow()).finish_non_exhaustive()
     }
 }
 
@@ -96,7 +96,7 @@ impl KafkaSource {
         let consumer = client::consumer(&config)?;
         let letters = config.dead_letter_topic.as_deref().map(|topic| DeadLetters::new(&config.brokers, topic));
         let letters = letters.transpose().map_err(|error| StartError::client(&error))?;
-        let shared = Arc::new(Shared::new(config.topics.clone(), budget));
+        let shared = Arc::new(Shared::new(group.topics(), config.ids(), budget));
         let pending = Arc::new(Pending::default());
         let (alive, ended) = watch::channel(());
         let inner = Inner {
@@ -407,6 +407,9 @@ impl Sourcer for KafkaSource {
     }
 
     async fn partitions(&self) -> Result<Option<Partitions>, HandlerError> {
+        if let Some(replica) = self.inner.shared.topics.replica() {
+            return Ok(Some(Partitions::new([replica])));
+        }
         let partitions = Partitions::new(self.inner.shared.lock().ids());
         Ok(Some(match self.inner.pending.total() {
             Some(total) => partitions.with_total(total),

@@ -105,9 +105,9 @@ impl Status {
             let end = known.map(|known| known.end.max(tracker.position().unwrap_or(0)));
             let commit_point = tracker.commit_point();
             Some(Partition {
-                topic: topic.to_owned(),
+                topic,
                 partition,
-                id,
+                id: shared.topics.replica().unwrap_or(id),
                 position: tracker.position(),
                 commit_point,
                 committed: committed.get(&id).copied().or_else(|| known?.committed),
@@ -138,7 +138,7 @@ impl Status {
             |error: super::progress::BrokerError| LastError { age: seconds_since(error.noted), reason: error.reason };
         Self {
             group: group.to_owned(),
-            topics: shared.topics.names().map(str::to_owned).collect(),
+            topics: shared.subscription.borrow().clone(),
             state,
             last_poll_age: progress.silence(now).as_secs_f64(),
             last_broker_error: progress.broker_error().map(last_error),

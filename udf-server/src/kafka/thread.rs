@@ -7,6 +7,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::asker::Asker;
@@ -49,6 +50,7 @@ pub(super) struct Worker {
     letters: Option<DeadLetters>,
     stalls: Stalls,
     pub(super) commits: Commits,
+    subscription: watch::Receiver<Vec<String>>,
     round: Instant,
 }
 
@@ -62,10 +64,12 @@ impl Worker {
     ) -> Self {
         let now = Instant::now();
         let commits = Commits::new(config.commit_interval(), now);
+        let subscription = shared.subscription.subscribe();
         Self {
             config,
             shared,
             consumer,
+            subscription,
             lanes: Vec::new(),
             rebalancing: Rebalancing::default(),
             asker,
@@ -90,9 +94,12 @@ impl Worker {
         self.leave();
     }
 
-    fn subscribe(&self) {
-        let topics: Vec<&str> = self.config.topics().collect();
-        if let Err(error) = self.consumer.subscribe(&topics) {
+    fn subscribe(&mut self) {
+        let topics = self.subscription.borrow_and_update().clone();
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        if topics.is_empty() {
+            tracing::warn!(topics = self.config.topics.join(","), "no topic is found yet");
+        } else if let Err(error) = self.consumer.subscribe(&topics) {
             tracing::error!(%error, "the topics cannot be subscribed to");
         }
     }
@@ -240,6 +247,9 @@ impl Worker {
         let progress = &self.shared.progress;
         if !progress.is_assigned() && self.config.group_protocol.is_new() && generation(&self.consumer) > 0 {
             progress.set_assigned(true);
+        }
+        if matches!(self.rebalancing, Rebalancing::No) && self.subscription.has_changed().unwrap_or(false) {
+            self.subscribe();
         }
         self.skip_markers();
         if let Some(timeout) = self.config.inflight_timeout {

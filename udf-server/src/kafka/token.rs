@@ -3,7 +3,9 @@
 //! Both are functions of topic, partition, offset and the configured list of topics alone: the platform makes message
 //! ids from them, so a redelivery, another pod and a later process must come to the same.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::{PoisonError, RwLock};
 
 /// Partition ids per topic where there are several topics.
 pub(super) const STRIDE: u16 = 1024;
@@ -37,38 +39,90 @@ fn number(text: &str) -> Option<i64> {
     if canonical { text.parse().ok() } else { None }
 }
 
-/// The configured topics, in the order that gives them their partition ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Topics(Vec<String>);
+/// The ids of partitions.
+#[derive(Debug)]
+pub(super) enum Topics {
+    /// The configured topics, in the order that gives them their ids. They are the platform's ids, too.
+    Listed(Vec<String>),
+    /// Whatever this replica reads is one partition to the platform. The ids are our own, and given as partitions come.
+    OfReplica {
+        /// The platform's id.
+        replica: u16,
+        /// Only ever grows, so that an id means the same as long as the process lives. Locked to be read for as long as a
+        /// look takes, and to be written when a partition comes for the first time.
+        met: RwLock<Met>,
+    },
+}
+
+/// The partitions that have come so far.
+#[derive(Debug, Default)]
+pub(super) struct Met {
+    ids: HashMap<String, BTreeMap<i32, u16>>,
+    /// The other way round: the place of each is its id.
+    places: Vec<(String, i32)>,
+}
 
 impl Topics {
-    pub(super) fn new(names: Vec<String>) -> Self {
-        Self(names)
+    /// All that a replica reads is one partition to the platform.
+    pub(super) fn of_replica(replica: u16) -> Self {
+        Self::OfReplica { replica, met: RwLock::default() }
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
-    }
-
-    /// The id by which the platform knows a partition: its number where there is one topic, otherwise the number within
-    /// the topic's own stretch of [`STRIDE`] ids. `None` where there is no such id, or no such topic.
+    /// The id of a partition: its number where there is one topic, otherwise the number within the topic's own stretch of
+    /// [`STRIDE`] ids. `None` where there is no such id, or no such topic.
     pub(super) fn partition_id(&self, topic: &str, partition: i32) -> Option<u16> {
-        let slot = self.0.iter().position(|name| name == topic)?;
+        let names = match self {
+            Self::Listed(names) => names,
+            Self::OfReplica { met, .. } => {
+                let met = met.read().unwrap_or_else(PoisonError::into_inner);
+                return met.ids.get(topic)?.get(&partition).copied();
+            }
+        };
+        let slot = names.iter().position(|name| name == topic)?;
         let partition = u16::try_from(partition).ok()?;
-        if self.0.len() == 1 {
+        if names.len() == 1 {
             return Some(partition);
         }
         let start = u16::try_from(slot).ok()?.checked_mul(STRIDE)?;
         (partition < STRIDE).then(|| start.checked_add(partition))?
     }
 
-    /// The topic and the partition that have this id.
-    pub(super) fn place(&self, id: u16) -> Option<(&str, i32)> {
-        if let [topic] = &self.0[..] {
-            return Some((topic, id.into()));
+    /// As [`Topics::partition_id`], of a partition that has come: where ids are our own, it gets one.
+    pub(super) fn meet(&self, topic: &str, partition: i32) -> Option<u16> {
+        if let Some(id) = self.partition_id(topic, partition) {
+            return Some(id);
         }
-        let topic = self.0.get(usize::from(id / STRIDE))?;
-        Some((topic, (id % STRIDE).into()))
+        let Self::OfReplica { met, .. } = self else { return None };
+        let mut met = met.write().unwrap_or_else(PoisonError::into_inner);
+        let id = u16::try_from(met.places.len()).ok()?;
+        met.ids.entry(topic.to_owned()).or_default().insert(partition, id);
+        met.places.push((topic.to_owned(), partition));
+        Some(id)
+    }
+
+    /// The topic and the partition that have this id.
+    pub(super) fn place(&self, id: u16) -> Option<(String, i32)> {
+        match self {
+            Self::Listed(names) => {
+                if let [topic] = &names[..] {
+                    return Some((topic.clone(), id.into()));
+                }
+                let topic = names.get(usize::from(id / STRIDE))?;
+                Some((topic.clone(), (id % STRIDE).into()))
+            }
+            Self::OfReplica { met, .. } => {
+                let met = met.read().unwrap_or_else(PoisonError::into_inner);
+                met.places.get(usize::from(id)).cloned()
+            }
+        }
+    }
+
+    /// The replica's id, where the platform knows partitions by that.
+    pub(super) fn replica(&self) -> Option<u16> {
+        match self {
+            Self::Listed(_) => None,
+            Self::OfReplica { replica, .. } => Some(*replica),
+        }
     }
 }
 
@@ -79,7 +133,7 @@ mod tests {
     use super::*;
 
     fn topics(names: &[&str]) -> Topics {
-        Topics::new(names.iter().map(|name| (*name).to_owned()).collect())
+        Topics::Listed(names.iter().map(|name| (*name).to_owned()).collect())
     }
 
     #[test]
@@ -115,7 +169,7 @@ mod tests {
         assert_eq!(one.partition_id("a", 5000), Some(5000));
         assert_eq!(one.partition_id("a", 65_536), None);
         assert_eq!(one.partition_id("b", 0), None);
-        assert_eq!(one.place(5000), Some(("a", 5000)));
+        assert_eq!(one.place(5000), place("a", 5000));
     }
 
     #[test]
@@ -124,11 +178,25 @@ mod tests {
         assert_eq!(two.partition_id("b", 3), Some(3));
         assert_eq!(two.partition_id("a", 3), Some(1027));
         assert_eq!(two.partition_id("b", 1024), None);
-        assert_eq!((two.place(3), two.place(1027), two.place(2048)), (Some(("b", 3)), Some(("a", 3)), None));
+        assert_eq!((two.place(3), two.place(1027), two.place(2048)), (place("b", 3), place("a", 3), None));
         let names: Vec<String> = (0..65).map(|n| format!("t{n}")).collect();
-        let many = Topics::new(names);
+        let many = Topics::Listed(names);
         assert_eq!(many.partition_id("t63", 1023), Some(u16::MAX));
         assert_eq!(many.partition_id("t64", 0), None);
+    }
+
+    fn place(topic: &str, partition: i32) -> Option<(String, i32)> {
+        Some((topic.to_owned(), partition))
+    }
+
+    #[test]
+    fn where_the_replica_is_the_partition_ids_are_given_once() {
+        let topics = Topics::of_replica(7);
+        assert_eq!((topics.replica(), topics.partition_id("a", 5000)), (Some(7), None));
+        let ids = [("a", 5000), ("b", 0), ("a", 0), ("b", 0)].map(|(topic, partition)| topics.meet(topic, partition));
+        assert_eq!(ids, [Some(0), Some(1), Some(2), Some(1)]);
+        assert_eq!((topics.partition_id("b", 0), topics.place(0)), (Some(1), place("a", 5000)));
+        assert_eq!(topics.place(3), None);
     }
 
     proptest! {

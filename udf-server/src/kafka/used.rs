@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use super::brokers::Place;
 use super::config::{COMMIT_INTERVAL_PROPERTY, KafkaConfig, is_default};
 use super::policy::name;
+use super::selection::PartitionIds;
 use crate::config::Layers;
 use crate::used::Used;
 
@@ -14,6 +15,7 @@ impl KafkaConfig {
     /// Every setting of the source, in the order of the documentation, with the place it was found in.
     pub(crate) fn used(&self, layers: &Layers<'_>) -> Vec<Used> {
         let topics: Vec<&str> = self.topics().collect();
+        let ids = if self.replica_id.is_some() { PartitionIds::Replica } else { PartitionIds::Partition };
         let most = self.max_deliveries.map_or_else(|| "without end".to_owned(), |most| most.to_string());
         let with_topic = if self.dead_letter_topic.is_some() { "default with a dead-letter topic" } else { "default" };
         let by_topic = |setting: Used| match layers.found(&setting.name) {
@@ -24,6 +26,7 @@ impl KafkaConfig {
             Used::setting(layers, "brokers", self.brokers.addresses()),
             Used::setting(layers, "connect-timeout", time(self.brokers.connect_timeout())),
             Used::setting(layers, "topics", topics.join(",")),
+            Used::setting(layers, "partition-ids", name(&ids)),
             Used::setting(layers, "group", self.group()),
             Used::setting(layers, "group-protocol", name(&self.group_protocol)),
             Used::setting(layers, "start", self.start.to_string()),

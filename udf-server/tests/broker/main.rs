@@ -13,6 +13,7 @@ mod endpoint;
 mod harness;
 mod latency;
 mod members;
+mod patterns;
 mod records;
 mod redelivery;
 mod starts;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         members::a_static_member_whose_place_is_taken_says_so,
         members::a_group_protocol_that_brokers_do_not_know_is_named_or_not_used,
         members::a_late_ack_leaves_the_offset_of_the_new_owner_alone,
+        patterns::topics_that_match_are_read_also_those_that_come_later,
         records::each_part_of_a_record_is_where_it_is_said_to_be,
         records::who_timed_a_record_is_told,
         records::what_a_transaction_has_aborted_is_not_delivered,
