@@ -31,6 +31,7 @@ mod counters;
 mod damage;
 mod dead_letter;
 mod diagnosis;
+mod gone;
 mod group;
 mod lane;
 mod members;

@@ -16,6 +16,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 use tokio::time::Instant;
 
+use super::gone::Reset;
+
 /// How long the same broker error stays out of the log after it was told.
 const QUIET: Duration = Duration::from_secs(30);
 
@@ -29,6 +31,9 @@ pub(crate) struct Context {
     /// Set when the client leaves the group: a revoke is then answered in place.
     leaving: AtomicBool,
     errors: Mutex<Errors>,
+    /// Partitions whose next records were gone. They are rare, and looked for before every record that could follow.
+    resets: Mutex<Vec<Reset>>,
+    has_resets: AtomicBool,
     commits: Mutex<Commits>,
 }
 
@@ -54,9 +59,8 @@ struct Errors {
     told: Option<(RDKafkaErrorCode, Instant)>,
     last: Option<String>,
     refused: Option<Refusal>,
-    /// How many there were since the last look, and how many times a partition was read from another place.
+    /// How many there were since the last look.
     count: usize,
-    resets: usize,
 }
 
 /// The brokers refuse us.
@@ -83,10 +87,18 @@ impl Context {
         std::mem::take(&mut *lock(&self.commits))
     }
 
-    /// How many errors there were since the last call, and how many times a partition had to be read from another place.
-    pub(super) fn take_trouble(&self) -> (usize, usize) {
-        let mut errors = lock(&self.errors);
-        (std::mem::take(&mut errors.count), std::mem::take(&mut errors.resets))
+    /// How many errors there were since the last call.
+    pub(super) fn take_errors(&self) -> usize {
+        std::mem::take(&mut lock(&self.errors).count)
+    }
+
+    /// The partitions of which records were found gone since the last call.
+    pub(super) fn take_resets(&self) -> Vec<Reset> {
+        if self.has_resets.swap(false, Ordering::Acquire) {
+            std::mem::take(&mut *lock(&self.resets))
+        } else {
+            Vec::new()
+        }
     }
 
     /// Why the brokers refuse us, if they do now: a failed authentication rarely mends itself.
@@ -104,8 +116,12 @@ impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         // The library says this nowhere else: records that were still to be read are gone, by retention or because the
         // topic was cut, and it goes on elsewhere.
-        if fac == "OFFSET" && !matches!(level, RDKafkaLogLevel::Debug) && message.contains("offset reset") {
-            lock(&self.errors).resets += 1;
+        if fac == "OFFSET"
+            && !matches!(level, RDKafkaLogLevel::Debug)
+            && let Some(reset) = Reset::parse(message)
+        {
+            lock(&self.resets).push(reset);
+            self.has_resets.store(true, Ordering::Release);
             tracing::error!("records are gone before they were read: {message}");
             return;
         }

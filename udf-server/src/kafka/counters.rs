@@ -67,6 +67,7 @@ counters! {
     broker_errors: "broker_errors", "Errors of brokers and of connections to them.";
     /// What came next was gone.
     resets: "offset_resets", "Times that a partition was read on elsewhere because records were gone.";
+    gone: "gone_offsets", "Offsets of which the records were gone before they were read.";
     /// One could not go on.
     restarts: "client_restarts", "Kafka clients that were made anew.";
 }

@@ -31,6 +31,8 @@ pub(super) struct Lane {
     /// Such records that are being passed over, and those that have been.
     pub(super) passing: Option<Passing>,
     pub(super) passed: Option<Passing>,
+    /// Records from here on are gone, up to the next one that comes.
+    pub(super) reset_from: Option<i64>,
     /// What goes with its commits.
     pub(super) metadata: Option<String>,
     /// The partition waits to be given back: nothing is stored before that.
@@ -64,6 +66,7 @@ impl Lane {
             broken: None,
             passing: None,
             passed: None,
+            reset_from: None,
             metadata: None,
             leaving: false,
             stored: None,

@@ -190,6 +190,12 @@ impl KafkaSource {
         self.inner.shared.counters.resets.get()
     }
 
+    /// How many offsets that makes, from the record that would have come next to the one that did.
+    #[must_use]
+    pub fn gone_offsets(&self) -> u64 {
+        self.inner.shared.counters.gone.get()
+    }
+
     /// How many offsets were passed over because what is there cannot be read, which
     /// [`Damaged::Skip`](super::Damaged::Skip) allows. The log names them.
     #[must_use]

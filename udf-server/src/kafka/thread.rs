@@ -154,8 +154,10 @@ impl Worker {
         for lane in &mut self.lanes {
             lane.fetch();
         }
-        let fetched = self.lanes.iter().map(|lane| lane.fetched.len()).sum();
-        if fetched == 0 && self.lanes.iter().all(|lane| lane.broken.is_none()) {
+        self.count_gone();
+        let fetched: usize = self.lanes.iter().map(|lane| lane.fetched.len()).sum();
+        if fetched == 0 {
+            self.meet_damage();
             return false;
         }
         let mut oversize = Vec::new();
@@ -201,7 +203,7 @@ impl Worker {
         self.shared.counters.fetched.add(fetched);
         self.refuse(oversize, on_oversize);
         self.shared.arrived.notify_one();
-        fetched > 0
+        true
     }
 
     /// Tells of records that the platform cannot take, and sends them where they are to go instead.
@@ -286,12 +288,11 @@ impl Worker {
             ));
         }
         let context = self.consumer.context();
-        let (errors, resets) = context.take_trouble();
+        let errors = context.take_errors();
         if let (1.., Some(error)) = (errors, context.last_error()) {
             self.shared.progress.note_broker_error(error, now);
         }
         self.shared.counters.broker_errors.add(errors);
-        self.shared.counters.resets.add(resets);
     }
 
     /// Says that the source cannot go on; whoever runs it ends it.

@@ -1,0 +1,62 @@
+//! Records that were gone before they were read: by retention, or because the topic was cut.
+//!
+//! The client library goes on with the oldest record that is there, and says so in its log and nowhere else.
+
+use rdkafka::consumer::Consumer;
+
+use super::thread::Worker;
+
+/// A partition is read on with its oldest record, because the next one is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reset {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    /// The offset of the record that would have been next.
+    pub(super) from: i64,
+}
+
+impl Reset {
+    /// Reads it in what the library logs, `[thread]: topic [partition]: offset reset (at offset N (leader epoch ..`: it says so
+    /// nowhere else.
+    pub(super) fn parse(message: &str) -> Option<Self> {
+        let (place, rest) = message.split_once("]: offset reset (at offset ")?;
+        let (topic, partition) = place.rsplit_once(" [")?;
+        let topic = topic.rsplit(' ').next()?;
+        let from = rest.split(' ').next()?.parse().ok()?;
+        Some(Self { topic: topic.to_owned(), partition: partition.parse().ok()?, from })
+    }
+}
+
+impl Worker {
+    /// Counts what was gone before it was read: from where the partition should have been read on to where it is.
+    pub(super) fn count_gone(&mut self) {
+        for Reset { topic, partition, from } in self.consumer.context().take_resets() {
+            self.shared.counters.resets.add(1);
+            if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.is(&topic, partition)) {
+                lane.reset_from = Some(from);
+            }
+        }
+        for lane in &mut self.lanes {
+            let Some(from) = lane.reset_from else { continue };
+            // Of a topic that was made anew all offsets come once more, also this one.
+            if let Some((next, _)) = lane.fetched.iter().find(|(offset, _)| *offset >= from) {
+                lane.reset_from = None;
+                self.shared.counters.gone.add(usize::try_from(next - from).unwrap_or(0));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_library_logs_of_records_that_are_gone_is_read() {
+        let message = "[thrd:main]: flights.a [3]: offset reset (at offset 17 (leader epoch 2), broker 1) to cached BEGINNING \
+                       offset 20 (leader epoch -1): fetch failed due to requested offset not available on the broker";
+        assert_eq!(Reset::parse(message), Some(Reset { topic: "flights.a".to_owned(), partition: 3, from: 17 }));
+        assert_eq!(Reset::parse(&message[13..]), Reset::parse(message), "threads may be left out");
+        assert_eq!(Reset::parse("[thrd:main]: offset reset is what this is about"), None);
+    }
+}
