@@ -73,6 +73,12 @@ pub struct KafkaArgs {
     /// What becomes of records that cannot be read, as their checksum is wrong: halt their partition, or skip [default: halt]
     #[arg(long, value_name = "WHAT")]
     pub on_damaged: Option<String>,
+    /// The most records of one partition that may be unfinished before it is read no further [default: 10000]
+    #[arg(long, value_name = "N")]
+    pub max_partition_records: Option<String>,
+    /// The most bytes of them [default: 16MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub max_partition_bytes: Option<String>,
     /// How long partitions that go to another member wait for acks of what is in flight; or off [default: 2s]
     #[arg(long, value_name = "TIME|off")]
     pub revoke_timeout: Option<String>,
@@ -168,6 +174,13 @@ impl KafkaArgs {
         if let Some(damaged) = layers.parsed("on-damaged", self.on_damaged.as_deref(), choice) {
             config.on_damaged = damaged;
         }
+        let most = &mut config.most_of_one;
+        if let Some(records) = layers.parsed("max-partition-records", self.max_partition_records.as_deref(), records) {
+            most.records = records;
+        }
+        if let Some(bytes) = layers.parsed("max-partition-bytes", self.max_partition_bytes.as_deref(), parse_size) {
+            most.bytes = bytes;
+        }
         // A topic that was given and is wrong has been told already.
         if layers.found("dead-letter-topic").is_none() {
             for setting in config.needs_dead_letter_topic() {
@@ -224,6 +237,13 @@ fn deliveries(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(deliveries) if deliveries > 0 => Ok(deliveries),
         _ => Err(format!("is {text:?}; give the deliveries in all, 1 for no other than the first")),
+    }
+}
+
+fn records(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(records) if records > 0 => Ok(records),
+        _ => Err(format!("is {text:?}; give a number of records, 1 for one after the other")),
     }
 }
 
@@ -325,7 +345,7 @@ mod tests {
     fn every_setting_can_be_given() {
         let text = "inflight-timeout: 10m\nmax-deliveries: 5\ndead-letter-topic: dead\non-exhausted: halt\n\
                     revoke-timeout: 5s\nack-durability: committed\non-oversize: skip\non-damaged: skip\nmax-record-bytes: 1MiB\n\
-                    static-member: true\ngroup-protocol: auto\nstart: 6h\nrecord-metadata: essential";
+                    static-member: true\ngroup-protocol: auto\nmax-partition-records: 7\nmax-partition-bytes: 8MiB\nstart: 6h\nrecord-metadata: essential";
         let mut server = Settings::default();
         server.replica = Some(3);
         server.max_in_flight_bytes = Some(1 << 27);
@@ -334,6 +354,7 @@ mod tests {
         assert_eq!((config.max_deliveries, config.dead_letter_topic.as_deref()), (Some(5), Some("dead")));
         assert_eq!((config.exhausted, config.on_oversize), (Exhausted::Halt, Oversize::Skip));
         assert_eq!(config.on_damaged, Damaged::Skip);
+        assert_eq!((config.most_of_one.records, config.most_of_one.bytes), (7, 8 << 20));
         assert_eq!(config.revoke_timeout, Duration::from_secs(5));
         assert_eq!(config.ack_durability, Durability::Committed);
         assert_eq!(config.group_protocol, GroupProtocol::Auto);

@@ -8,12 +8,14 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaResult;
 
 use super::brokers::Brokers;
+use super::budget::{BYTES, RECORDS};
 use super::client::StartError;
 use super::policy::{Damaged, Durability, Exhausted, Oversize, RecordMetadata};
 use super::protocol::GroupProtocol;
 use super::selection::Selection;
 use super::start::Start;
 use super::token::Topics;
+use super::tracker::Limits;
 
 /// How long a read that has something waits for more: little beside what the platform takes for a batch.
 const LINGER: Duration = Duration::from_millis(2);
@@ -89,6 +91,8 @@ pub struct KafkaConfig {
     pub(super) record_metadata: RecordMetadata,
     /// The most bytes of all records in memory, the client library's queues included.
     pub(super) budget: usize,
+    /// The most that one partition may have unfinished.
+    pub(super) most_of_one: Limits,
     /// What the client library may fetch of a partition at once, and keep of it.
     pub(super) fetch_bytes: usize,
     /// The name of a static member.
@@ -118,6 +122,7 @@ impl KafkaConfig {
             ack_durability: Durability::default(),
             record_metadata: RecordMetadata::default(),
             budget: default_max_in_flight_bytes(),
+            most_of_one: Limits { records: RECORDS, bytes: BYTES },
             fetch_bytes: FETCH_BYTES,
             instance_id: None,
         }
@@ -238,6 +243,14 @@ impl KafkaConfig {
     #[must_use]
     pub fn with_budget(mut self, bytes: usize) -> Self {
         self.budget = bytes;
+        self
+    }
+
+    /// Sets how many records, and bytes of them, one partition may have unfinished before it is read no further: 10,000 and
+    /// 16 MiB by default. The last record may pass the bytes.
+    #[must_use]
+    pub fn with_partition_limits(mut self, records: usize, bytes: usize) -> Self {
+        self.most_of_one = Limits { records, bytes };
         self
     }
 

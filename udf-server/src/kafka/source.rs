@@ -82,7 +82,7 @@ impl KafkaSource {
     pub fn start(config: KafkaConfig) -> Result<Self, StartError> {
         let group = Group::connect(&config)?;
         let partitions = usize::try_from(group.total()).unwrap_or(usize::MAX);
-        let budget = Budget::new(config.budget);
+        let budget = Budget::new(config.budget).with_most_of_one(config.most_of_one);
         if let Some(needed) = budget.lacks(partitions) {
             tracing::warn!(
                 partitions,

@@ -38,6 +38,8 @@ impl KafkaConfig {
             Used::setting(layers, "max-record-bytes", size(self.max_record_bytes)),
             by_topic(Used::setting(layers, "on-oversize", name(&self.on_oversize))),
             Used::setting(layers, "on-damaged", name(&self.on_damaged)),
+            Used::setting(layers, "max-partition-records", self.most_of_one.records.to_string()),
+            Used::setting(layers, "max-partition-bytes", size(self.most_of_one.bytes)),
             Used::setting(
                 layers,
                 "revoke-timeout",

@@ -154,3 +154,18 @@ async fn a_new_read_stream_gets_what_was_not_answered_and_old_acks_count() {
     Sampler::new(broker.addresses()).wait_for(&everywhere(10));
     assert!(source.close(PATIENCE).await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_is_read_no_further_than_it_may_have_unfinished() {
+    let broker = harness::broker();
+    harness::fill(broker.addresses(), 0, 10);
+    let config = harness::config(broker.addresses()).with_partition_limits(4, 1 << 20);
+    let source = harness::start_with(config).await;
+    let mut platform = Platform::connect(&source).await;
+    let messages = platform.read_all(24).await;
+    assert!(platform.read(10, SECOND).await.is_empty());
+    assert!(messages.iter().all(|message| place(message.offset()).1 < 4), "{messages:?}");
+    platform.ack(&messages).await;
+    platform.read_all(24).await;
+    assert!(source.close(PATIENCE).await);
+}
