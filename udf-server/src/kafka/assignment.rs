@@ -28,6 +28,17 @@ pub(super) struct Assignment<T> {
 struct Leaving {
     ids: Vec<u16>,
     deadline: Instant,
+    /// That in which the group wanted them back.
+    generation: i32,
+}
+
+/// How partitions go that the group wanted back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Parting {
+    /// They are still ours: how far the group may commit each.
+    InOrder(Vec<(u16, Option<i64>)>),
+    /// They may have new owners, whose offsets are not ours to move: nothing of them may be committed.
+    Lost,
 }
 
 /// A read stream.
@@ -55,28 +66,42 @@ impl<T: Clone> Assignment<T> {
     }
 
     /// Begins to give partitions back: they hand out nothing more, and acks for what is out are taken until
-    /// [`Assignment::finish_revoke`].
-    pub(super) fn begin_revoke(&mut self, ids: Vec<u16>, deadline: Instant) {
+    /// [`Assignment::finish_revoke`]. `generation` is that of the group now.
+    pub(super) fn begin_revoke(&mut self, ids: Vec<u16>, deadline: Instant, generation: i32) {
         for id in &ids {
             if let Some(tracker) = self.tracker_mut(*id) {
                 tracker.close();
             }
         }
-        self.leaving = Some(Leaving { ids, deadline });
+        self.leaving = Some(Leaving { ids, deadline, generation });
     }
 
     /// Gives up the partitions that are being given back, once nothing of them is out or their time is over, and says how
-    /// far the group may commit each; from here on acks for them have no effect. `None` while they are to be kept.
-    pub(super) fn finish_revoke(&mut self, now: Instant) -> Option<Vec<(u16, Option<i64>)>> {
-        let Leaving { ids, deadline } = self.leaving.as_ref()?;
-        let settled = ids.iter().filter_map(|id| self.tracker(*id)).all(Tracker::is_settled);
-        if !settled && now < *deadline {
+    /// they go; from here on acks for them have no effect. `None` while they are to be kept.
+    ///
+    /// `generation` is that of the group now. The client library may join the group again while it waits for our answer (it
+    /// does when a topic grows), and does so without these partitions. Nor do they go while a commit is on its way
+    /// (`committing`): where its connection breaks it may arrive after the last one.
+    pub(super) fn finish_revoke(&mut self, now: Instant, generation: i32, committing: bool) -> Option<Parting> {
+        let leaving = self.leaving.as_ref()?;
+        let is_ours = generation == leaving.generation;
+        let settled = leaving.ids.iter().filter_map(|id| self.tracker(*id)).all(Tracker::is_settled);
+        if is_ours && (committing || !settled && now < leaving.deadline) {
             return None;
         }
         let Leaving { ids, .. } = self.leaving.take()?;
         let points = ids.iter().map(|id| (*id, self.tracker(*id).and_then(Tracker::commit_point))).collect();
         self.lose(&ids);
-        Some(points)
+        Some(if is_ours { Parting::InOrder(points) } else { Parting::Lost })
+    }
+
+    /// How far the group may commit a partition now. `None` also while it is being given back: it may have a new owner by
+    /// the time that a commit arrives.
+    pub(super) fn commit_point(&self, id: u16) -> Option<i64> {
+        if self.leaving.as_ref().is_some_and(|leaving| leaving.ids.contains(&id)) {
+            return None;
+        }
+        self.tracker(id)?.commit_point()
     }
 
     /// Ends the tracking of partitions that are another member's already: nothing of them may be committed here.

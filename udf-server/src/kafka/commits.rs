@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is to be committed, and what is on its way.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Commits {
     interval: Duration,
     /// Something was stored since the last commit.
@@ -44,7 +44,7 @@ impl Commits {
     }
 
     /// Whether a commit is on its way.
-    fn are_open(&self, now: Instant) -> bool {
+    pub(super) fn are_open(&self, now: Instant) -> bool {
         self.open.is_some_and(|since| now.duration_since(since) < PATIENCE)
     }
 

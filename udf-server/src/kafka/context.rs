@@ -42,9 +42,10 @@ pub(crate) struct Context {
 pub(super) struct Commits {
     pub(super) succeeded: usize,
     pub(super) failed: usize,
-    pub(super) needless: usize,
     /// Topic, partition and offset of what was committed.
     pub(super) offsets: Vec<(String, i32, i64)>,
+    /// By answer: the partitions that it is about.
+    pub(super) answers: Vec<Vec<(String, i32)>>,
 }
 
 /// A change of the assignment that waits for its answer.
@@ -189,6 +190,8 @@ impl ConsumerContext for Context {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        let about = offsets.elements().iter().map(|it| (it.topic().to_owned(), it.partition())).collect();
+        lock(&self.commits).answers.push(about);
         match result {
             Ok(()) => {
                 tracing::debug!(partitions = offsets.count(), "committed");
@@ -201,7 +204,7 @@ impl ConsumerContext for Context {
                 }
             }
             // There was nothing to commit.
-            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => lock(&self.commits).needless += 1,
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             // While a broker is away or a rebalance runs this is usual.
             Err(error) => {
                 lock(&self.commits).failed += 1;

@@ -35,9 +35,7 @@ pub(super) struct Lane {
     pub(super) reset_from: Option<i64>,
     /// What goes with its commits.
     pub(super) metadata: Option<String>,
-    /// The partition waits to be given back: nothing is stored before that.
-    pub(super) leaving: bool,
-    /// The offset that was stored last.
+    /// The offset that was stored last, unless that was taken back.
     stored: Option<i64>,
     /// Nothing was committed since the partition came or its offsets went back. What the library takes for committed may be
     /// of a topic that is gone.
@@ -68,7 +66,6 @@ impl Lane {
             passed: None,
             reset_from: None,
             metadata: None,
-            leaving: false,
             stored: None,
             uncertain: true,
         })
@@ -107,6 +104,11 @@ impl Lane {
         self.stored = point;
         self.add_stored(moved);
         true
+    }
+
+    /// Takes note that what was stored is taken back: the partition waits to be given back.
+    pub(super) fn unstore(&mut self) {
+        self.stored = None;
     }
 
     /// Takes note that the brokers have this offset now. One from before the offsets went back says nothing of those after.

@@ -1,9 +1,11 @@
 //! The commit protocol, searched through: every order in which the platform, the sources and the group of a small world can
 //! act, with what can go wrong between them.
 //!
-//! The records and how they are given back are the types that ship, [`Assignment`](super::assignment::Assignment) and the
-//! trackers in it. The world around them is as unfriendly as the real one: a broker takes the commit of any member for any
-//! partition, acks are lost, late and repeated, sessions end unnoticed, processes crash with a commit on its way.
+//! The records, how they are given back and when offsets are committed are the types that ship,
+//! [`Assignment`](super::assignment::Assignment) with the trackers in it and [`Commits`](super::commits::Commits). The world
+//! around them is as unfriendly as the real one: a broker takes the commit of any member of this generation for any
+//! partition, members join again in the middle of a revoke, acks are lost, late and repeated, connections break and what was
+//! sent last arrives first, sessions end unnoticed, processes crash with a commit on its way.
 //!
 //! `member` is one pod, `group` the coordinator; what can happen next, and what must never be, is here.
 
@@ -31,8 +33,11 @@ struct Chances {
     revokes: u8,
     /// The session of a source ends that lives on.
     evictions: u8,
+    /// A client joins again, as when a topic grows, while its source gives something back.
+    rejoins: u8,
     nacks: u8,
-    /// A record or its ack gets lost at the platform, or a commit on its way.
+    /// A record or its ack gets lost at the platform, or a commit on its way; or a connection breaks, and of two commits on
+    /// their way the later one arrives first.
     losses: u8,
     /// An ack comes once more.
     repeats: u8,
@@ -91,6 +96,14 @@ enum Action {
         member: usize,
         lost: bool,
     },
+    /// A client joins the group again, without what its source is giving back.
+    Rejoin {
+        member: usize,
+    },
+    /// It learns of the generation of which it is a member now.
+    TellRejoined {
+        member: usize,
+    },
     /// A record comes from the broker.
     Fetch {
         member: usize,
@@ -128,9 +141,10 @@ enum Action {
     Commit {
         member: usize,
     },
-    /// A commit comes to the coordinator, or gets lost on its way.
+    /// A commit comes to the coordinator, or gets lost on its way. Its source is told.
     Serve {
         from: Identity,
+        place: usize,
         arrived: bool,
     },
     Crash {
@@ -159,7 +173,7 @@ impl World {
 
     /// What a source and its client can do next, the group aside.
     fn source_actions(&self, state: &State, member: usize, now: Instant, actions: &mut Vec<Action>) {
-        let State { group, left, .. } = state;
+        let left = state.left;
         let it = &state.members[member];
         for (partition, held) in &it.client {
             let partition = *partition;
@@ -179,7 +193,7 @@ impl World {
                 actions.push(Action::Reconnect { member });
             }
         }
-        if !it.client.is_empty() && !group.wire.contains_key(&it.identity) {
+        if !it.client.is_empty() {
             actions.push(Action::Commit { member });
         }
         actions.extend(it.letters.iter().map(|place| Action::Settle { member, place: *place }));
@@ -199,7 +213,10 @@ impl World {
             }
             if left.nacks > 0 {
                 answer(Answer::Nack { delay: Duration::ZERO });
-                answer(Answer::Nack { delay: STEP });
+                // A delay that nothing ends would be no delay.
+                if left.steps > 0 {
+                    answer(Answer::Nack { delay: STEP });
+                }
                 answer(Answer::LastNack);
             }
             if left.losses > 0 {
@@ -238,7 +255,7 @@ impl Model for World {
 
     fn init_states(&self) -> Vec<State> {
         let mut group = Group::new(self.members, self.partitions);
-        let mut members: Vec<Member> = group.current.iter().map(|identity| Member::new(*identity)).collect();
+        let mut members: Vec<Member> = group.current.keys().map(|identity| Member::new(*identity, self.base)).collect();
         for partition in self.partitions() {
             let member = usize::from(partition) % self.members;
             members[member].assign(partition, 0);
@@ -251,10 +268,16 @@ impl Model for World {
         let State { group, left, .. } = state;
         let now = self.now(state);
         for (member, it) in state.members.iter().enumerate() {
-            let is_current = group.current.contains(&it.identity);
+            let generation = group.current.get(&it.identity);
+            let is_current = generation.is_some();
+            let is_told = generation == Some(&it.generation);
+            // The brokers answer in the order in which they were asked.
+            if is_current && !is_told && !group.wire.contains_key(&it.identity) {
+                actions.push(Action::TellRejoined { member });
+            }
             // The client library tells of one change at a time.
             if it.revoking.is_none() {
-                for partition in self.partitions().filter(|_| is_current) {
+                for partition in self.partitions().filter(|_| is_told) {
                     match group.owners[usize::from(partition)] {
                         None => actions.push(Action::Assign { member, partition }),
                         Some(owner) if owner == it.identity && left.revokes > 0 => {
@@ -269,19 +292,24 @@ impl Model for World {
                         actions.push(Action::TellEvicted { member, lost: false });
                     }
                 }
-            } else if !group.wire.contains_key(&it.identity) {
+            } else {
                 actions.push(Action::FinishRevoke { member });
+                if is_told && left.rejoins > 0 {
+                    actions.push(Action::Rejoin { member });
+                }
             }
             self.source_actions(state, member, now, actions);
             self.platform_actions(state, member, actions);
         }
-        for from in group.wire.keys() {
-            actions.push(Action::Serve { from: *from, arrived: true });
+        for (from, requests) in &group.wire {
+            let from = *from;
+            actions.push(Action::Serve { from, place: 0, arrived: true });
             if left.losses > 0 {
-                actions.push(Action::Serve { from: *from, arrived: false });
+                actions.push(Action::Serve { from, place: 0, arrived: false });
+                actions.extend((1..requests.len()).map(|place| Action::Serve { from, place, arrived: true }));
             }
         }
-        for identity in &group.current {
+        for identity in group.current.keys() {
             let is_alive = state.members[identity.member].identity == *identity;
             if !is_alive || (left.evictions > 0 && group.owned(*identity).next().is_some()) {
                 actions.push(Action::Evict(*identity));
@@ -303,11 +331,11 @@ impl Model for World {
             }
             Action::Revoke { member, partition } => {
                 left.revokes -= 1;
-                members[member].begin_revoke(vec![partition], now + self.revoke_timeout);
+                members[member].begin_revoke(vec![partition], now + self.revoke_timeout, self.fault);
             }
             Action::FinishRevoke { member } => {
-                let request = members[member].finish_revoke(now)?;
-                group.wire.insert(members[member].identity, request);
+                let request = members[member].finish_revoke(now, self.fault)?;
+                group.send(members[member].identity, request);
             }
             Action::Evict(identity) => {
                 left.evictions -= u8::from(members[identity.member].identity == identity);
@@ -315,16 +343,21 @@ impl Model for World {
             }
             Action::TellEvicted { member, lost: false } => {
                 let all = members[member].client.keys().copied().collect();
-                members[member].begin_revoke(all, now + self.revoke_timeout);
+                members[member].begin_revoke(all, now + self.revoke_timeout, self.fault);
             }
             Action::TellEvicted { member, lost: true } => {
                 let request = members[member].lose(self.fault);
                 members[member].identity.life += 1;
                 let identity = members[member].identity;
-                group.current.insert(identity);
-                if !request.offsets.is_empty() {
-                    group.wire.insert(identity, request);
-                }
+                group.current.insert(identity, members[member].generation);
+                group.send(identity, request);
+            }
+            Action::Rejoin { member } => {
+                left.rejoins -= 1;
+                group.rejoin(members[member].identity, members[member].revoking.as_deref()?);
+            }
+            Action::TellRejoined { member } => {
+                members[member].generation = *group.current.get(&members[member].identity)?;
             }
             Action::Fetch { member, place } => members[member].fetch(place),
             Action::Read { member } => members[member].read(now),
@@ -351,7 +384,8 @@ impl Model for World {
                     && it.assignment.tracker(place.partition).is_none()
                 {
                     let offsets = vec![(place.partition, place.offset + 1)];
-                    group.wire.entry(it.identity).or_insert(Request { offsets, gives_back: Vec::new() });
+                    let request = Request { generation: it.generation, offsets, ..Request::default() };
+                    group.send(it.identity, request);
                 }
             }
             Action::Forget { member, place } => {
@@ -374,23 +408,27 @@ impl Model for World {
                 }
             }
             Action::Commit { member } => {
-                let it = &mut members[member];
-                it.store();
-                let offsets = it.stored();
+                let request = members[member].commit(now, self.fault)?;
                 // Nobody would notice a request that says what is known.
-                if offsets.iter().all(|(partition, offset)| group.committed(*partition) == *offset) {
+                if request.offsets.iter().all(|(partition, offset)| group.committed(*partition) == *offset) {
                     return None;
                 }
-                group.wire.insert(it.identity, Request { offsets, gives_back: Vec::new() });
+                group.send(members[member].identity, request);
             }
-            Action::Serve { from, arrived } => {
-                left.losses -= u8::from(!arrived);
-                group.serve(from, arrived);
+            Action::Serve { from, place, arrived } => {
+                left.losses -= u8::from(!arrived || place > 0);
+                let it = &mut members[from.member];
+                // With the fault every answer is taken for that to the source's own commit.
+                let answer = group.serve(from, place, arrived);
+                let answer = answer.or((self.fault == Some(Fault::TakesAnyAnswer)).then_some(true));
+                if let Some(is_committed) = answer.filter(|_| it.identity == from) {
+                    it.answered(!is_committed);
+                }
             }
             Action::Crash { member } => {
                 left.crashes -= 1;
-                members[member].crash();
-                group.current.insert(members[member].identity);
+                members[member].crash(now);
+                group.current.insert(members[member].identity, 0);
             }
             Action::Step => left.steps -= 1,
         }
@@ -398,9 +436,15 @@ impl Model for World {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
+        let mut properties = vec![
             Property::<Self>::always("I1: what is committed is done", |world, state| {
                 world.partitions().all(|partition| state.is_done_before(partition, state.group.committed(partition)))
+            }),
+            Property::<Self>::eventually("I2: everything is done and committed in the end", |world, state| {
+                let end = |partition| world.end(partition);
+                // What the platform has lost, it has lost for good: there is no time here after which it comes again.
+                state.left.losses < world.chances.losses
+                    || world.partitions().all(|partition| state.group.committed(partition) == end(partition))
             }),
             Property::<Self>::always("I3: no committed offset goes backwards", |_, state| !state.group.went_back),
             Property::<Self>::always("I4: who has given a partition back commits nothing of it", |_, state| {
@@ -413,12 +457,16 @@ impl Model for World {
                 world.partitions().all(|partition| state.group.committed(partition) == world.end(partition))
             }),
             Property::<Self>::sometimes("a record is delivered again", |_, state| state.is_delivered_again()),
-            Property::<Self>::sometimes("two members have the same record", |_, state| state.is_with_two()),
             Property::<Self>::sometimes("an ack may come after the revoke", |_, state| {
                 let is_late = |member: &Member, place: &Place| member.assignment.tracker(place.partition).is_none();
                 state.members.iter().any(|member| member.platform.iter().any(|place| is_late(member, place)))
             }),
-        ]
+        ];
+        if self.members > 1 {
+            let property = Property::<Self>::sometimes("two members have the same record", |_, it| it.is_with_two());
+            properties.push(property);
+        }
+        properties
     }
 }
 

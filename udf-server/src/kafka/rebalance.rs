@@ -12,6 +12,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionLi
 use tokio::time::Instant;
 
 use super::asker::Answer;
+use super::assignment::Parting;
 use super::context::{self, Context, Rebalance};
 use super::lane::Lane;
 use super::native::generation::generation;
@@ -26,8 +27,8 @@ pub(super) enum Rebalancing {
     No,
     /// It is being looked up where to begin with these.
     Assigning(TopicPartitionList),
-    /// These wait for acks. The generation is that in which the group wanted them back.
-    Revoking { partitions: TopicPartitionList, generation: i32 },
+    /// These wait for acks.
+    Revoking(TopicPartitionList),
 }
 
 impl Worker {
@@ -51,14 +52,16 @@ impl Worker {
                     }
                     Some(Answer { beginnings }) => self.assign(&partitions, &beginnings),
                 },
-                Rebalancing::Revoking { partitions, generation } => {
-                    let points = self.shared.lock().finish_revoke(now);
-                    match points {
+                Rebalancing::Revoking(partitions) => {
+                    let (generation, committing) = (generation(&self.consumer), self.commits.are_open(now));
+                    let parting = self.shared.lock().finish_revoke(now, generation, committing);
+                    match parting {
                         None => {
-                            self.rebalancing = Rebalancing::Revoking { partitions, generation };
+                            self.rebalancing = Rebalancing::Revoking(partitions);
                             return;
                         }
-                        Some(points) => self.give_back(&partitions, &points, generation),
+                        Some(Parting::InOrder(points)) => self.give_back(&partitions, &points),
+                        Some(Parting::Lost) => self.lose(&partitions),
                     }
                 }
             }
@@ -71,9 +74,13 @@ impl Worker {
             Rebalancing::No => {}
             // Without a way for its records nothing of it is read.
             Rebalancing::Assigning(partitions) => context::assign(&self.consumer, &partitions),
-            Rebalancing::Revoking { partitions, generation } => {
-                let points = self.shared.lock().finish_revoke(now + self.config.revoke_timeout).unwrap_or_default();
-                self.give_back(&partitions, &points, generation);
+            Rebalancing::Revoking(partitions) => {
+                let deadline = now + self.config.revoke_timeout;
+                let parting = self.shared.lock().finish_revoke(deadline, generation(&self.consumer), false);
+                match parting {
+                    Some(Parting::InOrder(points)) => self.give_back(&partitions, &points),
+                    None | Some(Parting::Lost) => self.lose(&partitions),
+                }
             }
         }
         while let Some(rebalance) = self.consumer.context().next_rebalance() {
@@ -129,22 +136,16 @@ impl Worker {
     fn begin_revoke(&mut self, partitions: TopicPartitionList, now: Instant) {
         let ids = self.ids(&partitions);
         for lane in self.lanes.iter_mut().filter(|lane| ids.contains(&lane.id)) {
-            lane.leaving = true;
+            lane.unstore();
         }
-        self.shared.lock().begin_revoke(ids, now + self.config.revoke_timeout);
+        let deadline = now + self.config.revoke_timeout;
+        self.shared.lock().begin_revoke(ids, deadline, generation(&self.consumer));
         unstore(&self.consumer, &partitions);
-        self.rebalancing = Rebalancing::Revoking { partitions, generation: generation(&self.consumer) };
+        self.rebalancing = Rebalancing::Revoking(partitions);
     }
 
     /// Gives partitions back, with the last offsets that may be committed.
-    ///
-    /// The library may join the group again while it waits for our answer (it does when a topic grows), and does so without
-    /// these partitions: then they may have a new owner, whose offsets are not ours to move.
-    fn give_back(&mut self, partitions: &TopicPartitionList, points: &[(u16, Option<i64>)], of: i32) {
-        if generation(&self.consumer) != of {
-            self.lose(partitions);
-            return;
-        }
+    fn give_back(&mut self, partitions: &TopicPartitionList, points: &[(u16, Option<i64>)]) {
         let mut last = TopicPartitionList::new();
         for (id, point) in points {
             if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == *id) {
@@ -163,6 +164,8 @@ impl Worker {
         let ids = self.ids(partitions);
         self.shared.progress.set_assigned(false);
         self.shared.lock().lose(&ids);
+        // What is on its way is of a generation that is over: the brokers refuse it if it comes late.
+        self.commits.answered(true);
         self.shared.counters.lost.add(partitions.count());
         tracing::warn!(partitions = %names(partitions), "lost: the group gave them to another member");
         unstore(&self.consumer, partitions);

@@ -84,15 +84,15 @@ fn partitions_are_given_back_once_nothing_of_them_is_out() {
     let now = Instant::now();
     let deadline = now + Duration::from_secs(2);
     assert_eq!(take(&mut assignment, 4), [(0, 0), (0, 1), (1, 0), (1, 1)]);
-    assignment.begin_revoke(vec![0], deadline);
-    assert_eq!(assignment.finish_revoke(now), None);
+    assignment.begin_revoke(vec![0], deadline, 7);
+    assert_eq!(assignment.finish_revoke(now, 7, false), None);
     assert_eq!(take(&mut assignment, 4), [(1, 2)], "the other one goes on");
     assert!(assignment.tracker_mut(0).unwrap().ack(0));
-    assert_eq!(assignment.finish_revoke(now), None);
+    assert_eq!(assignment.finish_revoke(now, 7, false), None);
     assert!(assignment.tracker_mut(0).unwrap().ack(1));
-    assert_eq!(assignment.finish_revoke(now), Some(vec![(0, Some(2))]));
+    assert_eq!(assignment.finish_revoke(now, 7, false), Some(Parting::InOrder(vec![(0, Some(2))])));
     assert!(assignment.tracker(0).is_none());
-    assert_eq!(assignment.finish_revoke(now), None, "once");
+    assert_eq!(assignment.finish_revoke(now, 7, false), None, "once");
 }
 
 #[test]
@@ -101,9 +101,9 @@ fn the_deadline_gives_back_what_is_out_too() {
     let now = Instant::now();
     let deadline = now + Duration::from_secs(2);
     take(&mut assignment, 2);
-    assignment.begin_revoke(vec![0, 9], deadline);
+    assignment.begin_revoke(vec![0, 9], deadline, 7);
     assert!(assignment.tracker_mut(0).unwrap().ack(1));
-    assert_eq!(assignment.finish_revoke(deadline), Some(vec![(0, Some(0)), (9, None)]));
+    assert_eq!(assignment.finish_revoke(deadline, 7, false), Some(Parting::InOrder(vec![(0, Some(0)), (9, None)])));
 }
 
 #[test]
@@ -113,19 +113,19 @@ fn what_is_on_its_way_to_be_settled_is_waited_for() {
     take(&mut assignment, 1);
     let nacked = assignment.tracker_mut(0).unwrap().nack(0, now, Some(1));
     assert!(matches!(nacked, Nacked::Spent { .. }));
-    assignment.begin_revoke(vec![0], now + Duration::from_secs(2));
-    assert_eq!(assignment.finish_revoke(now), None);
+    assignment.begin_revoke(vec![0], now + Duration::from_secs(2), 7);
+    assert_eq!(assignment.finish_revoke(now, 7, false), None);
     assert!(assignment.tracker_mut(0).unwrap().settle(0));
-    assert_eq!(assignment.finish_revoke(now), Some(vec![(0, Some(1))]));
+    assert_eq!(assignment.finish_revoke(now, 7, false), Some(Parting::InOrder(vec![(0, Some(1))])));
 }
 
 #[test]
 fn a_partition_lost_while_it_is_given_back_says_nothing_of_commits() {
     let mut assignment = filled(&[1]);
     let now = Instant::now();
-    assignment.begin_revoke(vec![0], now);
+    assignment.begin_revoke(vec![0], now, 7);
     assignment.lose(&[0]);
-    assert_eq!(assignment.finish_revoke(now), None);
+    assert_eq!(assignment.finish_revoke(now, 7, false), None);
 }
 
 #[test]
@@ -139,4 +139,28 @@ fn what_is_out_for_too_long_comes_again() {
     assert_eq!(assignment.expire(now + timeout, timeout), [(0, 1), (1, 1)]);
     assert_eq!(assignment.in_flight(), 0);
     assert_eq!(take(&mut assignment, 3), [(0, 0), (1, 0)]);
+}
+
+#[test]
+fn what_is_given_back_is_lost_once_the_group_has_gone_on_without_it() {
+    let mut assignment = filled(&[1, 1]);
+    let now = Instant::now();
+    take(&mut assignment, 2);
+    for id in [0, 1] {
+        assert!(assignment.tracker_mut(id).unwrap().ack(0));
+    }
+    assignment.begin_revoke(vec![0], now + Duration::from_secs(2), 7);
+    assert_eq!((assignment.commit_point(0), assignment.commit_point(1)), (None, Some(1)), "nothing of it meanwhile");
+    assert_eq!(assignment.finish_revoke(now, 8, true), Some(Parting::Lost));
+    assert!(assignment.tracker(0).is_none());
+}
+
+#[test]
+fn the_last_commit_of_a_partition_waits_for_the_one_before() {
+    let mut assignment = filled(&[1]);
+    let now = Instant::now();
+    let deadline = now + Duration::from_secs(2);
+    assignment.begin_revoke(vec![0], deadline, 7);
+    assert_eq!(assignment.finish_revoke(deadline, 7, true), None);
+    assert_eq!(assignment.finish_revoke(deadline, 7, false), Some(Parting::InOrder(vec![(0, Some(0))])));
 }

@@ -1,6 +1,6 @@
 //! The group as its coordinator sees it: who belongs to it, who owns what, and what is committed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A member as the group knows it. A process that starts again, or has been evicted and joins again, is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,20 +12,24 @@ pub(super) struct Identity {
 /// An `OffsetCommit` on its way, and the partitions whose revoke is confirmed after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Request {
+    /// That in which the client believes to be.
+    pub(super) generation: i32,
     pub(super) offsets: Vec<(u16, i64)>,
     pub(super) gives_back: Vec<u16>,
+    /// The client sends it of itself, as partitions go.
+    pub(super) is_last: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Group {
-    /// Whose requests are taken.
-    pub(super) current: BTreeSet<Identity>,
+    /// Whose requests are taken, and of which generation.
+    pub(super) current: BTreeMap<Identity, i32>,
     /// By partition: who has it, as far as the group knows.
     pub(super) owners: Vec<Option<Identity>>,
     /// By partition.
     committed: Vec<i64>,
-    /// Requests on their way. A client sends one at a time.
-    pub(super) wire: BTreeMap<Identity, Request>,
+    /// Requests on their way, in the order in which they were sent. Nobody has an empty list.
+    pub(super) wire: BTreeMap<Identity, Vec<Request>>,
     /// Some committed offset went backwards.
     pub(super) went_back: bool,
     /// Some commit was taken from a member that did not own the partition.
@@ -35,7 +39,7 @@ pub(super) struct Group {
 impl Group {
     pub(super) fn new(members: usize, partitions: usize) -> Self {
         Self {
-            current: (0..members).map(|member| Identity { member, life: 0 }).collect(),
+            current: (0..members).map(|member| (Identity { member, life: 0 }, 0)).collect(),
             owners: vec![None; partitions],
             committed: vec![0; partitions],
             wire: BTreeMap::new(),
@@ -57,12 +61,25 @@ impl Group {
         self.owners[usize::from(partition)] == Some(identity)
     }
 
-    /// Takes a request that has come, or never came. As a broker does, it looks at who commits, and not at whose partition
-    /// it is. A client that gives a partition back does so also when its last commit failed.
-    pub(super) fn serve(&mut self, from: Identity, arrived: bool) {
-        let Some(Request { offsets, gives_back }) = self.wire.remove(&from) else { return };
-        if !self.current.contains(&from) {
-            return;
+    /// Sends a request, unless it says nothing.
+    pub(super) fn send(&mut self, from: Identity, request: Request) {
+        if !request.offsets.is_empty() || !request.gives_back.is_empty() {
+            self.wire.entry(from).or_default().push(request);
+        }
+    }
+
+    /// Takes a request that has come, or never came. As a broker does, it looks at who commits and in which generation, and
+    /// not at whose partition it is. A client that gives a partition back does so also when its last commit failed.
+    ///
+    /// What the source is told: whether its offsets are committed, unless the client sent them of itself.
+    pub(super) fn serve(&mut self, from: Identity, place: usize, arrived: bool) -> Option<bool> {
+        let requests = self.wire.get_mut(&from)?;
+        let Request { generation, offsets, gives_back, is_last } = requests.remove(place);
+        if requests.is_empty() {
+            self.wire.remove(&from);
+        }
+        if self.current.get(&from) != Some(&generation) {
+            return (!is_last).then_some(false);
         }
         for (partition, offset) in offsets.into_iter().filter(|_| arrived) {
             self.trespassed |= !self.owns(from, partition);
@@ -71,6 +88,15 @@ impl Group {
             *committed = offset;
         }
         self.free(from, |partition| gives_back.contains(&partition));
+        (!is_last).then_some(arrived)
+    }
+
+    /// A member joins again, without these partitions: they are free. It learns of its new generation later.
+    pub(super) fn rejoin(&mut self, identity: Identity, without: &[u16]) {
+        if let Some(generation) = self.current.get_mut(&identity) {
+            *generation += 1;
+        }
+        self.free(identity, |partition| without.contains(&partition));
     }
 
     /// Ends a membership, and what it owned is free.

@@ -1,16 +1,18 @@
 //! One pod: the source with its client library, and the platform that it serves.
 //!
 //! What the source does here is what `thread`, `rebalance` and `source` do with the same types, less the client library,
-//! the log and the counters.
+//! the log and the counters. What is decided, is decided by these types: what may be stored and how partitions go by
+//! [`Assignment`], when to commit by [`Commits`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::assignment::Assignment;
+use super::super::assignment::{Assignment, Parting};
 use super::super::budget::Budget;
-use super::super::tracker::{Nacked, Tracker};
+use super::super::commits::Commits;
+use super::super::tracker::Nacked;
 use super::group::{Identity, Request};
 
 /// A mistake that the source could make. Each must be found.
@@ -22,8 +24,18 @@ pub(super) enum Fault {
     AckAfterRevoke,
     /// It takes a nacked record for done.
     NackIsDone,
+    /// It takes note of a nack nowhere.
+    NackIsForgotten,
     /// It stores the offsets of partitions that it has lost.
     StoreOnLost,
+    /// It does not look whether the group has gone on while partitions waited to be given back.
+    GenerationUnseen,
+    /// It leaves stored what was stored of partitions that wait to be given back.
+    LeavesStored,
+    /// It commits while another commit is on its way.
+    CommitMeanwhile,
+    /// It takes the answer to what the client commits of itself for the answer to its own commit.
+    TakesAnyAnswer,
 }
 
 /// A record, known by its place.
@@ -37,11 +49,14 @@ pub(super) struct Place {
 pub(super) struct Member {
     /// Who the client believes to be.
     pub(super) identity: Identity,
+    /// The generation in which the client believes the group to be.
+    pub(super) generation: i32,
     pub(super) assignment: Assignment<Place>,
     /// What the client library holds of each partition that it has.
     pub(super) client: BTreeMap<u16, Held>,
     /// The partitions that wait for acks before they are given back.
     pub(super) revoking: Option<Vec<u16>>,
+    commits: Commits,
     /// On their way to the dead-letter topic.
     pub(super) letters: BTreeSet<Place>,
     /// What the platform has and has not answered. It outlives the source, and drops what comes a second time.
@@ -73,12 +88,15 @@ pub(super) enum Answer {
 }
 
 impl Member {
-    pub(super) fn new(identity: Identity) -> Self {
+    pub(super) fn new(identity: Identity, now: Instant) -> Self {
         Self {
             identity,
+            generation: 0,
             assignment: Assignment::new(Budget::new(1 << 20)),
             client: BTreeMap::new(),
             revoking: None,
+            // Without an interval it commits at any time that it may.
+            commits: Commits::new(Duration::ZERO, now),
             letters: BTreeSet::new(),
             platform: BTreeSet::new(),
             maximum: BTreeMap::new(),
@@ -86,10 +104,10 @@ impl Member {
     }
 
     /// The process ends and another takes its place; the platform's container lives on.
-    pub(super) fn crash(&mut self) {
+    pub(super) fn crash(&mut self, now: Instant) {
         let Identity { member, life } = self.identity;
         let platform = std::mem::take(&mut self.platform);
-        *self = Self { platform, ..Self::new(Identity { member, life: life + 1 }) };
+        *self = Self { platform, ..Self::new(Identity { member, life: life + 1 }, now) };
     }
 
     pub(super) fn assign(&mut self, partition: u16, committed: i64) {
@@ -126,6 +144,7 @@ impl Member {
                 }
                 return acked;
             }
+            Answer::Nack { .. } | Answer::LastNack if fault == Some(Fault::NackIsForgotten) => return true,
             Answer::Nack { .. } | Answer::LastNack if fault == Some(Fault::NackIsDone) => {
                 return tracker.ack(place.offset);
             }
@@ -146,8 +165,27 @@ impl Member {
         self.assignment.tracker_mut(place.partition).is_some_and(|tracker| tracker.settle(place.offset))
     }
 
+    /// Commits what may be committed, if it is time; what the client library then sends.
+    pub(super) fn commit(&mut self, now: Instant, fault: Option<Fault>) -> Option<Request> {
+        self.store();
+        if fault == Some(Fault::CommitMeanwhile) {
+            self.commits.answered(false);
+        }
+        if !self.commits.are_due(now) {
+            return None;
+        }
+        self.commits.sent(now);
+        let offsets = self.client.iter().filter_map(|(partition, held)| Some((*partition, held.stored?))).collect();
+        Some(Request { generation: self.generation, offsets, ..Request::default() })
+    }
+
+    /// Takes the brokers' answer to a commit, which may be that there was none.
+    pub(super) fn answered(&mut self, failed: bool) {
+        self.commits.answered(failed);
+    }
+
     /// Passes over the markers of transactions, and stores what may be committed.
-    pub(super) fn store(&mut self) {
+    fn store(&mut self) {
         for (partition, held) in &mut self.client {
             let Some(tracker) = self.assignment.tracker_mut(*partition) else { continue };
             if tracker.is_idle() {
@@ -157,37 +195,58 @@ impl Member {
         }
         let partitions: Vec<u16> = self.assignment.ids().collect();
         for partition in partitions {
-            let point = self.assignment.tracker(partition).and_then(Tracker::commit_point);
             let maximum = self.maximum.get(&partition).copied();
-            self.store_one(partition, maximum.or(point));
+            let point = maximum.or_else(|| self.assignment.commit_point(partition));
+            if self.store_one(partition, point) {
+                self.commits.moved(false);
+            }
         }
     }
 
-    fn store_one(&mut self, partition: u16, point: Option<i64>) {
+    /// Stores an offset, if it is another one than before; `true` if so.
+    fn store_one(&mut self, partition: u16, point: Option<i64>) -> bool {
         // The client library refuses partitions that it does not have.
-        if let (Some(held), Some(point)) = (self.client.get_mut(&partition), point) {
-            held.stored = Some(point);
+        let Some(held) = self.client.get_mut(&partition) else { return false };
+        let is_new = point.is_some() && point != held.stored;
+        held.stored = point.or(held.stored);
+        is_new
+    }
+
+    pub(super) fn begin_revoke(&mut self, partitions: Vec<u16>, deadline: Instant, fault: Option<Fault>) {
+        let generation = self.generation_seen(fault);
+        self.assignment.begin_revoke(partitions.clone(), deadline, generation);
+        for partition in partitions.iter().filter(|_| fault != Some(Fault::LeavesStored)) {
+            if let Some(held) = self.client.get_mut(partition) {
+                held.stored = None;
+            }
         }
-    }
-
-    /// What the client library commits of itself.
-    pub(super) fn stored(&self) -> Vec<(u16, i64)> {
-        self.client.iter().filter_map(|(partition, held)| Some((*partition, held.stored?))).collect()
-    }
-
-    pub(super) fn begin_revoke(&mut self, partitions: Vec<u16>, deadline: Instant) {
-        self.assignment.begin_revoke(partitions.clone(), deadline);
         self.revoking = Some(partitions);
     }
 
     /// Gives back what the group wants back, if it is time; what the client library then sends.
-    pub(super) fn finish_revoke(&mut self, now: Instant) -> Option<Request> {
-        for (partition, point) in self.assignment.finish_revoke(now)? {
-            let maximum = self.maximum.remove(&partition);
-            self.store_one(partition, maximum.or(point));
-        }
-        let gives_back = self.revoking.take()?;
-        Some(Request { offsets: self.unassign(&gives_back), gives_back })
+    pub(super) fn finish_revoke(&mut self, now: Instant, fault: Option<Fault>) -> Option<Request> {
+        let committing = self.commits.are_open(now) && fault != Some(Fault::CommitMeanwhile);
+        let parting = self.assignment.finish_revoke(now, self.generation_seen(fault), committing)?;
+        let goes = self.revoking.take()?;
+        let gives_back = match parting {
+            Parting::InOrder(points) => {
+                for (partition, point) in points {
+                    let maximum = self.maximum.remove(&partition);
+                    self.store_one(partition, maximum.or(point));
+                }
+                goes.clone()
+            }
+            // The group knows that it has not got them.
+            Parting::Lost => {
+                self.commits.answered(true);
+                Vec::new()
+            }
+        };
+        Some(Request { generation: self.generation, offsets: self.unassign(&goes), gives_back, is_last: true })
+    }
+
+    fn generation_seen(&self, fault: Option<Fault>) -> i32 {
+        if fault == Some(Fault::GenerationUnseen) { 0 } else { self.generation }
     }
 
     /// Lets everything go, which is another member's already; what the client library then sends.
@@ -203,7 +262,8 @@ impl Member {
         }
         self.assignment.lose(&lost);
         self.maximum.clear();
-        Request { offsets: self.unassign(&lost), gives_back: Vec::new() }
+        self.commits.answered(true);
+        Request { generation: self.generation, offsets: self.unassign(&lost), gives_back: Vec::new(), is_last: true }
     }
 
     /// The client library gives partitions up, and commits what is stored of them.

@@ -17,6 +17,7 @@ fn crash_and_revoke() -> World {
             crashes: number("MODEL_CRASHES", 1),
             revokes: number("MODEL_REVOKES", 1),
             evictions: number("MODEL_EVICTIONS", 0),
+            rejoins: number("MODEL_REJOINS", 0),
             nacks: number("MODEL_NACKS", 0),
             losses: number("MODEL_LOSSES", 0),
             repeats: number("MODEL_REPEATS", 0),
@@ -48,6 +49,17 @@ fn evicted_unnoticed() -> World {
 /// A commit is on its way when the process ends.
 fn crash_with_losses() -> World {
     one_partition(Chances { crashes: 1, revokes: 1, nacks: 1, losses: 1, ..Chances::default() })
+}
+
+/// A client joins again while its source waits to give a partition back, with commits on their way.
+fn joined_again() -> World {
+    one_partition(Chances { revokes: 1, rejoins: 1, losses: 1, steps: 1, ..Chances::default() })
+}
+
+/// The source gives one of its two partitions back, with commits of both on their way.
+fn gives_one_of_two_back() -> World {
+    let world = one_partition(Chances { revokes: 1, losses: 1, steps: 1, ..Chances::default() });
+    World { members: 1, partitions: 2, records: 3, ..world }
 }
 
 fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
@@ -94,14 +106,29 @@ fn the_protocol_holds_with_a_crash_and_lost_commits() {
 }
 
 #[test]
+fn the_protocol_holds_for_who_joins_again_in_the_middle_of_a_revoke() {
+    search(joined_again());
+}
+
+#[test]
+fn the_protocol_holds_for_who_gives_one_of_two_partitions_back() {
+    search(gives_one_of_two_back());
+}
+
+#[test]
 fn each_mistake_is_found_by_what_it_breaks() {
     for (fault, world, broken) in [
         (Fault::CommitMaximum, crash_with_losses(), "I1: what is committed is done"),
+        (Fault::NackIsForgotten, nacks_and_streams(), "I2: everything is done and committed in the end"),
         (Fault::AckAfterRevoke, nacks_and_streams(), "I3: no committed offset goes backwards"),
         (Fault::AckAfterRevoke, nacks_and_streams(), "I4: who has given a partition back commits nothing of it"),
         (Fault::NackIsDone, nacks_and_streams(), "I9: what is nacked is not committed past before it is done"),
         (Fault::StoreOnLost, evicted_unnoticed(), "I3: no committed offset goes backwards"),
         (Fault::StoreOnLost, evicted_unnoticed(), "I4: who has given a partition back commits nothing of it"),
+        (Fault::GenerationUnseen, joined_again(), "I4: who has given a partition back commits nothing of it"),
+        (Fault::LeavesStored, joined_again(), "I4: who has given a partition back commits nothing of it"),
+        (Fault::CommitMeanwhile, nacks_and_streams(), "I3: no committed offset goes backwards"),
+        (Fault::TakesAnyAnswer, gives_one_of_two_back(), "I3: no committed offset goes backwards"),
     ] {
         let world = World { fault: Some(fault), ..world };
         let until = HasDiscoveries::AllOf(BTreeSet::from([broken]));
