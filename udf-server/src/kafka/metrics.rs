@@ -13,6 +13,8 @@ impl Status {
         gauge(text, "assigned", "1 while partitions are assigned to this member, be it none.", Some(is_assigned));
         gauge(text, "assigned_partitions", "Partitions that are assigned here.", Some(self.partitions.len()));
         gauge(text, "last_poll_age_seconds", "Time since the client was polled.", Some(self.last_poll_age));
+        let help = "The longest time between two polls of the client.";
+        gauge(text, "longest_poll_gap_seconds", help, Some(self.longest_poll_gap));
         gauge(text, "pending_records", "Records that the whole group has left.", self.pending);
         gauge(text, "end_age_seconds", "Time since the brokers told the ends of the partitions.", self.end_age);
 

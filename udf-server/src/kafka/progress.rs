@@ -12,6 +12,8 @@ pub(super) struct Progress {
     start: Instant,
     /// When the thread last polled, in microseconds since `start`.
     polled: AtomicU64,
+    /// The longest time between two polls, in microseconds.
+    longest_gap: AtomicU64,
     assigned: AtomicBool,
     rebalancing: AtomicBool,
     broker_error: Mutex<Option<BrokerError>>,
@@ -30,6 +32,7 @@ impl Progress {
         Self {
             start: now,
             polled: AtomicU64::new(0),
+            longest_gap: AtomicU64::new(0),
             assigned: AtomicBool::new(false),
             rebalancing: AtomicBool::new(false),
             broker_error: Mutex::default(),
@@ -38,8 +41,23 @@ impl Progress {
 
     /// The thread polls now.
     pub(super) fn poll(&self, now: Instant) {
-        let micros = now.saturating_duration_since(self.start).as_micros();
-        self.polled.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let polled = self.since_start(now);
+        let before = self.polled.swap(polled, Ordering::Relaxed);
+        self.longest_gap.fetch_max(polled.saturating_sub(before), Ordering::Relaxed);
+    }
+
+    /// The thread has a new client from now on: there was none to poll before.
+    pub(super) fn begin_anew(&self, now: Instant) {
+        self.polled.store(self.since_start(now), Ordering::Relaxed);
+    }
+
+    /// The longest time that the thread has ever gone without a poll, up to its last one.
+    pub(super) fn longest_gap(&self) -> Duration {
+        Duration::from_micros(self.longest_gap.load(Ordering::Relaxed))
+    }
+
+    fn since_start(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// For how long the thread has not polled.
@@ -94,5 +112,19 @@ mod tests {
         assert_eq!(progress.silence(second(14)), Duration::from_secs(4));
         // Whoever looks may have taken the time before the thread did.
         assert_eq!(progress.silence(second(9)), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_longest_gap_is_between_two_polls_of_one_client() {
+        let start = Instant::now();
+        let second = |number| start + Duration::from_secs(number);
+        let progress = Progress::new(start);
+        for number in [1, 4, 5] {
+            progress.poll(second(number));
+        }
+        assert_eq!(progress.longest_gap(), Duration::from_secs(3));
+        progress.begin_anew(second(20));
+        progress.poll(second(22));
+        assert_eq!(progress.longest_gap(), Duration::from_secs(3));
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Status {
     pub(super) state: State,
     /// For how long the thread has not polled.
     pub(super) last_poll_age: f64,
+    /// The longest time that it ever did not, up to its last poll.
+    pub(super) longest_poll_gap: f64,
     pub(super) last_broker_error: Option<LastError>,
     /// How many records the whole group has left, as the platform is told.
     pub(super) pending: Option<u64>,
@@ -141,6 +143,7 @@ impl Status {
             topics: shared.subscription.borrow().clone(),
             state,
             last_poll_age: progress.silence(now).as_secs_f64(),
+            longest_poll_gap: progress.longest_gap().as_secs_f64(),
             last_broker_error: progress.broker_error().map(last_error),
             pending: count,
             end_age: asked.map(seconds_since),
@@ -191,6 +194,7 @@ pub(super) mod tests {
             topics: vec!["numbers".to_owned()],
             state: State::Assigned,
             last_poll_age: 0.01,
+            longest_poll_gap: 0.05,
             last_broker_error: None,
             pending: Some(30),
             end_age: Some(2.5),

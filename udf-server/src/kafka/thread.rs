@@ -458,6 +458,7 @@ impl Worker {
             match client::consumer(&self.config) {
                 Ok(consumer) => {
                     self.consumer = consumer;
+                    self.shared.progress.begin_anew(Instant::now());
                     self.subscribe();
                     return;
                 }

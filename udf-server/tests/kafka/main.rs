@@ -8,6 +8,7 @@ mod endpoint;
 mod group;
 mod harness;
 mod outage;
+mod polls;
 mod producer;
 mod reads;
 mod records;
