@@ -60,11 +60,16 @@ impl Stage {
 
     /// A source that is told of changes soon, and commits often.
     pub(crate) fn config(&self) -> KafkaConfig {
+        self.config_with_interval("100")
+    }
+
+    /// As [`Stage::config`], but it commits after so many milliseconds.
+    pub(crate) fn config_with_interval(&self, millis: &str) -> KafkaConfig {
         let brokers = Brokers::new(&self.address)
             .with_property("session.timeout.ms", "6000")
             .with_property("heartbeat.interval.ms", "200")
             .with_property("topic.metadata.refresh.interval.ms", "2000")
-            .with_property("auto.commit.interval.ms", "100");
+            .with_property("auto.commit.interval.ms", millis);
         // A test that leaves records unacked does not want to wait for them.
         KafkaConfig::new(brokers, &self.topic, &self.group).with_revoke_timeout(Duration::from_millis(100))
     }

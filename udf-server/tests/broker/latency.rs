@@ -27,7 +27,8 @@ pub(crate) async fn a_first_record_after_a_pause_arrives_at_once(stage: Stage) {
 
     let mut latencies = Vec::new();
     for round in 0..ROUNDS {
-        platform.read(500, Duration::from_millis(200)).await;
+        // A record a second: a read of the platform goes by without one.
+        platform.read(500, Duration::from_secs(1)).await;
         platform.reads.request(ReadRequest::new(500, Duration::from_secs(1))).await.unwrap();
         let sent = Instant::now();
         stage.send(&producer, i32::try_from(round % 3).unwrap(), "later");

@@ -46,6 +46,7 @@ pub(crate) async fn one_that_joins_and_leaves_restarts_nobody_and_loses_nothing(
     }
     stage.sampler(6).wait_for(&everywhere(6, produced));
     assert!(one.client.is_ready().await.unwrap());
+    assert_eq!((first.failure(), second.failure()), (None, None));
     assert!(first.close(PATIENCE).await);
 }
 
