@@ -1,9 +1,12 @@
 //! Partitions that go to another member.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::endpoint::Endpoint;
-use crate::harness::{PATIENCE, Platform, Stage, everywhere, start};
+use crate::harness::{PATIENCE, Platform, Stage, deadline, everywhere, start};
 
 /// However long the next commit would have been in coming: what is acked is not for the new owner to deliver again.
 pub(crate) async fn what_is_acked_is_committed_before_its_partition_goes(stage: Stage) {
@@ -33,4 +36,35 @@ pub(crate) async fn what_is_acked_is_committed_before_its_partition_goes(stage: 
         assert!(source.close(PATIENCE).await);
     }
     stage.sampler(2).wait_for(&everywhere(2, 10));
+}
+
+/// All that was handed out is done, and more was fetched.
+pub(crate) async fn what_was_fetched_and_never_handed_out_is_the_new_owners(stage: Stage) {
+    stage.create_topic(2).await;
+    stage.fill(2, 0, 20);
+    let first = stage.start().await;
+    let (mut one, endpoint) = (Platform::connect(&first).await, Endpoint::of(&first));
+    let fetched = |page: &serde_json::Value| page["totals"]["fetched_records"] == 40;
+    endpoint.until("fetched", fetched).await;
+    let messages = one.read_all(20).await;
+    let mut seen: BTreeSet<_> = stage.places(&messages).into_iter().collect();
+    one.ack(&messages).await;
+
+    let second = stage.start().await;
+    let mut other = Platform::connect(&second).await;
+    let deadline = deadline();
+    while one.assigned().await != 1 || other.assigned().await != 1 {
+        assert!(Instant::now() < deadline, "{} and {} partitions", one.assigned().await, other.assigned().await);
+    }
+    while seen.len() < 40 {
+        assert!(Instant::now() < deadline, "{} of 40 records came", seen.len());
+        for platform in [&mut one, &mut other] {
+            let places = stage.places(&platform.read_and_ack().await);
+            assert!(places.into_iter().all(|place| seen.insert(place)), "what was acked comes again");
+        }
+    }
+    for source in [first, second] {
+        assert!(source.close(PATIENCE).await);
+    }
+    stage.sampler(2).wait_for(&everywhere(2, 20));
 }

@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         dead_letters::what_is_nacked_too_often_is_in_the_dead_letter_topic_as_it_was,
         dead_letters::a_record_that_is_too_large_halts_or_goes_aside_or_is_skipped,
         handover::what_is_acked_is_committed_before_its_partition_goes,
+        handover::what_was_fetched_and_never_handed_out_is_the_new_owners,
         latency::a_first_record_after_a_pause_arrives_at_once,
         members::one_that_joins_and_leaves_restarts_nobody_and_loses_nothing,
         members::a_static_member_whose_place_is_taken_says_so,

@@ -10,6 +10,7 @@ mod harness;
 mod outage;
 mod polls;
 mod producer;
+mod proofs;
 mod reads;
 mod records;
 mod status;
