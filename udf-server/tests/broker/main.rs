@@ -8,13 +8,13 @@ mod commits;
 mod config;
 mod damage;
 mod dead_letters;
+mod deliveries;
 #[path = "../support/endpoint.rs"]
 mod endpoint;
 mod handover;
 mod harness;
 mod latency;
 mod members;
-mod order;
 mod patterns;
 mod records;
 mod redelivery;
@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         damage::a_damaged_record_stops_its_partition_or_is_passed_over,
         dead_letters::what_is_nacked_too_often_is_in_the_dead_letter_topic_as_it_was,
         dead_letters::a_record_that_is_too_large_halts_or_goes_aside_or_is_skipped,
+        deliveries::first_deliveries_come_in_the_order_of_their_offsets,
         handover::what_is_acked_is_committed_before_its_partition_goes,
         handover::what_was_fetched_and_never_handed_out_is_the_new_owners,
         latency::a_first_record_after_a_pause_arrives_at_once,
@@ -65,7 +66,6 @@ fn main() -> ExitCode {
         members::a_static_member_whose_place_is_taken_says_so,
         members::a_group_protocol_that_brokers_do_not_know_is_named_or_not_used,
         members::a_late_ack_leaves_the_offset_of_the_new_owner_alone,
-        order::first_deliveries_come_in_the_order_of_their_offsets,
         patterns::topics_that_match_are_read_also_those_that_come_later,
         records::each_part_of_a_record_is_where_it_is_said_to_be,
         records::who_timed_a_record_is_told,
