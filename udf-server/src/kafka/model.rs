@@ -441,10 +441,9 @@ impl Model for World {
                 world.partitions().all(|partition| state.is_done_before(partition, state.group.committed(partition)))
             }),
             Property::<Self>::eventually("I2: everything is done and committed in the end", |world, state| {
-                let end = |partition| world.end(partition);
                 // What the platform has lost, it has lost for good: there is no time here after which it comes again.
                 state.left.losses < world.chances.losses
-                    || world.partitions().all(|partition| state.group.committed(partition) == end(partition))
+                    || world.partitions().all(|partition| state.group.committed(partition) == world.end(partition))
             }),
             Property::<Self>::always("I3: no committed offset goes backwards", |_, state| !state.group.went_back),
             Property::<Self>::always("I4: who has given a partition back commits nothing of it", |_, state| {

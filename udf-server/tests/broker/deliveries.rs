@@ -6,8 +6,9 @@ use std::time::Duration;
 use numaflow_sdk::NackOptions;
 use numaflow_sdk::source::Message;
 use rdkafka::producer::Producer as _;
+use tokio::time::Instant;
 
-use crate::harness::{PATIENCE, Platform, Stage};
+use crate::harness::{PATIENCE, Platform, Stage, deadline};
 
 /// Whatever comes a second time in between: reads are small and large, every seventh record is nacked, and the stream is
 /// replaced. Records come while others are read, and between them are the markers of transactions.
@@ -20,7 +21,9 @@ pub(crate) async fn first_deliveries_come_in_the_order_of_their_offsets(stage: S
     let mut platform = Platform::connect(&source).await;
     let mut last: BTreeMap<i32, i64> = BTreeMap::new();
     let (mut produced, mut done, mut reads) = (0, 0, 0);
+    let deadline = deadline();
     while done < usize::try_from(RECORDS).unwrap() {
+        assert!(Instant::now() < deadline, "{done} of {RECORDS} records are done");
         if produced < RECORDS {
             producer.begin_transaction().unwrap();
             for _ in 0..20 * PARTITIONS {
