@@ -45,6 +45,7 @@ pub(super) fn execution_error(status: &Status, text: &str) -> Result<(), Unprove
     let expected = format!("UDF_EXECUTION_ERROR(<container>): and {text:?}");
     check(told, &expected, || format!("{:?}", status.message))?;
 
+    check(!status.details.is_empty(), "grpc-status-details-bin, decodable", || "none".to_owned())?;
     let details = RichStatus::decode(&status.details[..])
         .map_err(|error| Unproven::broken("details that are a google.rpc.Status", error.to_string()))?;
     let same = details.code == status.code && details.message == status.message;

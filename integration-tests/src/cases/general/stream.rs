@@ -162,7 +162,7 @@ async fn half_close(target: &Target) -> Result<(), Unproven> {
             stream.call.close();
             latch.release_over(&connection).await?;
             stream.answer("held").await?;
-            stream.finish().await
+            stream.ends_ok().await
         }
         Kind::Source => {
             let mut reader = Reader::open(&connection).await?;
