@@ -86,6 +86,8 @@ impl Latch {
 
     /// Releases what is held, over a stream of its own.
     pub(super) async fn release_over(&self, connection: &Connection) -> Result<(), Unproven> {
-        MapStream::open(connection).await?.map("release", self.release()).await.map(drop)
+        let mut stream = MapStream::open(connection).await?;
+        stream.map("release", self.release()).await?;
+        stream.finish().await
     }
 }

@@ -14,6 +14,9 @@ use crate::outcome::{Unproven, check};
 
 pub(crate) const MAP_FN: &str = "/map.v1.Map/MapFn";
 
+/// How long a stream that is half-closed is looked at. What a server has not sent by then it does not send.
+const LOOKED_AT: Duration = Duration::from_millis(500);
+
 /// How a server says that it has no means for a part of the handler contract.
 const NOT_OFFERED: &str = "not offered";
 
@@ -222,12 +225,17 @@ impl MapStream {
     /// Half-closes, after which no answer may come. Whether and how the server then ends the stream is not looked at: one
     /// case is about that, and the others are about something else.
     pub(crate) async fn finish(mut self) -> Result<(), Unproven> {
-        /// What a server has sent by then it has sent.
-        const LOOKED_AT: Duration = Duration::from_millis(500);
         let begun = self.partial.keys().next();
         check(begun.is_none(), "no outputs but of messages that are not answered", || format!("some for {begun:?}"))?;
         self.call.close();
         timeout(LOOKED_AT, self.end()).await.map_or(Ok(()), |end| end.map(drop))
+    }
+
+    /// Half-closes, whatever may come yet.
+    pub(crate) async fn leave(mut self) {
+        self.call.close();
+        let rest = async { while let Ok(Next::Message(_)) = self.call.next("the end").await {} };
+        _ = timeout(LOOKED_AT, rest).await;
     }
 
     /// Expects an end with OK, without a further answer, of a stream that is half-closed.

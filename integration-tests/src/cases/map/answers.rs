@@ -91,60 +91,67 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// The answer to a message with this input, on a stream of its own that then ends well.
-async fn mapped(target: &Target, id: &str, input: Input) -> Result<Vec<Output>, Unproven> {
-    let connection = Connection::to(target).await?;
-    let mut stream = MapStream::open(&connection).await?;
+/// The answer to a message with this input.
+async fn mapped(stream: &mut MapStream, id: &str, input: Input) -> Result<Vec<Output>, Unproven> {
     let request = Some(Input { event_time: input.event_time.or(Some(Timestamp { seconds: 1, nanos: 0 })), ..input });
     stream.call.send(&MapRequest { request, id: id.to_owned(), ..MapRequest::default() }).await;
     stream.end_batch().await;
-    let results = stream.answer(id).await?;
+    stream.answer(id).await
+}
+
+/// The answer to a message that is nothing but its value, on a stream of its own.
+async fn answer_to(target: &Target, value: &str) -> Result<Vec<Output>, Unproven> {
+    let connection = Connection::to(target).await?;
+    let mut stream = MapStream::open(&connection).await?;
+    let results = stream.map("the only one", value.to_owned()).await?;
     stream.finish().await?;
     Ok(results)
 }
 
-/// The same for a message that is nothing but its value.
-async fn answer_to(target: &Target, id: &str, value: impl Into<Bytes>) -> Result<Vec<Output>, Unproven> {
-    mapped(target, id, Input { value: value.into(), ..Input::default() }).await
-}
-
 async fn minimal_message(target: &Target) -> Result<(), Unproven> {
     let before_the_epoch = Timestamp { seconds: -1, nanos: 999_000_000 };
-    let results = mapped(target, "minimal", Input { event_time: Some(before_the_epoch), ..Input::default() }).await?;
-    is_echo(&results, b"")
+    let input = Input { event_time: Some(before_the_epoch), ..Input::default() };
+    let connection = Connection::to(target).await?;
+    let mut stream = MapStream::open(&connection).await?;
+    is_echo(&mapped(&mut stream, "minimal", input).await?, b"")?;
+    stream.finish().await
 }
 
 async fn keys(target: &Target) -> Result<(), Unproven> {
+    let connection = Connection::to(target).await?;
+    let mut stream = MapStream::open(&connection).await?;
     for keys in [&["b", "", "ü", "a", "b"][..], &["one"], &[]] {
         let keys: Vec<String> = keys.iter().copied().map(str::to_owned).collect();
         let input = Input { keys: keys.clone(), value: "echo".into(), ..Input::default() };
-        let results = mapped(target, "keys", input).await?;
+        let results = mapped(&mut stream, "keys", input).await?;
         let kept = matches!(&results[..], [output] if output.keys == keys);
         check(kept, &format!("one result with the keys {keys:?}"), || format!("{results:?}"))?;
     }
-    Ok(())
+    stream.finish().await
 }
 
 async fn outputs(target: &Target) -> Result<(), Unproven> {
+    let connection = Connection::to(target).await?;
+    let mut stream = MapStream::open(&connection).await?;
     for count in [1, 2, 1000] {
-        super::are_numbers(&answer_to(target, "many", contract::many(count)).await?, count)?;
+        super::are_numbers(&stream.map("many", contract::many(count)).await?, count)?;
     }
-    Ok(())
+    stream.finish().await
 }
 
 async fn empty_output(target: &Target) -> Result<(), Unproven> {
-    let results = answer_to(target, "empty", contract::EMPTY).await?;
+    let results = answer_to(target, contract::EMPTY).await?;
     check(results.is_empty(), "no results", || format!("{results:?}"))
 }
 
 async fn drop_tag(target: &Target) -> Result<(), Unproven> {
-    let results = answer_to(target, "drop", contract::DROP).await?;
+    let results = answer_to(target, contract::DROP).await?;
     let dropped = matches!(&results[..], [output] if output.tags == [DROP_TAG]);
     check(dropped, "one result with the DROP tag", || format!("{results:?}"))
 }
 
 async fn nack_tag(target: &Target) -> Result<(), Unproven> {
-    let results = answer_to(target, "nack", contract::NACK).await?;
+    let results = answer_to(target, contract::NACK).await?;
     let nacked = matches!(&results[..], [output] if output.tags == [NACK_TAG]
     && output.nack_options.as_ref().is_some_and(|options| {
         options.reason.as_deref() == Some(contract::NACK_REASON)
@@ -155,7 +162,7 @@ async fn nack_tag(target: &Target) -> Result<(), Unproven> {
 }
 
 async fn fail_tag(target: &Target) -> Result<(), Unproven> {
-    let results = answer_to(target, "fail", contract::FAIL).await?;
+    let results = answer_to(target, contract::FAIL).await?;
     let failed = matches!(&results[..], [first, last]
         if first.value == contract::FAIL && first.tags.is_empty() && last.value.is_empty() && last.tags == [FAIL_TAG]);
     check(failed, "a result, then one with the FAIL tag, then the end of the answer", || format!("{results:?}"))
@@ -172,7 +179,10 @@ async fn user_metadata(target: &Target) -> Result<(), Unproven> {
         user_metadata: group("another", "key"),
     };
     let input = Input { value: contract::METADATA.into(), metadata: Some(metadata), ..Input::default() };
-    let results = mapped(target, "metadata", input).await?;
+    let connection = Connection::to(target).await?;
+    let mut stream = MapStream::open(&connection).await?;
+    let results = mapped(&mut stream, "metadata", input).await?;
+    stream.finish().await?;
     let [Output { metadata: Some(metadata), .. }] = &results[..] else {
         return Err(Unproven::broken("one result with metadata", format!("{results:?}")));
     };

@@ -11,7 +11,7 @@ use crate::case::{Case, Kind, Level, Recipe};
 use crate::outcome::{Unproven, check};
 use crate::target::Target;
 use crate::wire::Connection;
-use crate::wire::map::{MapStream, is_echo};
+use crate::wire::map::{MapStream, brief, is_echo};
 
 pub(super) const CASES: &[Case] = &[Case {
     id: "map.load",
@@ -47,7 +47,8 @@ async fn load(target: &Target) -> Result<(), Unproven> {
                 break;
             }
             let answer = stream.next_answer("an answer, with messages in flight").await?;
-            check(unanswered.remove(&answer.id), "an answer to a message that has none", || answer.id)?;
+            let came = || format!("one with the id {}", brief(&answer.id));
+            check(unanswered.remove(&answer.id), "an answer to a message that has none", came)?;
             is_echo(&answer.results, &value)?;
         }
     } else {
