@@ -5,7 +5,7 @@ use std::time::Duration;
 use prost::Message;
 use tokio::time::timeout;
 
-use super::{ALL, AT_ONCE, open, works};
+use super::{ALL, AT_ONCE, works};
 use crate::case::{Case, Kind, Level, Recipe};
 use crate::cases::contract::Latch;
 use crate::outcome::Unproven;
@@ -68,9 +68,14 @@ pub(super) const CASES: &[Case] = &[
 
 async fn handshake_first(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
-    let mut call = open(&connection, target.kind).await?;
-    call.close();
-    call.ends_ok().await
+    match target.kind {
+        Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => MapStream::open(&connection).await?.finish().await,
+        Kind::Source => {
+            let mut call = Reader::open(&connection).await?.call;
+            call.close();
+            call.ends_ok().await
+        }
+    }
 }
 
 async fn handshake_missing(target: &Target) -> Result<(), Unproven> {
