@@ -12,7 +12,7 @@ use super::info::server_info;
 use super::{ALL, works};
 use crate::case::{Case, Kind, Level, Recipe};
 use crate::outcome::Unproven;
-use crate::server::{Launcher, START, has_end_marker, takes_connections};
+use crate::server::{Launcher, START, is_written, takes_connections};
 use crate::target::Target;
 
 pub(super) const CASES: &[Case] = &[
@@ -47,9 +47,9 @@ async fn socket(launcher: &Launcher) -> Result<(), Unproven> {
 async fn info(launcher: &Launcher) -> Result<(), Unproven> {
     let place = Place::claim(launcher).await?;
     let mut server = launcher.spawn_at_defaults(place.target.clone())?;
-    let expected = format!("a complete file {}", place.target.server_info.display());
-    server.until(&expected, START, || async { has_end_marker(&place.target.server_info) }).await?;
-    let outcome = server_info(&place.target).map(drop);
+    let expected = format!("a file {}", place.target.server_info.display());
+    server.until(&expected, START, || async { is_written(&place.target.server_info) }).await?;
+    let outcome = server_info(&place.target).await.map(drop);
     server.kill().await;
     outcome
 }

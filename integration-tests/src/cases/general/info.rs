@@ -1,12 +1,14 @@
 //! What is in the server-info file.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
+use tokio::time::sleep;
 
 use super::version::{self, Minimum};
 use super::{ALL, MAPS};
 use crate::case::{Case, Kind, Level, Recipe};
 use crate::outcome::{Unproven, check};
-use crate::server::END_MARKER;
 use crate::target::Target;
 use crate::wire::Connection;
 use crate::wire::source::{Nacked, Offset, nack};
@@ -63,11 +65,23 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// The object in the server-info file.
-pub(super) fn server_info(target: &Target) -> Result<Map<String, Value>, Unproven> {
+/// What a complete server-info file ends with.
+pub(super) const END_MARKER: &str = "U+005C__END__";
+
+/// The object in the server-info file. It may still be being written: the platform looks as often.
+pub(super) async fn server_info(target: &Target) -> Result<Map<String, Value>, Unproven> {
+    const READS: usize = 10;
+    const PAUSE: Duration = Duration::from_millis(100);
     let path = target.server_info.display();
-    let content = std::fs::read_to_string(&target.server_info)
-        .map_err(|error| Unproven::broken(format!("a file of UTF-8 at {path}"), error.to_string()))?;
+    let mut content = String::new();
+    for _ in 0..READS {
+        content = std::fs::read_to_string(&target.server_info)
+            .map_err(|error| Unproven::broken(format!("a file of UTF-8 at {path}"), error.to_string()))?;
+        if content.ends_with(END_MARKER) {
+            break;
+        }
+        sleep(PAUSE).await;
+    }
     let json = content
         .strip_suffix(END_MARKER)
         .ok_or_else(|| Unproven::broken(format!("{END_MARKER} as the last bytes of {path}"), format!("{content:?}")))?;
@@ -82,11 +96,11 @@ fn text<'a>(info: &'a Map<String, Value>, key: &str) -> &'a str {
 }
 
 async fn marker(target: &Target) -> Result<(), Unproven> {
-    server_info(target).map(drop)
+    server_info(target).await.map(drop)
 }
 
 async fn types(target: &Target) -> Result<(), Unproven> {
-    let info = server_info(target)?;
+    let info = server_info(target).await?;
     for key in ["protocol", "language", "minimum_numaflow_version", "version"] {
         let value = info.get(key);
         check(value.is_none_or(Value::is_string), &format!("text as {key}"), || format!("{value:?}"))?;
@@ -101,12 +115,12 @@ async fn types(target: &Target) -> Result<(), Unproven> {
 }
 
 async fn protocol(target: &Target) -> Result<(), Unproven> {
-    let info = server_info(target)?;
+    let info = server_info(target).await?;
     check(text(&info, "protocol") != "tcp", "the protocol uds", || "tcp".to_owned())
 }
 
 async fn version_gate(target: &Target) -> Result<(), Unproven> {
-    let info = server_info(target)?;
+    let info = server_info(target).await?;
     let (language, version) = (text(&info, "language"), text(&info, "version"));
     match version::lowest(language) {
         Some(minimum) if !version.is_empty() => let_through(language, version, minimum),
@@ -122,7 +136,7 @@ fn let_through(language: &str, version: &str, minimum: Minimum) -> Result<(), Un
 }
 
 async fn map_mode(target: &Target) -> Result<(), Unproven> {
-    let info = server_info(target)?;
+    let info = server_info(target).await?;
     let written = info.get("metadata").and_then(|metadata| metadata.get("MAP_MODE")).and_then(Value::as_str);
     // What is no mode to the platform is unary to it.
     let understood = match written {
@@ -136,7 +150,7 @@ async fn map_mode(target: &Target) -> Result<(), Unproven> {
 async fn nack_version(target: &Target) -> Result<(), Unproven> {
     let unknown = Offset { offset: "never delivered".into(), partition_id: 0 };
     nack(&Connection::to(target).await?, vec![Nacked { offsets: vec![unknown], nack_options: None }]).await?;
-    let info = server_info(target)?;
+    let info = server_info(target).await?;
     let (language, version) = (text(&info, "language"), text(&info, "version"));
     let minimum = version::lowest_with_nack(language).ok_or_else(|| {
         Unproven::broken("a language whose sources the platform sends nacks to", format!("{language:?}"))

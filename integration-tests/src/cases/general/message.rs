@@ -15,7 +15,7 @@ use crate::target::Target;
 use crate::wire::Connection;
 use crate::wire::common::Timestamp;
 use crate::wire::map::{self, MapStream};
-use crate::wire::source::{self, Reader, give_back};
+use crate::wire::source::{self, AckRequest, Acked, Acker, Reader, offsets};
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -66,7 +66,10 @@ async fn unknown_field(target: &Target) -> Result<(), Unproven> {
             reader.call.send_encoded(&with_unknown_field(&source::read_request(2, AT_ONCE))).await;
             let records = reader.batch(2).await?;
             check(records.len() == 2, "two records", || format!("{}", records.len()))?;
-            give_back(&connection, &records).await
+            let mut acker = Acker::open(&connection).await?;
+            let request = AckRequest { request: Some(Acked { offsets: offsets(&records) }), handshake: None };
+            acker.call.send_encoded(&with_unknown_field(&request)).await;
+            acker.answer().await
         }
     }
 }
