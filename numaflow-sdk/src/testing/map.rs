@@ -62,8 +62,12 @@ impl MapClient {
             Some(wire::MapResponse { handshake: Some(wire::Handshake { sot: true }), .. }) => {
                 Ok(MapStream { sender: MapSender { requests }, receiver: MapReceiver { responses }, sent: 0 })
             }
-            Some(_) => Err(ClientError::protocol("MapFn: the first answer is not a handshake with sot = true")),
-            None => Err(ClientError::protocol("MapFn: the stream ended before the handshake was answered")),
+            Some(_) => Err(ClientError::protocol(
+                "MapFn: the first answer is not a handshake with sot = true, and the platform exits",
+            )),
+            None => Err(ClientError::protocol(
+                "MapFn: the stream ended before the handshake was answered, and the platform exits",
+            )),
         }
     }
 }

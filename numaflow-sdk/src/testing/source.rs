@@ -140,8 +140,12 @@ fn out_of_range(what: &str, value: i32) -> ClientError {
 fn shaken(method: &str, answer: Option<Option<wire::Handshake>>) -> Result<(), ClientError> {
     match answer {
         Some(Some(wire::Handshake { sot: true })) => Ok(()),
-        Some(_) => Err(ClientError::protocol(format!("{method}: the first answer is not a handshake with sot = true"))),
-        None => Err(ClientError::protocol(format!("{method}: the stream ended before the handshake was answered"))),
+        Some(_) => Err(ClientError::protocol(format!(
+            "{method}: the first answer is not a handshake with sot = true, and the platform exits"
+        ))),
+        None => Err(ClientError::protocol(format!(
+            "{method}: the stream ended before the handshake was answered, and the platform exits"
+        ))),
     }
 }
 
@@ -205,29 +209,29 @@ impl ReadStream {
             return match response.result {
                 None => Ok(ReadEvent::Eot),
                 // The platform ignores it, so that it is never acked: worse than a failure.
-                Some(_) => Err(ClientError::protocol("ReadFn: a message on the EOT, where the platform ignores it")),
+                Some(_) => Err(ClientError::protocol("ReadFn: a message on the EOT, where the platform loses it")),
             };
         }
-        let result = response
-            .result
-            .ok_or_else(|| ClientError::protocol("ReadFn: an answer with neither a message nor an EOT"))?;
+        let result = response.result.ok_or_else(|| {
+            ClientError::protocol("ReadFn: an answer with neither a message nor an EOT, and the platform exits")
+        })?;
         match &result.offset {
             Some(offset) if offset.offset.is_empty() => {
-                return Err(ClientError::protocol("ReadFn: a message whose offset is empty"));
+                return Err(ClientError::protocol("ReadFn: a message whose offset is empty, and the platform exits"));
             }
             Some(offset) if u16::try_from(offset.partition_id).is_err() => {
                 // The platform cuts it to 16 bits and acks another offset than it was given.
                 return Err(ClientError::protocol(format!(
-                    "ReadFn: the partition id {} is not in 0..=65535",
+                    "ReadFn: the partition id {} is not in 0..=65535, and the platform acks another one",
                     offset.partition_id
                 )));
             }
             Some(_) => {}
-            None => return Err(ClientError::protocol("ReadFn: a message without an offset")),
+            None => return Err(ClientError::protocol("ReadFn: a message without an offset, and the platform exits")),
         }
-        Message::from_wire(result)
-            .map(ReadEvent::Message)
-            .ok_or_else(|| ClientError::protocol("ReadFn: a message without a valid event time"))
+        Message::from_wire(result).map(ReadEvent::Message).ok_or_else(|| {
+            ClientError::protocol("ReadFn: a message without a valid event time, and the platform exits")
+        })
     }
 
     /// Half-closes the stream.
