@@ -49,7 +49,7 @@ enum Command {
     #[command(subcommand)]
     Map(MapCommand),
     /// Play the platform for a source and a map: read, map, write, ack
-    Drive(DriveArgs),
+    Drive(Box<DriveArgs>),
     /// Ask the server on a socket whether it is ready
     Health(HealthArgs),
     /// Serve the demo's map

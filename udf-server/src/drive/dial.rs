@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use numaflow_sdk::testing::{Connection, ServerInfo};
+use numaflow_sdk::testing::{ClientError, Connection, ServerInfo};
 use tokio::time::sleep;
 
-use super::journal::{Journal, Notice};
-use super::{DriveError, Pauses};
+use super::DriveError;
+use super::context::Context;
+use super::journal::Notice;
+use super::wire::Wire;
 
 /// A server under test.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,36 +22,38 @@ pub struct ServerAt {
 impl ServerAt {
     /// Dials until the socket accepts and then asks `IsReady` until there is an answer, whatever it says. Never gives up;
     /// safe to cancel.
-    pub(super) async fn dial(&self, service: &str, pauses: &Pauses, journal: &Journal) -> Connection {
+    pub(super) async fn dial(&self, service: &str, context: &Context) -> Connection {
         let mut told = false;
         loop {
             let result = async {
-                let connection = Connection::connect(&self.socket).await?;
+                let wire = Wire::connect(&self.socket, context.killed.clone()).await;
+                let wire = wire.map_err(|source| ClientError::Connect { path: self.socket.clone(), source })?;
+                let connection = Connection::over(wire).await?;
                 connection.is_ready(service).await?;
                 Ok(connection)
             };
-            match result.await {
+            match context.patiently("an answer to IsReady", result).await {
                 Ok(connection) => return connection,
                 Err(error) => {
                     if !told {
-                        journal.note(Notice::Waiting { socket: self.socket.clone(), error });
+                        context.journal.note(Notice::Waiting { socket: self.socket.clone(), error });
                         told = true;
                     }
-                    sleep(pauses.dial).await;
+                    sleep(context.pauses.dial).await;
                 }
             }
         }
     }
 
     /// Reads the server-info file, waiting for it where it isn't there.
-    pub(super) async fn info(&self, journal: &Journal) -> Result<Option<ServerInfo>, DriveError> {
+    pub(super) async fn info(&self, context: &Context) -> Result<Option<ServerInfo>, DriveError> {
         let Some(path) = &self.info else {
             return Ok(None);
         };
         match ServerInfo::read(path) {
             Ok(info) => Ok(Some(info)),
             Err(error) => {
-                journal.note(Notice::WaitingForInfo { error });
+                context.journal.note(Notice::WaitingForInfo { error });
                 ServerInfo::wait(path).await.map(Some).map_err(DriveError::Info)
             }
         }

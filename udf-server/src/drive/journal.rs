@@ -2,11 +2,15 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use numaflow_sdk::testing::{ClientError, InfoError};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
+use super::Platform;
+use super::breach::{Breach, Breached, Breaches};
 use crate::error::chain;
 
 /// Notices that wait for a watcher; when nobody takes them, later ones are dropped, since they are for people.
@@ -41,8 +45,8 @@ pub struct Counts {
     pub redriven: u64,
     /// Requests that were sent to the map again because it asked for that with the FAIL tag.
     pub retried: u64,
-    /// Answers of the map under an id that was not waiting for one.
-    pub unknown_answers: u64,
+    /// Second answers to messages that were sent twice on purpose.
+    pub duplicate_answers: u64,
     /// How often the source's read stream was opened again.
     pub read_reconnects: u64,
     /// How often the source's ack stream was opened again.
@@ -84,10 +88,14 @@ pub enum Notice {
         /// How.
         error: ClientError,
     },
-    /// The map ended a batch without an answer to each message; the driver sends all of it again.
-    PartialBatch {
-        /// How many had none.
-        unanswered: usize,
+    /// A server broke the protocol for the first time in this way, and the platform goes on.
+    Breached(Breached),
+    /// A server does not do what the platform waits for, without a limit.
+    Silent {
+        /// What the platform waits for.
+        what: String,
+        /// How long it has waited, or waited again.
+        time: Duration,
     },
     /// The source says in its server-info that it has no `NackFn` that the platform would call.
     CannotNack,
@@ -103,8 +111,9 @@ impl fmt::Display for Notice {
             }
             Self::WaitingForInfo { error } => write!(f, "waiting: {}", chain(error)),
             Self::Lost { what, error } => write!(f, "{what} failed and is tried again: {}", chain(error)),
-            Self::PartialBatch { unanswered } => {
-                write!(f, "the map ended a batch with {unanswered} messages unanswered: all of it is sent again")
+            Self::Breached(breached) => breached.fmt(f),
+            Self::Silent { what, time } => {
+                write!(f, "waiting for {what}, for {} s now: the platform waits for ever", time.as_secs())
             }
             Self::CannotNack => f.write_str(
                 "the map nacked messages and the source's SDK is too old for NackFn: they come again only if the source \
@@ -129,13 +138,14 @@ pub struct Watcher {
 pub(super) struct Journal {
     counts: watch::Sender<Counts>,
     notices: mpsc::Sender<Notice>,
+    breaches: Arc<Mutex<Breaches>>,
 }
 
 impl Journal {
     pub(super) fn new() -> (Self, Watcher) {
         let (counts, counts_seen) = watch::channel(Counts::default());
         let (notices, notices_seen) = mpsc::channel(NOTICES);
-        (Self { counts, notices }, Watcher { counts: counts_seen, notices: notices_seen })
+        (Self { counts, notices, breaches: Arc::default() }, Watcher { counts: counts_seen, notices: notices_seen })
     }
 
     /// Changes the numbers: once for a batch, not for each message.
@@ -150,5 +160,23 @@ impl Journal {
     pub(super) fn note(&self, notice: Notice) {
         // Nobody may be watching, or not fast enough.
         drop(self.notices.try_send(notice));
+    }
+
+    /// Counts what a server did against the protocol, and tells of the first of each kind.
+    pub(super) fn breach(&self, breach: Breach, platform: Platform, what: impl FnOnce() -> String) {
+        let first = self.breaches().add(breach, platform, what).cloned();
+        if let Some(first) = first {
+            self.note(Notice::Breached(first));
+        }
+    }
+
+    /// All ways in which servers broke the protocol so far.
+    pub(super) fn breached(&self) -> Vec<Breached> {
+        self.breaches().all()
+    }
+
+    fn breaches(&self) -> MutexGuard<'_, Breaches> {
+        // Counting can't be left half done.
+        self.breaches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -48,7 +48,7 @@ impl Lines {
     }
 }
 
-/// The lines that were read and not yet asked for.
+/// The lines that were read and not yet asked for, and those that were nacked.
 #[derive(Debug)]
 pub(super) struct LineSource {
     name: String,
@@ -77,6 +77,7 @@ impl LineSource {
     }
 
     /// Reads up to as many lines as were asked for, waiting for the first at most for the time given; `None` at the end.
+    /// Safe to cancel.
     pub(super) async fn read(&mut self, request: ReadRequest) -> Result<Option<Vec<Message>>, DriveError> {
         let deadline = Instant::now() + request.timeout;
         while !self.ended && self.waiting.len() < request.count {

@@ -6,23 +6,26 @@
 //! Outputs of a message are passed on together, when it is answered. The platform forwards those of stream mode as they
 //! come, so that a message which is sent again has them twice there; here it has them once.
 
+mod stream;
+
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU64;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hdrhistogram::Histogram;
 use numaflow_sdk::source;
-use numaflow_sdk::testing::{ClientError, MapAnswer, MapClient, MapMode, MapReceiver, MapSender};
+use numaflow_sdk::testing::{ClientError, MapAnswer, MapMode};
 use numaflow_sdk::{MapRequest, Message};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
-use super::dial::ServerAt;
-use super::journal::{Journal, Notice};
+use super::breach::Breach;
+use super::context::{Context, PATIENCE};
+use super::journal::Notice;
 use super::report::{histogram, micros};
-use super::{DriveError, Pauses};
+use super::{DriveError, Faults, Platform, ServerAt};
+use stream::{Stream, receive};
 
-/// The tag that asks for the same request again (protocol: reserved tags; later than platform 1.8.3).
-const FAIL: &str = "U+005C__FAIL__";
 /// The name of the vertex, with which ids begin.
 const VERTEX: &str = "drive";
 
@@ -31,18 +34,27 @@ const VERTEX: &str = "drive";
 pub(super) struct Map {
     server: ServerAt,
     mode: MapMode,
-    pauses: Pauses,
-    journal: Journal,
-    stream: (MapSender, MapReceiver),
+    context: Context,
+    faults: Faults,
+    stream: Stream,
     /// What was given to `push` and not answered, by id.
     outstanding: HashMap<String, Outstanding>,
     /// The ids of those that are not sent yet, or have to be sent again.
     to_send: VecDeque<String>,
     /// Batch mode: whether the EOT goes behind them.
     eot_due: bool,
+    /// How many more answers are to come on this stream under ids that were sent twice on purpose.
+    duplicates: HashMap<String, u32>,
     /// What was answered and not returned.
     done: VecDeque<Mapped>,
     latency: Histogram<u64>,
+    /// How many messages were pushed, and how many were answered the first time that they were sent.
+    pushed: u64,
+    answered: u64,
+    /// When there was an answer last, or none was due.
+    heard: Instant,
+    /// When it was last said that there is none.
+    complained: Instant,
 }
 
 #[derive(Debug)]
@@ -51,6 +63,8 @@ struct Outstanding {
     position: usize,
     sent: Instant,
     failures: u32,
+    /// How often it was sent on this stream since it was last answered.
+    copies: u32,
     /// What came of it so far.
     outputs: Vec<Message>,
     /// Batch mode: whether the answer is there, and waits for that of the others.
@@ -61,34 +75,54 @@ struct Outstanding {
 #[derive(Debug)]
 pub(super) struct Mapped {
     pub(super) message: source::Message,
+    /// The id of the message.
+    pub(super) id: String,
     /// What it was pushed with.
     pub(super) position: usize,
     pub(super) outputs: Vec<Message>,
 }
 
+impl Mapped {
+    /// Where there is no map, a message goes out as it came in.
+    pub(super) fn unmapped(position: usize, message: source::Message) -> Self {
+        let output = Message::new(message.value().clone()).with_keys(message.keys());
+        Self { id: id(message.offset()), position, message, outputs: vec![output] }
+    }
+}
+
 impl Map {
     /// Reads the server-info, connects, opens the stream.
-    pub(super) async fn connect(server: ServerAt, pauses: Pauses, journal: Journal) -> Result<Self, DriveError> {
-        let mode = server.info(&journal).await?.map_or(MapMode::Unary, |info| info.map_mode());
-        let stream = open(&server, mode, &pauses, &journal, false).await?;
+    pub(super) async fn connect(server: ServerAt, faults: Faults, context: Context) -> Result<Self, DriveError> {
+        let mode = server.info(&context).await?.map_or(MapMode::Unary, |info| info.map_mode());
+        let mut stream = Stream::new(&server, mode, &context, false);
+        stream.open().await?;
         Ok(Self {
             server,
             mode,
-            pauses,
-            journal,
+            context,
+            faults,
             stream,
             outstanding: HashMap::new(),
             to_send: VecDeque::new(),
             eot_due: false,
+            duplicates: HashMap::new(),
             done: VecDeque::new(),
             latency: histogram(),
+            pushed: 0,
+            answered: 0,
+            heard: Instant::now(),
+            complained: Instant::now(),
         })
     }
 
-    /// Whether it takes one more message in, where so many may be in flight. A batch takes all that there are: it was read
-    /// as one.
-    pub(super) fn has_room(&self, concurrency: usize) -> bool {
-        self.mode == MapMode::Batch || self.in_flight() < concurrency
+    /// How many more messages it takes in, where so many may be in flight. A batch takes all that there are, and no other
+    /// begins before it is done.
+    pub(super) fn room(&self, concurrency: usize) -> usize {
+        match (self.mode, self.in_flight()) {
+            (MapMode::Batch, 0) => usize::MAX,
+            (MapMode::Batch, _) => 0,
+            (_, in_flight) => concurrency.saturating_sub(in_flight),
+        }
     }
 
     /// How many messages were pushed and have not come back.
@@ -100,9 +134,17 @@ impl Map {
     /// positions.
     pub(super) fn push(&mut self, position: usize, message: source::Message) {
         let id = id(message.offset());
-        let sent = Instant::now();
-        let outstanding = Outstanding { message, position, sent, failures: 0, outputs: Vec::new(), answered: false };
+        let now = Instant::now();
+        if self.outstanding.is_empty() {
+            self.heard = now;
+        }
+        let outstanding =
+            Outstanding { message, position, sent: now, failures: 0, copies: 0, outputs: Vec::new(), answered: false };
         self.outstanding.insert(id.clone(), outstanding);
+        self.pushed += 1;
+        if every(self.faults.duplicate_every, self.pushed) {
+            self.send_later(id.clone());
+        }
         self.send_later(id);
     }
 
@@ -113,37 +155,54 @@ impl Map {
             if let Some(mapped) = self.done.pop_front() {
                 return Ok(mapped);
             }
-            let Self { stream: (sender, receiver), to_send, eot_due, .. } = self;
+            let not_before = (!self.faults.answer_pause.is_zero()).then(|| self.heard + self.faults.answer_pause);
+            let Self { stream, to_send, eot_due, .. } = self;
+            let (sender, receiver) = stream.open().await?;
             // Answers first: those that came before a break need not be asked for again.
             let answer = tokio::select! {
                 biased;
-                answer = receiver.recv() => answer.and_then(|answer| answer.ok_or(ClientError::Closed)),
+                answer = receive(receiver, not_before) => answer,
                 permit = sender.ready(), if !to_send.is_empty() || *eot_due => match permit {
                     Ok(permit) => {
-                        match to_send.pop_front() {
-                            Some(id) => {
-                                // One that was answered before it was sent again is not in flight any more.
-                                if let Some(outstanding) = self.outstanding.get_mut(&id) {
-                                    outstanding.sent = Instant::now();
-                                    permit.send(id, request(&outstanding.message));
-                                }
+                        let Some(id) = to_send.pop_front() else {
+                            permit.send_eot();
+                            *eot_due = false;
+                            continue;
+                        };
+                        // One that was answered before it was sent again is not in flight any more.
+                        if let Some(outstanding) = self.outstanding.get_mut(&id) {
+                            outstanding.sent = Instant::now();
+                            outstanding.copies += 1;
+                            if outstanding.copies > 1 {
+                                *self.duplicates.entry(id.clone()).or_default() += 1;
                             }
-                            None => {
-                                permit.send_eot();
-                                *eot_due = false;
-                            }
+                            permit.send(id, request(&outstanding.message));
                         }
                         continue;
                     }
                     Err(error) => Err(error),
                 },
-            };
-            match answer {
-                Ok(answer) => self.answered(answer).await?,
-                Err(error) => {
-                    lost(&self.server, &self.journal, error)?;
-                    self.redrive().await?;
+                () = sleep_until(self.heard.max(self.complained) + PATIENCE) => {
+                    self.complained = Instant::now();
+                    let what = match self.mode {
+                        MapMode::Batch => "answers of the map and the end of its batch",
+                        MapMode::Stream => "outputs of the map and their ends",
+                        MapMode::Unary => "answers of the map",
+                    };
+                    let what = format!("{what} {}", in_flight(self.outstanding.len()));
+                    self.context.journal.note(Notice::Silent { what, time: self.complained - self.heard });
+                    continue;
                 }
+            };
+            self.heard = Instant::now();
+            match answer {
+                Ok(Some(answer)) => self.answered(answer)?,
+                Ok(None) => {
+                    self.context.breach(Breach::MapEnded, || in_flight(self.outstanding.len()));
+                    self.context.exits("the map's stream", || "it was ended with OK".to_owned())?;
+                    self.redrive();
+                }
+                Err(error) => self.broken(error)?,
             }
         }
     }
@@ -154,41 +213,72 @@ impl Map {
     }
 
     /// Takes in what the map has sent.
-    async fn answered(&mut self, answer: MapAnswer) -> Result<(), DriveError> {
+    fn answered(&mut self, answer: MapAnswer) -> Result<(), DriveError> {
         let MapAnswer { id, messages, eot, .. } = answer;
-        if eot && self.mode == MapMode::Batch {
-            return self.batch_ended().await;
+        let ends_here = eot && self.mode != MapMode::Unary;
+        if ends_here && !messages.is_empty() {
+            self.context.breach(Breach::OutputsInEot, || format!("{} outputs", messages.len()));
+        }
+        if ends_here && self.mode == MapMode::Batch {
+            return self.batch_ended();
         }
         let Some(outstanding) = self.outstanding.get_mut(&id).filter(|outstanding| !outstanding.answered) else {
-            // The platform logs an answer that nobody waits for, and says nothing of an EOT.
-            self.journal.count(|counts| counts.unknown_answers += u64::from(!eot));
+            self.not_waited_for(&id, eot);
             return Ok(());
         };
         // What is in an EOT is lost on the platform too.
-        if self.mode == MapMode::Unary || !eot {
+        if !ends_here {
             outstanding.outputs.extend(messages);
         }
         if self.mode == MapMode::Stream && !eot {
             return Ok(());
         }
         self.latency.saturating_record(micros(outstanding.sent.elapsed()));
+        let first_time = outstanding.failures == 0;
         if self.mode == MapMode::Batch {
             outstanding.answered = true;
         } else {
             self.finish(&id);
         }
+        self.answered += u64::from(first_time);
+        if first_time && every(self.faults.reconnect_every, self.answered) {
+            self.redrive();
+        }
         Ok(())
     }
 
+    /// An answer that no message waits for: the second one to a message that was sent twice, or one that should not be. The
+    /// platform says nothing of an EOT.
+    fn not_waited_for(&mut self, id: &str, eot: bool) {
+        let completes = self.mode != MapMode::Stream || eot;
+        match self.duplicates.get_mut(id) {
+            Some(left) => {
+                if completes {
+                    *left -= 1;
+                    if *left == 0 {
+                        self.duplicates.remove(id);
+                    }
+                    self.context.journal.count(|counts| counts.duplicate_answers += 1);
+                }
+            }
+            None if eot => {}
+            None => self.context.breach(Breach::UnknownId, || format!("{id:?}")),
+        }
+    }
+
     /// The map has ended the batch: all of it is answered, or else all of it is sent again.
-    async fn batch_ended(&mut self) -> Result<(), DriveError> {
+    fn batch_ended(&mut self) -> Result<(), DriveError> {
         let unanswered = self.outstanding.values().filter(|outstanding| !outstanding.answered).count();
         if unanswered > 0 {
-            self.journal.note(Notice::PartialBatch { unanswered });
-            return self.redrive().await;
+            let problem = format!("{unanswered} of {} unanswered", self.outstanding.len());
+            self.context.breach(Breach::PartialBatch, || problem.clone());
+            self.context.exits("the map's stream", || problem.clone())?;
+            self.redrive();
+            return Ok(());
         }
         // An EOT that came before ours ends what was sent so far.
         self.eot_due = false;
+        self.duplicates.clear();
         let mut ids: Vec<_> = self.outstanding.iter().map(|(id, message)| (message.position, id.clone())).collect();
         ids.sort_unstable();
         for (_, id) in ids {
@@ -200,15 +290,15 @@ impl Map {
     /// Passes on a message that is answered for good, or sends it again where the answer asks for that.
     fn finish(&mut self, id: &str) {
         let Some(mut outstanding) = self.outstanding.remove(id) else { return };
-        if outstanding.outputs.iter().any(|message| message.tags().iter().any(|tag| tag == FAIL)) {
-            self.journal.count(|counts| counts.retried += 1);
+        if self.context.platform == Platform::Main && outstanding.outputs.iter().any(Message::is_fail) {
+            self.context.journal.count(|counts| counts.retried += 1);
             outstanding.forget();
             self.outstanding.insert(id.to_owned(), outstanding);
             self.send_later(id.to_owned());
             return;
         }
         let Outstanding { message, position, outputs, .. } = outstanding;
-        self.done.push_back(Mapped { message, position, outputs });
+        self.done.push_back(Mapped { message, id: id.to_owned(), position, outputs });
     }
 
     fn send_later(&mut self, id: String) {
@@ -216,11 +306,18 @@ impl Map {
         self.eot_due = self.mode == MapMode::Batch;
     }
 
-    /// Opens a new stream and lines everything in flight up to be sent again. Each message is sent again at once the first
+    /// The stream is lost: the platform sends again what was in flight, or exits.
+    fn broken(&mut self, error: ClientError) -> Result<(), DriveError> {
+        self.context.lost(&self.server, "the map's stream", error)?;
+        self.redrive();
+        Ok(())
+    }
+
+    /// Begins a new stream and lines everything in flight up to be sent again. Each message is sent again at once the first
     /// time, and after a pause when it fails again; in stream mode always after a pause.
-    async fn redrive(&mut self) -> Result<(), DriveError> {
+    fn redrive(&mut self) {
         let in_flight = self.outstanding.len() as u64;
-        self.journal.count(|counts| {
+        self.context.journal.count(|counts| {
             counts.map_reconnects += 1;
             counts.redriven += in_flight;
         });
@@ -234,11 +331,12 @@ impl Map {
         }
         ids.sort_unstable();
         self.to_send.clear();
+        self.duplicates.clear();
+        self.eot_due = false;
         for (_, id) in ids {
             self.send_later(id);
         }
-        self.stream = open(&self.server, self.mode, &self.pauses, &self.journal, pause).await?;
-        Ok(())
+        self.stream = Stream::new(&self.server, self.mode, &self.context, pause);
     }
 }
 
@@ -247,42 +345,17 @@ impl Outstanding {
     fn forget(&mut self) {
         self.outputs.clear();
         self.answered = false;
+        self.copies = 0;
     }
 }
 
-/// Dials until there is a stream, after a pause if so told.
-async fn open(
-    server: &ServerAt,
-    mode: MapMode,
-    pauses: &Pauses,
-    journal: &Journal,
-    mut pause: bool,
-) -> Result<(MapSender, MapReceiver), DriveError> {
-    loop {
-        if pause {
-            sleep(pauses.redrive).await;
-        }
-        let client = MapClient::from(server.dial(MapClient::SERVICE, pauses, journal).await);
-        if let Some(info) = server.info(journal).await?
-            && info.map_mode() != mode
-        {
-            return Err(DriveError::MapMode { socket: server.socket.clone(), was: mode, is: info.map_mode() });
-        }
-        match client.open().await {
-            Ok(stream) => return Ok(stream.split()),
-            Err(error) => lost(server, journal, error)?,
-        }
-        pause = true;
-    }
+/// Whether it is the turn of this number, counted from 1.
+pub(super) fn every(period: Option<NonZeroU64>, number: u64) -> bool {
+    period.is_some_and(|period| number % period == 0)
 }
 
-/// Says that the stream failed and is opened again, unless the server broke the protocol: that ends the run.
-fn lost(server: &ServerAt, journal: &Journal, error: ClientError) -> Result<(), DriveError> {
-    if error.is_protocol_violation() {
-        return Err(DriveError::Server { socket: server.socket.clone(), error });
-    }
-    journal.note(Notice::Lost { what: "the map's stream", error });
-    Ok(())
+fn in_flight(messages: usize) -> String {
+    format!("with {messages} messages in flight")
 }
 
 /// `<vertex>-<base64 of the offset>-<partition>-<index>`, as in a MonoVertex without transformer.

@@ -1,4 +1,4 @@
-//! Where outputs go: one value a line.
+//! Where outputs go: one a line.
 
 use std::fmt;
 use std::fs::{Metadata, OpenOptions};
@@ -7,7 +7,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use numaflow_sdk::Message;
+use serde::Serialize;
 use tokio::fs::File;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -25,9 +28,33 @@ pub enum Destination {
     Stdout,
 }
 
+/// What a line holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    /// The value as it is: what a map makes is JSON lines where its values are.
+    #[default]
+    Value,
+    /// A JSON object with the id of the message that it came of, its keys, tags, and value: under `value` where that is text,
+    /// otherwise in base64 under `value_base64`.
+    Json,
+}
+
+/// A line of [`Format::Json`].
+#[derive(Serialize)]
+struct Line<'a> {
+    id: &'a str,
+    keys: Vec<&'a str>,
+    tags: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
+}
+
 /// The outputs of a run and its dead letters.
 #[derive(Debug)]
 pub(super) struct Output {
+    format: Format,
     lines: Option<Writer>,
     /// Where dead letters go, and the writer once there was one.
     dead_letters: Option<(PathBuf, Option<Writer>)>,
@@ -36,7 +63,11 @@ pub(super) struct Output {
 impl Output {
     /// Makes the file. The file for dead letters is made with the first of them; without a path of its own it stands
     /// beside the output, and one that an earlier run left there is removed.
-    pub(super) async fn open(out: Option<&Destination>, dead_letters: Option<&Path>) -> Result<Self, DriveError> {
+    pub(super) async fn open(
+        out: Option<&Destination>,
+        dead_letters: Option<&Path>,
+        format: Format,
+    ) -> Result<Self, DriveError> {
         let lines = match out {
             None => None,
             Some(Destination::Stdout) => Some(Writer::stdout()?),
@@ -49,17 +80,19 @@ impl Output {
             std::fs::remove_file(path)
                 .map_err(|source| DriveError::Open { name: path.display().to_string(), source })?;
         }
-        Ok(Self { lines, dead_letters: dead_letters.map(|path| (path, None)) })
+        Ok(Self { format, lines, dead_letters: dead_letters.map(|path| (path, None)) })
     }
 
-    pub(super) async fn write(&mut self, message: &Message) -> Result<(), DriveError> {
+    /// Writes an output of the message with this id.
+    pub(super) async fn write(&mut self, id: &str, message: &Message) -> Result<(), DriveError> {
         match &mut self.lines {
-            Some(writer) => writer.line(message.value()).await,
+            Some(writer) => writer.output(self.format, id, message).await,
             None => Ok(()),
         }
     }
 
-    pub(super) async fn write_dead_letter(&mut self, message: &Message) -> Result<(), DriveError> {
+    /// Writes an output of the message with this id to the dead letters.
+    pub(super) async fn write_dead_letter(&mut self, id: &str, message: &Message) -> Result<(), DriveError> {
         let Some((path, writer)) = &mut self.dead_letters else {
             return Ok(());
         };
@@ -67,7 +100,7 @@ impl Output {
             Some(writer) => writer,
             None => writer.insert(Writer::create(path).await?),
         };
-        writer.line(message.value()).await
+        writer.output(self.format, id, message).await
     }
 
     /// Hands everything to the system: what is acked after this survives the driver.
@@ -172,8 +205,23 @@ impl Writer {
         }
     }
 
-    async fn line(&mut self, value: &[u8]) -> Result<(), DriveError> {
-        self.buffer.extend_from_slice(value);
+    async fn output(&mut self, format: Format, id: &str, message: &Message) -> Result<(), DriveError> {
+        let value = &message.value()[..];
+        match format {
+            Format::Value => self.buffer.extend_from_slice(value),
+            Format::Json => {
+                let text = str::from_utf8(value).ok();
+                let line = Line {
+                    id,
+                    keys: message.keys().iter().map(|key| &**key).collect(),
+                    tags: message.tags(),
+                    value: text,
+                    value_base64: text.is_none().then(|| BASE64.encode(value)),
+                };
+                serde_json::to_writer(&mut self.buffer, &line)
+                    .map_err(|error| DriveError::Output { name: self.name.clone(), source: error.into() })?;
+            }
+        }
         self.buffer.push(b'\n');
         if self.buffer.len() > BUFFERED { self.flush().await } else { Ok(()) }
     }

@@ -6,12 +6,16 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::journal::Counts;
+use super::breach::Breached;
+use super::journal::{Counts, Journal};
 
 /// The result of a run.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Report {
+    /// How it ended.
+    #[serde(flatten)]
+    pub ended: Ended,
     /// The numbers at the end.
     #[serde(flatten)]
     pub counts: Counts,
@@ -25,6 +29,23 @@ pub struct Report {
     pub map_latency: Latency,
     /// Messages that were read and not resolved when the run was cut short; the source still has them.
     pub unresolved: u64,
+    /// How servers broke the protocol, where the platform goes on.
+    pub breaches: Vec<Breached>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "ended", content = "reason", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Ended {
+    /// By itself: the input was at its end, or what it was told to wait for came.
+    Done,
+    /// Because it was told to.
+    Stopped,
+    /// It vanished, as it was told to in its settings.
+    Killed,
+    /// The platform that is played exits at this.
+    Exited(String),
 }
 
 /// Times, in milliseconds.
@@ -39,22 +60,26 @@ pub struct Latency {
 
 impl Report {
     pub(super) fn new(
-        counts: Counts,
+        ended: Ended,
+        journal: &Journal,
         elapsed: Duration,
         reads: &Histogram<u64>,
         maps: Option<&Histogram<u64>>,
         unresolved: u64,
     ) -> Self {
+        let counts = journal.counts();
         let seconds = elapsed.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let records_per_second = if seconds > 0.0 { counts.read as f64 / seconds } else { 0.0 };
         Self {
+            ended,
             counts,
             seconds,
             records_per_second,
             read_latency: Latency::of(reads),
             map_latency: maps.map(Latency::of).unwrap_or_default(),
             unresolved,
+            breaches: journal.breached(),
         }
     }
 }
@@ -106,7 +131,7 @@ impl fmt::Display for Report {
             ("in-flight duplicates", counts.in_flight_duplicates),
             ("redriven", counts.redriven),
             ("retried", counts.retried),
-            ("unknown answers", counts.unknown_answers),
+            ("duplicate answers", counts.duplicate_answers),
             ("read reconnects", counts.read_reconnects),
             ("ack reconnects", counts.ack_reconnects),
             ("map reconnects", counts.map_reconnects),
@@ -117,7 +142,15 @@ impl fmt::Display for Report {
         writeln!(f, "{:<22}{:>12.0}  in {:.1} s", "records a second", self.records_per_second, self.seconds)?;
         let latency = |latency: Latency| format!("{:>9.2} ms p50, {:.2} ms p99", latency.p50_ms, latency.p99_ms);
         writeln!(f, "{:<22}{}", "read", latency(self.read_latency))?;
-        write!(f, "{:<22}{}", "map", latency(self.map_latency))
+        write!(f, "{:<22}{}", "map", latency(self.map_latency))?;
+        for breached in &self.breaches {
+            write!(f, "\n{breached}: {} times", breached.times)?;
+        }
+        match &self.ended {
+            Ended::Done | Ended::Stopped => Ok(()),
+            Ended::Killed => write!(f, "\nvanished, as asked"),
+            Ended::Exited(reason) => write!(f, "\nexited: {reason}"),
+        }
     }
 }
 

@@ -9,9 +9,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::breach::Breach;
+use super::context::Context;
 use super::dial::{ServerAt, can_nack};
-use super::journal::{Journal, Notice};
-use super::{DriveError, Pauses, Until, stopped};
+use super::journal::Notice;
+use super::{DriveError, Until, stopped};
 
 /// How often the platform tries a failed nack again before it gives up.
 const NACK_RETRIES: u32 = 1200;
@@ -20,9 +22,15 @@ const NACK_RETRIES: u32 = 1200;
 #[derive(Debug)]
 pub(super) struct SourceHandle {
     mailbox: mpsc::Sender<Call>,
+    /// The read that is under way.
+    reading: Option<oneshot::Receiver<Result<Vec<Message>, DriveError>>>,
     /// The task that handles the calls and those that ask regular questions; they end with the handle.
     _tasks: JoinSet<()>,
 }
+
+/// What puts calls other than reads into the mailbox.
+#[derive(Debug, Clone)]
+pub(super) struct Settler(mpsc::Sender<Call>);
 
 type Reply<T> = oneshot::Sender<Result<T, DriveError>>;
 
@@ -39,15 +47,14 @@ impl SourceHandle {
     /// Connects, opens both streams and starts the task.
     pub(super) async fn connect(
         server: ServerAt,
-        pauses: Pauses,
         until: watch::Receiver<Until>,
-        journal: Journal,
+        context: Context,
     ) -> Result<Self, DriveError> {
-        let client = SourceClient::from(server.dial(SourceClient::SERVICE, &pauses, &journal).await);
-        let can_nack = server.info(&journal).await?.is_none_or(|info| can_nack(&info));
+        let client = SourceClient::from(server.dial(SourceClient::SERVICE, &context).await);
+        let can_nack = server.info(&context).await?.is_none_or(|info| can_nack(&info));
         let in_flight = HashSet::new();
-        let mut mailbox =
-            Mailbox { server, pauses, until, journal, client, read: None, ack: None, in_flight, can_nack };
+        let pauses = context.pauses;
+        let mut mailbox = Mailbox { server, until, context, client, read: None, ack: None, in_flight, can_nack };
         if let Err(error) = mailbox.open_read().await {
             mailbox.reopen_read(error).await?;
         }
@@ -59,28 +66,50 @@ impl SourceHandle {
         tasks.spawn(mailbox.run(calls));
         tasks.spawn(ask(sender.clone(), pauses.pending, Call::Pending));
         tasks.spawn(ask(sender.clone(), pauses.partitions, Call::Partitions));
-        Ok(Self { mailbox: sender, _tasks: tasks })
+        Ok(Self { mailbox: sender, reading: None, _tasks: tasks })
+    }
+
+    /// Whether a call of `read` was cancelled, so that the next one goes on with its read.
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    pub(super) fn settler(&self) -> Settler {
+        Settler(self.mailbox.clone())
     }
 
     /// Reads a batch, without the messages that are in flight already. Where the stream breaks, what had arrived is the
-    /// batch.
-    pub(super) async fn read(&self, request: ReadRequest) -> Result<Vec<Message>, DriveError> {
-        call(&self.mailbox, |reply| Call::Read(request, reply)).await
+    /// batch. Safe to cancel: the next call waits for the same read, whatever it asks for.
+    pub(super) async fn read(&mut self, request: ReadRequest) -> Result<Vec<Message>, DriveError> {
+        let reading = match &mut self.reading {
+            Some(reading) => reading,
+            None => {
+                let room = self.mailbox.reserve().await.map_err(|_| DriveError::SourceTaskLost)?;
+                let (reply, reading) = oneshot::channel();
+                room.send(Call::Read(request, reply));
+                self.reading.insert(reading)
+            }
+        };
+        let batch = reading.await.unwrap_or(Err(DriveError::SourceTaskLost));
+        self.reading = None;
+        batch
     }
+}
 
+impl Settler {
     /// Acks these offsets; returns when the source has answered.
     pub(super) async fn ack(&self, offsets: Vec<Offset>) -> Result<(), DriveError> {
-        call(&self.mailbox, |reply| Call::Ack(offsets, reply)).await
+        call(&self.0, |reply| Call::Ack(offsets, reply)).await
     }
 
     /// Nacks these offsets; returns when the source has answered or the platform would give up.
     pub(super) async fn nack(&self, offsets: Vec<NackOffset>) -> Result<(), DriveError> {
-        call(&self.mailbox, |reply| Call::Nack(offsets, reply)).await
+        call(&self.0, |reply| Call::Nack(offsets, reply)).await
     }
 
     /// Asks how many messages wait; `None` where there is no answer.
     pub(super) async fn pending(&self) -> Result<Option<u64>, DriveError> {
-        call(&self.mailbox, Call::Pending).await
+        call(&self.0, Call::Pending).await
     }
 }
 
@@ -107,9 +136,8 @@ async fn ask<T>(mailbox: mpsc::Sender<Call>, period: Duration, question: impl Fn
 /// The task: it alone owns the client, and handles one call at a time, so that no two calls overlap on the wire.
 struct Mailbox {
     server: ServerAt,
-    pauses: Pauses,
     until: watch::Receiver<Until>,
-    journal: Journal,
+    context: Context,
     client: SourceClient,
     read: Option<ReadStream>,
     ack: Option<AckStream>,
@@ -143,21 +171,28 @@ impl Mailbox {
     async fn pending(&self) -> Option<u64> {
         // The platform logs a failure and goes on.
         let pending = self.client.pending().await.ok().flatten();
-        self.journal.count(|counts| counts.pending = pending.or(counts.pending));
+        self.context.journal.count(|counts| counts.pending = pending.or(counts.pending));
         pending
     }
 
     async fn read(&mut self, request: ReadRequest) -> Result<Vec<Message>, DriveError> {
         let mut batch = Vec::new();
+        let asked = request.count;
         let result = match &mut self.read {
-            Some(stream) => receive(stream, request, &mut batch).await,
+            Some(stream) => {
+                let receiving = receive(stream, request, &mut batch);
+                self.context.patiently_after(request.timeout, "the end of a batch", receiving).await
+            }
             None => Err(ClientError::Closed),
         };
         match result {
-            Ok(ReadEvent::End) => self.read = None,
+            Ok(ReadEvent::End) => {
+                self.context.breach(Breach::ReadEnded, || format!("after {} messages of a batch", batch.len()));
+                self.read = None;
+            }
             Ok(ReadEvent::Eot | ReadEvent::Message(_)) => {}
             Err(error) => {
-                self.journal.count(|counts| counts.read_reconnects += 1);
+                self.context.journal.count(|counts| counts.read_reconnects += 1);
                 self.read = None;
                 let mut until = self.until.clone();
                 tokio::select! {
@@ -167,14 +202,18 @@ impl Mailbox {
             }
         }
         let arrived = batch.len();
+        if arrived > asked {
+            self.context.breach(Breach::TooMany, || format!("{arrived} instead of {asked}"));
+        }
         batch.retain(|message| self.in_flight.insert(message.offset().clone()));
         let duplicates = arrived - batch.len();
-        self.journal.count(|counts| counts.in_flight_duplicates += duplicates as u64);
+        self.context.journal.count(|counts| counts.in_flight_duplicates += duplicates as u64);
         Ok(batch)
     }
 
     async fn open_read(&mut self) -> Result<(), ClientError> {
-        self.read = Some(self.client.read_stream().await?);
+        let opening = self.context.patiently("the source's answer to the read handshake", self.client.read_stream());
+        self.read = Some(opening.await?);
         Ok(())
     }
 
@@ -184,19 +223,19 @@ impl Mailbox {
     /// attempt.
     async fn reopen_read(&mut self, mut error: ClientError) -> Result<(), DriveError> {
         loop {
-            self.lost("the source's read stream", error)?;
+            self.context.lost(&self.server, "the source's read stream", error)?;
             self.redial().await?;
             match self.open_read().await {
                 Ok(()) => return Ok(()),
                 Err(failed) => error = failed,
             }
-            sleep(self.pauses.dial).await;
+            sleep(self.context.pauses.dial).await;
         }
     }
 
     async fn redial(&mut self) -> Result<(), DriveError> {
-        self.client = self.server.dial(SourceClient::SERVICE, &self.pauses, &self.journal).await.into();
-        self.server.info(&self.journal).await?;
+        self.client = self.server.dial(SourceClient::SERVICE, &self.context).await.into();
+        self.server.info(&self.context).await?;
         Ok(())
     }
 
@@ -204,7 +243,7 @@ impl Mailbox {
     async fn ack(&mut self, offsets: Vec<Offset>) -> Result<(), DriveError> {
         loop {
             let result = match &mut self.ack {
-                Some(stream) => stream.ack(offsets.clone()).await,
+                Some(stream) => self.context.patiently("the answer to an ack", stream.ack(offsets.clone())).await,
                 None => Err(ClientError::Closed),
             };
             match result {
@@ -217,17 +256,18 @@ impl Mailbox {
     }
 
     async fn open_ack(&mut self) -> Result<(), ClientError> {
-        self.ack = Some(self.client.ack_stream().await?);
+        let opening = self.context.patiently("the source's answer to the ack handshake", self.client.ack_stream());
+        self.ack = Some(opening.await?);
         Ok(())
     }
 
     /// Opens the ack stream again after `error`: on the connection there is, or on a new one where that is lost.
     async fn reopen_ack(&mut self, mut error: ClientError) -> Result<(), DriveError> {
-        self.journal.count(|counts| counts.ack_reconnects += 1);
+        self.context.journal.count(|counts| counts.ack_reconnects += 1);
         self.ack = None;
         loop {
-            self.lost("the source's ack stream", error)?;
-            sleep(self.pauses.ack).await;
+            self.context.lost(&self.server, "the source's ack stream", error)?;
+            sleep(self.context.pauses.ack).await;
             match self.open_ack().await {
                 Ok(()) => return Ok(()),
                 Err(failed) => error = failed,
@@ -240,7 +280,7 @@ impl Mailbox {
         if self.can_nack {
             self.call_nack(&nacks).await?;
         } else {
-            self.journal.note(Notice::CannotNack);
+            self.context.journal.note(Notice::CannotNack);
         }
         self.forget(nacks.iter().map(|nack| &nack.offset));
         Ok(())
@@ -252,13 +292,13 @@ impl Mailbox {
                 Ok(()) => return Ok(()),
                 // An answer without its result is a failure like others here, and leaves the ack stream alone.
                 Err(error) if error.is_protocol_violation() => {
-                    self.journal.note(Notice::Lost { what: "a nack", error });
-                    sleep(self.pauses.nack).await;
+                    self.context.journal.note(Notice::Lost { what: "a nack", error });
+                    sleep(self.context.pauses.nack).await;
                 }
                 Err(error) => self.reopen_ack(error).await?,
             }
         }
-        self.journal.note(Notice::NackGivenUp);
+        self.context.journal.note(Notice::NackGivenUp);
         Ok(())
     }
 
@@ -266,15 +306,6 @@ impl Mailbox {
         for offset in offsets {
             self.in_flight.remove(offset);
         }
-    }
-
-    /// Says that something failed and is tried again, unless the server broke the protocol: that ends the run.
-    fn lost(&self, what: &'static str, error: ClientError) -> Result<(), DriveError> {
-        if error.is_protocol_violation() {
-            return Err(DriveError::Server { socket: self.server.socket.clone(), error });
-        }
-        self.journal.note(Notice::Lost { what, error });
-        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use numaflow_sdk::{Server, Service};
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use udf_server::drive::{Destination, Drive, Input, Lines, Report, ServerAt, Settings, Until};
+use udf_server::drive::{Destination, Drive, DriveError, Input, Lines, Report, ServerAt, Settings, Until};
 
 /// A folder with servers in it, which end with it.
 pub(crate) struct Stage {
@@ -63,15 +63,20 @@ pub(crate) fn settings(input: Input, until: Until) -> Settings {
     Settings::new(input, watch::channel(until).1)
 }
 
-/// Runs to the end. The alarm that ends a run that has none is no timer of the runtime, since those may be paused.
+/// Runs to the end.
 pub(crate) async fn run(settings: Settings) -> Report {
+    outcome(settings).await.unwrap()
+}
+
+/// Runs to the end. The alarm that ends a run that has none is no timer of the runtime, since those may be paused.
+pub(crate) async fn outcome(settings: Settings) -> Result<Report, DriveError> {
     let (alarm, late) = oneshot::channel();
     std::thread::spawn(move || {
         std::thread::sleep(Duration::from_secs(60));
         _ = alarm.send(());
     });
     tokio::select! {
-        report = Drive::new(settings).0.run() => report.unwrap(),
+        report = Drive::new(settings).0.run() => report,
         _ = late => panic!("the run does not end"),
     }
 }

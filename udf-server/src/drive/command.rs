@@ -1,0 +1,77 @@
+//! The command: a run with the process's signals, terminal and exit code around it.
+
+use std::io::{self, Write};
+
+use tokio::sync::watch;
+
+use super::{Drive, DriveArgs, DriveError, Ended, Report, Until, show};
+use crate::error::{Failure, chain};
+use crate::signals::signals;
+
+/// Runs the command: until its end, or a signal; a second signal ends it at once.
+///
+/// # Errors
+///
+/// What the run fails with, a source that isn't there, messages left unresolved by a signal, the exit of the platform that
+/// is played.
+pub fn command(args: &DriveArgs) -> Result<(), Failure> {
+    let (until, told) = watch::channel(args.until());
+    let settings = args.settings(told.clone())?;
+    let set_up = |source| Failure::from(DriveError::SetUp { source });
+    let mut signals = signals().map_err(set_up)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(set_up)?;
+    let (drive, watcher) = Drive::new(settings);
+    let shown = async {
+        if !args.quiet {
+            show(watcher, told).await;
+        }
+    };
+    let result = runtime.block_on(async {
+        tokio::select! {
+            (result, ()) = async { tokio::join!(drive.run(), shown) } => result.map_err(Failure::from),
+            () = twice(&mut signals, &until) => Err(Failure::Run("stopped at once by a second signal".to_owned())),
+        }
+    });
+    // Does not wait for a read of standard input or a write that stands still.
+    runtime.shutdown_background();
+    let report = result?;
+    let ended_by = *until.borrow();
+    print(args, &report).map_err(|source| DriveError::Output { name: "the summary".to_owned(), source })?;
+    let resolved = report.counts.resolved();
+    match (report.ended, report.unresolved, ended_by) {
+        // What was asked for.
+        (Ended::Killed, _, _) => Ok(()),
+        (Ended::Exited(reason), _, _) => Err(Failure::Run(reason)),
+        // Nobody stopped it, so it ended with its input.
+        (_, 0, Until::Resolved(wanted)) if resolved < wanted => Err(DriveError::TooFew { resolved, wanted }.into()),
+        (_, 0, _) => Ok(()),
+        (_, messages, _) => Err(DriveError::Unresolved { messages }.into()),
+    }
+}
+
+/// Tells the run to stop at the first signal and returns at the second.
+async fn twice(signals: &mut watch::Receiver<u32>, until: &watch::Sender<Until>) {
+    // The thread that counts them lives as long as the process.
+    drop(signals.wait_for(|count| *count >= 1).await);
+    until.send_replace(Until::Now);
+    drop(signals.wait_for(|count| *count >= 2).await);
+}
+
+/// Prints the summary: on standard output, unless the outputs are there and people read the summary.
+fn print(args: &DriveArgs, report: &Report) -> io::Result<()> {
+    if args.json {
+        return writeln!(io::stdout(), "{}", serde_json::to_string(report)?);
+    }
+    match args.writes_to_stdout() {
+        _ if args.quiet => Ok(()),
+        true => writeln!(io::stderr(), "{report}"),
+        false => writeln!(io::stdout(), "{report}"),
+    }
+}
+
+impl From<DriveError> for Failure {
+    fn from(error: DriveError) -> Self {
+        let text = chain(&error);
+        if error.is_configuration() { Self::configuration(text) } else { Self::Run(text) }
+    }
+}
