@@ -35,6 +35,9 @@ pub(super) const CASES: &[&[Case]] = &[
 /// The platform keeps this many in flight unless told otherwise, and no batch of it is larger.
 const IN_FLIGHT: usize = 500;
 
+/// How many messages panic at once where a server may answer one of them all the same.
+const POISONED: usize = 50;
+
 /// Checks that the server does its work on a new connection.
 async fn works(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
