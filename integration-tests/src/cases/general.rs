@@ -44,7 +44,8 @@ async fn works(target: &Target) -> Result<(), Unproven> {
     match target.kind {
         Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => MapStream::open(&connection).await?.echo("works").await,
         Kind::Source => {
-            let records = Reader::open(&connection).await?.read(1, AT_ONCE).await?;
+            let mut reader = Reader::open(&connection).await?;
+            let records = reader.read(1, AT_ONCE).await?;
             check(records.len() == 1, "one record", || format!("{}", records.len()))?;
             give_back(&connection, &records).await
         }

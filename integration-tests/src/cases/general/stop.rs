@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{ALL, AT_ONCE, open, works};
+use super::{ALL, AT_ONCE, is_ready, open};
 use crate::case::{Case, Kind, Level, Recipe};
 use crate::outcome::{Unproven, check};
 use crate::server::{Launcher, Server};
@@ -105,7 +105,7 @@ async fn ends(launcher: &Launcher) -> Result<(), Unproven> {
 async fn files_removed(launcher: &Launcher) -> Result<(), Unproven> {
     let server = launcher.start().await?;
     // A server that listens may still have to say what it does about signals; one that answers is past that.
-    works(&server.target).await?;
+    is_ready(&Connection::to(&server.target).await?, launcher.kind).await?;
     server.terminate()?;
     ends_in_time(server).await?;
     for path in [&launcher.target().socket, &launcher.target().server_info] {

@@ -56,7 +56,8 @@ pub(super) const CASES: &[Case] = &[
 
 async fn once_each(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
-    let records = read_exactly(&mut Reader::open(&connection).await?, 12).await?;
+    let mut reader = Reader::open(&connection).await?;
+    let records = read_exactly(&mut reader, 12).await?;
     let mut acker = Acker::open(&connection).await?;
     let batches: Vec<_> = offsets(&records).chunks(3).map(<[Offset]>::to_vec).collect();
     for batch in &batches {
@@ -77,7 +78,8 @@ async fn unknown(target: &Target) -> Result<(), Unproven> {
 
 async fn repeated(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
-    let record = offsets(&read_exactly(&mut Reader::open(&connection).await?, 1).await?);
+    let mut reader = Reader::open(&connection).await?;
+    let record = offsets(&read_exactly(&mut reader, 1).await?);
     let mut acker = Acker::open(&connection).await?;
     acker.ack(record.clone()).await?;
     acker.ack(record.clone()).await?;
@@ -94,7 +96,8 @@ async fn offset_bytes(target: &Target) -> Result<(), Unproven> {
 
     // What is acked stays acked, so of two nacked records only the other one comes again.
     let [acked, nacked] = &records[..] else { return Ok(()) };
-    Acker::open(&connection).await?.ack(vec![acked.clone()]).await?;
+    let mut acker = Acker::open(&connection).await?;
+    acker.ack(vec![acked.clone()]).await?;
     nack(&connection, vec![Nacked { offsets: records.clone(), nack_options: None }]).await?;
     let again = read_all(&mut reader).await?;
     let delivered = offsets(&again);

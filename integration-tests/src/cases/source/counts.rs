@@ -65,8 +65,9 @@ pub(super) const CASES: &[Case] = &[
 
 async fn pending_result(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
+    let mut reader = Reader::open(&connection).await?;
     let before = pending(&connection).await?;
-    let records = read_exactly(&mut Reader::open(&connection).await?, 5).await?;
+    let records = read_exactly(&mut reader, 5).await?;
     let after = pending(&connection).await?;
     check(after == before - 5, &format!("{} after reading 5 of {before}", before - 5), || after.to_string())?;
     give_back(&connection, &records).await
@@ -89,7 +90,8 @@ async fn partitions_result(target: &Target) -> Result<(), Unproven> {
     check(!listed.partitions.is_empty(), "at least one partition", came)?;
     check(listed.partitions.iter().all(|id| (0..=65_535).contains(id)), "partitions from 0 to 65,535", came)?;
     check(listed.total_partitions.is_none_or(|total| total >= 0), "a total that is not negative", came)?;
-    let records = read_exactly(&mut Reader::open(&connection).await?, 10).await?;
+    let mut reader = Reader::open(&connection).await?;
+    let records = read_exactly(&mut reader, 10).await?;
     let unlisted = offsets(&records).into_iter().find(|offset| !listed.partitions.contains(&offset.partition_id));
     check(unlisted.is_none(), "records of listed partitions only", || format!("{unlisted:?} beside {listed:?}"))?;
     give_back(&connection, &records).await

@@ -127,8 +127,10 @@ async fn unknown(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let unknown = Offset { offset: "never delivered".into(), partition_id: 0 };
     nack(&connection, vec![Nacked { offsets: vec![unknown], nack_options: None }]).await?;
-    let acked = read_exactly(&mut Reader::open(&connection).await?, 1).await?;
-    Acker::open(&connection).await?.ack(offsets(&acked)).await?;
+    let mut reader = Reader::open(&connection).await?;
+    let mut acker = Acker::open(&connection).await?;
+    let acked = read_exactly(&mut reader, 1).await?;
+    acker.ack(offsets(&acked)).await?;
     nack(&connection, vec![element(&acked, None)]).await
 }
 

@@ -102,7 +102,8 @@ async fn read_count(target: &Target) -> Result<(), Unproven> {
 
 async fn read_record(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
-    let records = read_exactly(&mut Reader::open(&connection).await?, 10).await?;
+    let mut reader = Reader::open(&connection).await?;
+    let records = read_exactly(&mut reader, 10).await?;
     records.iter().try_for_each(check_record)?;
     give_back(&connection, &records).await
 }
@@ -170,8 +171,9 @@ fn at_timeout(took: Duration) -> Result<(), Unproven> {
 
 async fn read_full(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
+    let mut reader = Reader::open(&connection).await?;
     let asked = Instant::now();
-    let records = read_exactly(&mut Reader::open(&connection).await?, 10).await?;
+    let records = read_exactly(&mut reader, 10).await?;
     let took = asked.elapsed();
     check(took < PLENTY / 2, &format!("a full batch long before the timeout of {PLENTY:?}"), || {
         format!("one after {took:?}")

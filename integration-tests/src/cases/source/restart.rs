@@ -31,9 +31,11 @@ pub(super) const CASES: &[Case] = &[
 async fn left_unacked(launcher: &Launcher) -> Result<Vec<Offset>, Unproven> {
     let server = launcher.start().await?;
     let connection = Connection::to(&server.target).await?;
-    let mut records = offsets(&read_exactly(&mut Reader::open(&connection).await?, 10).await?);
+    let mut reader = Reader::open(&connection).await?;
+    let mut acker = Acker::open(&connection).await?;
+    let mut records = offsets(&read_exactly(&mut reader, 10).await?);
     let acked = records.drain(..2).collect();
-    Acker::open(&connection).await?.ack(acked).await?;
+    acker.ack(acked).await?;
     server.kill().await;
     Ok(records)
 }

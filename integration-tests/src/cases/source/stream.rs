@@ -61,10 +61,10 @@ async fn handshake_independent(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let ack_first = Acker::open(&connection).await?;
     let read_second = Reader::open(&connection).await?;
-    drop((ack_first, read_second));
-    let read_first = Reader::open(&connection).await?;
-    let ack_second = Acker::open(&connection).await?;
-    drop((read_first, ack_second));
+    let other = Connection::to(target).await?;
+    let read_first = Reader::open(&other).await?;
+    let ack_second = Acker::open(&other).await?;
+    drop((ack_first, read_second, read_first, ack_second));
     Ok(())
 }
 
@@ -79,7 +79,8 @@ async fn handshake_ack_missing(target: &Target) -> Result<(), Unproven> {
 
 async fn half_close_ack(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
-    let records = read_exactly(&mut Reader::open(&connection).await?, 3).await?;
+    let mut reader = Reader::open(&connection).await?;
+    let records = read_exactly(&mut reader, 3).await?;
     let mut acker = Acker::open(&connection).await?;
     acker.send(offsets(&records)).await;
     acker.call.close();
