@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, interval, timeout};
 
 use crate::outcome::{Unproven, check};
 use crate::target::Target;
@@ -36,6 +36,20 @@ async fn open(connection: &Connection, kind: Kind) -> Result<Call, Unproven> {
         Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => MapStream::open(connection).await?.call,
         Kind::Source => Reader::open(connection).await?.call,
     })
+}
+
+/// Checks that the server goes on after something that it may take a while to notice, and to end by.
+pub(super) async fn works_on(target: &Target) -> Result<(), Unproven> {
+    const WATCHED: Duration = Duration::from_secs(2);
+    const LOOK: Duration = Duration::from_millis(100);
+    let connection = Connection::to(target).await?;
+    let started = Instant::now();
+    let mut looks = interval(LOOK);
+    while started.elapsed() < WATCHED {
+        looks.tick().await;
+        is_ready(&connection, target.kind).await?;
+    }
+    works(target).await
 }
 
 /// Checks that the server does its work on a new connection.

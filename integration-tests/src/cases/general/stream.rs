@@ -5,7 +5,7 @@ use std::time::Duration;
 use prost::Message;
 use tokio::time::timeout;
 
-use super::{ALL, AT_ONCE, works};
+use super::{ALL, AT_ONCE, works_on};
 use crate::case::{Case, Kind, Level, Recipe};
 use crate::cases::contract::Latch;
 use crate::outcome::Unproven;
@@ -103,7 +103,7 @@ async fn refuses(target: &Target, first: &[u8]) -> Result<(), Unproven> {
     let mut call = connection.open(stream_path(target.kind))?;
     call.send_encoded(first).await;
     call.fails().await?;
-    works(target).await
+    works_on(target).await
 }
 
 fn stream_path(kind: Kind) -> &'static str {
@@ -202,5 +202,5 @@ async fn peer_gone(target: &Target) -> Result<(), Unproven> {
             Acker::open(&connection).await?.ack(offsets(&records)).await?;
         }
     }
-    works(target).await
+    works_on(target).await
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{SOURCES, read_all, read_exactly};
 use crate::case::{Case, Level, Recipe};
+use crate::cases::general::works_on;
 use crate::outcome::{Unproven, check};
 use crate::target::Target;
 use crate::wire::Connection;
@@ -72,9 +73,9 @@ async fn handshake_ack_missing(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     let unknown = Offset { offset: "never delivered".into(), partition_id: 0 };
     let mut call = connection.open(ACK_FN)?;
-    call.send(&AckRequest { request: Some(Acked { offsets: vec![unknown.clone()] }), handshake: None }).await;
+    call.send(&AckRequest { request: Some(Acked { offsets: vec![unknown] }), handshake: None }).await;
     call.fails().await?;
-    Acker::open(&Connection::to(target).await?).await?.ack(vec![unknown]).await
+    works_on(target).await
 }
 
 async fn half_close_ack(target: &Target) -> Result<(), Unproven> {
