@@ -40,6 +40,9 @@ pub(super) struct Lane {
     /// Nothing was committed since the partition came or its offsets went back. What the library takes for committed may be
     /// of a topic that is gone.
     pub(super) uncertain: bool,
+    /// Since its offsets went back: what the library says of its position up to here is of the time before. It never goes
+    /// back as records are fetched in batches.
+    pub(super) outdated: Option<i64>,
 }
 
 impl Lane {
@@ -68,6 +71,7 @@ impl Lane {
             metadata: None,
             stored: None,
             uncertain: true,
+            outdated: None,
         })
     }
 

@@ -181,6 +181,7 @@ impl Worker {
                     });
                 }
                 if !tracker.push(offset, len, record) {
+                    lane.outdated = Some(position(&self.consumer, &lane.topic, lane.partition).unwrap_or(i64::MAX));
                     tracing::warn!(
                         topic = lane.topic,
                         partition = lane.partition,
@@ -319,10 +320,13 @@ impl Worker {
         for element in positions.elements() {
             let lane = self.lanes.iter().find(|lane| lane.is(element.topic(), element.partition()));
             let Some(lane) = lane else { continue };
-            // What the client has come across among damaged records says nothing.
+            // What the client has come across among damaged records says nothing, nor does where it was in a topic that is
+            // gone.
             let position = match (lane.passing, element.offset()) {
                 (Some(Passing { next, .. }), _) => next,
-                (None, Offset::Offset(position)) => position,
+                (None, Offset::Offset(position)) if lane.outdated.is_none_or(|outdated| position > outdated) => {
+                    position
+                }
                 (None, _) => continue,
             };
             if let Some(tracker) = assignment.tracker_mut(lane.id) {
@@ -465,6 +469,14 @@ impl Worker {
                 Err(error) => tracing::error!(%error, "there is no new client yet"),
             }
         }
+    }
+}
+
+/// How far the library has come with a partition, if it can tell.
+fn position(consumer: &BaseConsumer<Context>, topic: &str, partition: i32) -> Option<i64> {
+    match consumer.position().ok()?.find_partition(topic, partition)?.offset() {
+        Offset::Offset(position) => Some(position),
+        _ => None,
     }
 }
 

@@ -81,6 +81,7 @@ fn main() -> ExitCode {
         starts::a_start_at_a_time_begins_with_the_first_record_of_then,
         starts::records_that_are_gone_before_they_are_read_are_counted,
         topics::a_topic_that_is_made_anew_is_read_from_its_beginning,
+        topics::a_topic_that_is_made_anew_is_committed_anew,
         topics::partitions_that_are_added_are_read_from_their_beginning,
         topics::partitions_that_are_added_lose_nothing_to_a_start_with_the_latest,
     ];
