@@ -31,7 +31,7 @@ const USAGE: u8 = 64;
 ///
 ///   numaflow-conformance run --kind source --exec 'java -jar contract.jar' --junit results.xml
 ///
-///   numaflow-conformance explain map.half-close
+///   numaflow-conformance explain general.half-close
 ///
 /// Exit codes: 0 no MUST is broken but for known gaps, 1 one is or a known gap is none any more, 64 a mistake in the
 /// command line.

@@ -1,7 +1,7 @@
 //! The list of known gaps: deviations of a server that somebody has looked at.
 //!
 //! ```yaml
-//! - case: map.half-close
+//! - case: general.half-close
 //!   kinds: [map-unary]         # all kinds, where it is left out
 //!   reason: the goroutine that sends waits for the context of the call
 //!   sometimes: true            # the case may also pass; false, where it is left out

@@ -39,7 +39,7 @@ struct Cli {
     /// Write each implementation's list of gaps anew; the reasons that are known stay
     #[arg(long)]
     write_gaps: bool,
-    /// How many cases run at a time [default: twice as many as there are processors: most of them wait]
+    /// How many cases run at a time [default: three for each processor: most of them wait]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
 }
@@ -135,7 +135,7 @@ fn play(cli: &Cli, kind: Kind, command: &str, gaps: &Gaps) -> Outcome<Vec<(Repor
     /// Of one kind of one implementation; all that hangs is cut off long before.
     const DEADLINE: Duration = Duration::from_secs(10 * 60);
     let mut suite = Suite::new(Subject::Command { kind, command: command.to_owned() });
-    suite.jobs = cli.jobs.unwrap_or(suite.jobs * 2);
+    suite.jobs = cli.jobs.unwrap_or(suite.jobs * 3);
     suite.deadline = DEADLINE;
     let mut results = Vec::new();
     let mut on_report = |report: Report| {

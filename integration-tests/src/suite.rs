@@ -1,5 +1,6 @@
 //! Many cases, one after the other or some at a time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
@@ -42,10 +43,19 @@ impl Suite {
             Subject::Command { .. } => self.jobs.max(1),
         };
         let end = Instant::now() + self.deadline;
-        let reports = stream::iter(&self.cases).map(|case| self.play(case, end)).buffered(jobs);
-        let mut reports = std::pin::pin!(reports);
-        while let Some(report) = reports.next().await {
-            on_report(report);
+        let played = stream::iter(self.cases.iter().enumerate())
+            .map(async |(number, case)| (number, self.play(case, end).await))
+            .buffer_unordered(jobs);
+        let mut played = std::pin::pin!(played);
+        // A case that takes long holds back the reports of those after it, not the cases.
+        let mut waiting = BTreeMap::new();
+        let mut next = 0;
+        while let Some((number, report)) = played.next().await {
+            waiting.insert(number, report);
+            while let Some(report) = waiting.remove(&next) {
+                on_report(report);
+                next += 1;
+            }
         }
     }
 
