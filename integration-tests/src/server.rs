@@ -20,6 +20,8 @@ pub(crate) const START: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(1);
 /// How much of what a server printed is kept.
 const LOG_END: u64 = 4 << 10;
+/// What is awaited of a server that starts.
+pub(crate) const READY: &str = "a server-info file and a listening socket";
 
 /// The shell becomes the command, after it has left a guard behind in its process group: when the pipe it reads ends, we are
 /// gone, whatever has ended us, and nothing of the group may outlive that.
@@ -145,7 +147,7 @@ impl Server {
     pub(crate) async fn ready(&mut self) -> Result<(), Unproven> {
         let target = self.target.clone();
         let there = || async { is_written(&target.server_info) && takes_connections(&target).await };
-        self.until("a server-info file and a listening socket", START, there).await
+        self.until(READY, START, there).await
     }
 
     /// Looks again and again until something about the server's files holds, or the server has ended.

@@ -1,0 +1,226 @@
+//! Servers with one fault each, and which case catches it: the program `mutants`.
+//!
+//! The faults are in the example `mutant`, `peers/mutant/`, which says itself which there are.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use clap::Parser;
+use futures_util::stream::{self, StreamExt as _};
+
+use crate::blocking::block_on;
+use crate::examples::{self, Folders, quoted};
+use crate::{Case, Kind, Level, Report, Subject, Unproven, cases, server};
+
+mod faults;
+
+use faults::Fault;
+
+/// What there is, or a sentence on why not.
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// What no server can be made to break in a way that could be seen, with the reason.
+const CANNOT_BE_BROKEN: &[(&str, &str)] = &[];
+
+/// Plays cases against servers that have one fault each, and says which case catches which fault.
+///
+/// Each fault names the cases that have to catch it; they are first played against the same server without the fault, which
+/// has to pass. A case that is a MUST and has no fault is a failure too.
+///
+/// Exit codes: 0 all faults are caught, 1 one is not, 2 a mistake in the flags.
+#[derive(Debug, Parser)]
+#[command(name = "mutants", max_term_width = 100)]
+struct Cli {
+    /// Only the faults that have this in their name, or are for this case; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+    /// Play all cases against each fault, and say which others catch it; takes hours without --only
+    #[arg(long)]
+    all_cases: bool,
+    /// How many cases run at a time [default: four times as many as there are processors: most of them wait]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+}
+
+/// The program: builds the servers, plays, and says what was not caught.
+#[must_use]
+pub fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say_error(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One case against one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Trial<'a> {
+    fault: &'a Fault,
+    kind: Kind,
+    case: &'static str,
+    /// Whether the case is one of those that have to catch it.
+    must_catch: bool,
+}
+
+fn run(cli: &Cli) -> Outcome<bool> {
+    let started = Instant::now();
+    say("building the servers");
+    let folders = Folders::find()?;
+    examples::build(&["mutant"], &folders)?;
+    let program = folders.examples.join("mutant");
+    let listed = Command::new(&program).arg("--list").output()?;
+    let all: Vec<Fault> = serde_json::from_slice(&listed.stdout)?;
+    faults::check(&all)?;
+    let is_wanted = |fault: &&Fault| {
+        let named = |text: &String| fault.name.contains(text.as_str()) || fault.cases.contains(text);
+        cli.only.is_empty() || cli.only.iter().any(named)
+    };
+    let wanted: Vec<&Fault> = all.iter().filter(is_wanted).collect();
+
+    let command = quoted(&program);
+    let jobs = cli.jobs.unwrap_or_else(|| 4 * std::thread::available_parallelism().map_or(1, usize::from));
+    let mut healthy = 0;
+    let mut unhealthy = 0;
+    play(&command, jobs, &unmutated(&all, &wanted), |trial, report| match &report.outcome {
+        Ok(()) => healthy += 1,
+        Err(unproven) => {
+            unhealthy += 1;
+            say(&Line(trial, "FAILED", &unproven.to_string()).to_string());
+        }
+    })?;
+    say(&format!("without a fault: {healthy} cases passed, {unhealthy} failed, {:.0} s", seconds(started)));
+
+    let mut caught = 0;
+    let mut missed = 0;
+    play(&command, jobs, &mutated(&wanted, cli.all_cases), |trial, report| match (catch(trial, &report), trial) {
+        (Ok(why), Trial { must_catch: true, .. }) => {
+            caught += 1;
+            say(&Line(trial, "caught", &why).to_string());
+        }
+        (Ok(why), _) => say(&Line(trial, "also", &why).to_string()),
+        (Err(why), Trial { must_catch: true, .. }) => {
+            missed += 1;
+            say(&Line(trial, "NOT CAUGHT", &why).to_string());
+        }
+        (Err(_), _) => {}
+    })?;
+    let untested = if cli.only.is_empty() { without_fault(&all) } else { Vec::new() };
+    for (case, kind) in &untested {
+        say(&format!("NO FAULT    {kind:<10} {case}"));
+    }
+    for (case, reason) in CANNOT_BE_BROKEN {
+        say(&format!("no fault    {case}: {reason}"));
+    }
+    say(&format!(
+        "{} faults: {caught} of {} caught, {missed} not; {} rules without a fault; {:.0} s",
+        wanted.iter().filter(|fault| !fault.cases.is_empty()).count(),
+        caught + missed,
+        untested.len(),
+        seconds(started),
+    ));
+    Ok(unhealthy == 0 && missed == 0 && untested.is_empty())
+}
+
+fn seconds(started: Instant) -> f64 {
+    started.elapsed().as_secs_f64()
+}
+
+/// The cases of these faults against the server without a fault: by itself, or behind the relay where a fault is in it.
+fn unmutated<'a>(all: &'a [Fault], wanted: &[&Fault]) -> Vec<Trial<'a>> {
+    let mut trials = Vec::new();
+    for fault in wanted {
+        let same = all.iter().find(|same| same.cases.is_empty() && same.is_relayed() == fault.is_relayed());
+        for (kind, case) in fault.catchers() {
+            let trial = same.map(|same| Trial { fault: same, kind, case: case.id, must_catch: false });
+            trials.extend(trial.filter(|trial| !trials.contains(trial)));
+        }
+    }
+    trials
+}
+
+fn mutated<'a>(wanted: &[&'a Fault], all_cases: bool) -> Vec<Trial<'a>> {
+    let mut trials = Vec::new();
+    for fault in wanted {
+        let fault = *fault;
+        trials.extend(fault.catchers().map(|(kind, case)| Trial { fault, kind, case: case.id, must_catch: true }));
+        if all_cases && !fault.cases.is_empty() {
+            for kind in fault.kinds.iter().copied() {
+                let others =
+                    cases::all().filter(|case| case.applies_to(kind) && !fault.cases.iter().any(|id| id == case.id));
+                trials.extend(others.map(|case| Trial { fault, kind, case: case.id, must_catch: false }));
+            }
+        }
+    }
+    trials
+}
+
+/// Plays each, some at a time, and hands each report on as soon as it is there.
+fn play<'a>(
+    command: &str,
+    jobs: usize,
+    trials: &[Trial<'a>],
+    mut on_report: impl FnMut(&Trial<'a>, Report),
+) -> Outcome<()> {
+    let reports = stream::iter(trials).filter_map(async |trial| {
+        let case = cases::find(trial.case)?;
+        let subject = Subject::Command { kind: trial.kind, command: format!("{command} {}", trial.fault.name) };
+        Some(async move { (trial, case.play(&subject).await) })
+    });
+    block_on(async {
+        let mut reports = std::pin::pin!(reports.buffer_unordered(jobs.max(1)));
+        while let Some((trial, report)) = reports.next().await {
+            on_report(trial, report);
+        }
+    })?;
+    Ok(())
+}
+
+/// What the case says of the fault, or why that is not a catch.
+fn catch(trial: &Trial<'_>, report: &Report) -> Result<String, String> {
+    match &report.outcome {
+        Ok(()) => Err("the case passes".to_owned()),
+        // What does not start has shown nothing, unless that is the fault.
+        Err(Unproven::Broken { expected, came }) if expected == server::READY && !trial.fault.may_not_start() => {
+            Err(format!("the server did not start: {came}; {}", report.log.trim_end()))
+        }
+        Err(Unproven::Broken { expected, came }) => Ok(format!("expected {expected}; came {came}")),
+        Err(unproven @ (Unproven::NotOffered(_) | Unproven::NotRun(_))) => Err(unproven.to_string()),
+    }
+}
+
+/// The rules, for a kind of server each, that no fault breaks.
+fn without_fault(all: &[Fault]) -> Vec<(&'static str, Kind)> {
+    let caught: BTreeSet<(&str, String)> =
+        all.iter().flat_map(Fault::catchers).map(|(kind, case)| (case.id, kind.to_string())).collect();
+    let is_excepted = |case: &Case| CANNOT_BE_BROKEN.iter().any(|(id, _)| *id == case.id);
+    let rules = cases::all().filter(|case| case.level == Level::Must && !is_excepted(case));
+    let of_a_kind = rules.flat_map(|case| case.kinds.iter().map(|kind| (case.id, *kind)));
+    of_a_kind.filter(|(case, kind)| !caught.contains(&(*case, kind.to_string()))).collect()
+}
+
+/// One line of the result.
+struct Line<'a>(&'a Trial<'a>, &'a str, &'a str);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 160;
+        let Self(Trial { fault, kind, case, .. }, word, why) = self;
+        let why: String = why.lines().next().unwrap_or_default().chars().take(SHOWN).collect();
+        write!(f, "{word:<11} {:<29} {kind:<10} {case}: {why}", fault.name)
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a command-line program")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+#[expect(clippy::print_stderr, reason = "a command-line program")]
+fn say_error(line: &str) {
+    eprintln!("mutants: {line}");
+}
