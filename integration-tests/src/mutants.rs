@@ -12,7 +12,7 @@ use futures_util::stream::{self, StreamExt as _};
 
 use crate::blocking::block_on;
 use crate::examples::{self, Folders, quoted};
-use crate::{Case, Kind, Level, Report, Subject, Unproven, cases, server};
+use crate::{Kind, Level, Report, Subject, Unproven, cases, server};
 
 mod faults;
 
@@ -20,9 +20,6 @@ use faults::Fault;
 
 /// What there is, or a sentence on why not.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-/// What no server can be made to break in a way that could be seen, with the reason.
-const CANNOT_BE_BROKEN: &[(&str, &str)] = &[];
 
 /// Plays cases against servers that have one fault each, and says which case catches which fault.
 ///
@@ -113,9 +110,6 @@ fn run(cli: &Cli) -> Outcome<bool> {
     for (case, kind) in &untested {
         say(&format!("NO FAULT    {kind:<10} {case}"));
     }
-    for (case, reason) in CANNOT_BE_BROKEN {
-        say(&format!("no fault    {case}: {reason}"));
-    }
     say(&format!(
         "{} faults: {caught} of {} caught, {missed} not; {} rules without a fault; {:.0} s",
         wanted.iter().filter(|fault| !fault.cases.is_empty()).count(),
@@ -197,8 +191,7 @@ fn catch(trial: &Trial<'_>, report: &Report) -> Result<String, String> {
 fn without_fault(all: &[Fault]) -> Vec<(&'static str, Kind)> {
     let caught: BTreeSet<(&str, String)> =
         all.iter().flat_map(Fault::catchers).map(|(kind, case)| (case.id, kind.to_string())).collect();
-    let is_excepted = |case: &Case| CANNOT_BE_BROKEN.iter().any(|(id, _)| *id == case.id);
-    let rules = cases::all().filter(|case| case.level == Level::Must && !is_excepted(case));
+    let rules = cases::all().filter(|case| case.level == Level::Must);
     let of_a_kind = rules.flat_map(|case| case.kinds.iter().map(|kind| (case.id, *kind)));
     of_a_kind.filter(|(case, kind)| !caught.contains(&(*case, kind.to_string()))).collect()
 }
@@ -223,4 +216,51 @@ fn say(line: &str) {
 #[expect(clippy::print_stderr, reason = "a command-line program")]
 fn say_error(line: &str) {
     eprintln!("mutants: {line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(place: &str, cases: &[&str]) -> Fault {
+        let json = serde_json::json!({ "name": "a", "kinds": ["map-unary"], "cases": cases, "place": place });
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn caught(fault: &Fault, outcome: Result<(), Unproven>) -> Result<String, String> {
+        let case = cases::find(&fault.cases[0]).unwrap();
+        let trial = Trial { fault, kind: Kind::UnaryMap, case: case.id, must_catch: true };
+        let took = std::time::Duration::ZERO;
+        catch(&trial, &Report { case, kind: Kind::UnaryMap, outcome, frames: Vec::new(), log: String::new(), took })
+    }
+
+    #[test]
+    fn only_a_broken_rule_is_a_catch() {
+        let relayed = fault("relay", &["map.keys"]);
+        assert!(caught(&relayed, Err(Unproven::broken("a", "b"))).is_ok());
+        assert!(caught(&relayed, Ok(())).is_err());
+        assert!(caught(&relayed, Err(Unproven::NotOffered("keys".to_owned()))).is_err());
+        assert!(caught(&relayed, Err(Unproven::NotRun("no time".to_owned()))).is_err());
+    }
+
+    #[test]
+    fn a_server_that_does_not_start_is_a_catch_where_that_is_the_fault() {
+        let not_started = || Err(Unproven::broken(server::READY, "the end of the server"));
+        assert!(caught(&fault("relay", &["map.keys"]), not_started()).is_err());
+        assert!(caught(&fault("start", &["map.keys"]), not_started()).is_ok());
+    }
+
+    #[test]
+    fn rules_without_a_fault_are_named_for_each_kind() {
+        let untested = without_fault(&[fault("relay", &["map.keys"])]);
+        assert!(!untested.contains(&("map.keys", Kind::UnaryMap)));
+        assert!(untested.contains(&("map.keys", Kind::BatchMap)));
+        assert!(untested.contains(&("source.read.count", Kind::Source)));
+    }
+
+    #[test]
+    fn a_fault_names_cases_that_there_are() {
+        assert!(faults::check(&[fault("relay", &["map.keys"])]).is_ok());
+        assert!(faults::check(&[fault("relay", &["map.no-such-case"])]).is_err());
+    }
 }

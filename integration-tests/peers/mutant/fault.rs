@@ -22,6 +22,7 @@ pub(crate) struct Fault {
     pub(crate) kinds: &'static [Kind],
     /// The cases that have to catch it, each in all of these kinds that it is for.
     pub(crate) cases: &'static [&'static str],
+    /// Told as the place where the fault is made.
     #[serde(rename = "place")]
     pub(crate) how: How,
 }
@@ -37,6 +38,8 @@ pub(crate) enum How {
     Unmutated,
     /// What goes over the socket is changed on its way.
     Relay(fn(&Call) -> Edits),
+    /// The same in front of a map that answers messages one by one, whatever the mode.
+    RelayToUnary(fn(&Call) -> Edits),
     /// Its settings are wrong.
     Settings(fn(&mut Settings)),
     /// A map's handler, or batch, begins when the one before it is over.
@@ -82,7 +85,6 @@ impl Paths {
     }
 }
 
-/// What has to hold of the server that is compared with: whether it is behind the relay too.
 impl Serialize for How {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -93,7 +95,7 @@ impl fmt::Display for How {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unmutated => "nowhere",
-            Self::Relay(_) => "relay",
+            Self::Relay(_) | Self::RelayToUnary(_) => "relay",
             Self::Settings(_) | Self::OneAtATime => "server",
             Self::BeforeStart(_) => "start",
             Self::ServerInfo(_) | Self::Elsewhere(_) => "files",

@@ -12,9 +12,6 @@ mod modes;
 mod process;
 mod sources;
 
-/// The one that takes another service.
-pub(crate) const BATCHES_OVERLAP: &str = "batches-overlap";
-
 const ALL: &[Kind] = Kind::ALL;
 const MAPS: &[Kind] = &[Kind::UnaryMap, Kind::BatchMap, Kind::StreamMap];
 const UNARY: &[Kind] = &[Kind::UnaryMap];

@@ -65,9 +65,7 @@ fn run(fault: &Fault, kind: Kind) -> Result<(), Problem> {
         (Kind::UnaryMap, How::OneAtATime) => serve(fault, kind, map_service(OneAtATime::new(map))),
         (Kind::BatchMap, How::OneAtATime) => serve(fault, kind, batch_service(OneAtATime::new(map))),
         (Kind::StreamMap, How::OneAtATime) => serve(fault, kind, stream_service(OneAtATime::new(map))),
-        // Its messages are answered one by one, and the fault puts the ends of batches between the answers.
-        (Kind::BatchMap, _) if fault.name == faults::BATCHES_OVERLAP => serve(fault, kind, map_service(map)),
-        (Kind::UnaryMap, _) => serve(fault, kind, map_service(map)),
+        (Kind::UnaryMap, _) | (_, How::RelayToUnary(_)) => serve(fault, kind, map_service(map)),
         (Kind::BatchMap, _) => serve(fault, kind, batch_service(map)),
         (Kind::StreamMap, _) => serve(fault, kind, stream_service(map)),
         (Kind::Source, _) if contract::defaults() => serve(fault, kind, source_service(source::Silent(source))),

@@ -70,7 +70,7 @@ async fn at_its_paths(
         How::BeforeStart(act) => act(&paths)?,
         How::Settings(change) => change(&mut settings),
         How::ServerInfo(_) => settings.server_info_path = Some(paths.beside("true-server-info")),
-        How::Relay(edits) => {
+        How::Relay(edits) | How::RelayToUnary(edits) => {
             let behind = paths.beside("behind.sock");
             settings.socket_path = Some(behind.clone());
             relay = Some(Relay::bind(kind, &paths.socket, behind, paths.beside("memory"), edits)?);

@@ -93,6 +93,24 @@ pub(super) const FAULTS: &[Fault] = &[
         how: How::Relay(handshake_not_checked),
     },
     Fault {
+        name: "ends-without-handshake",
+        sentence: "The process ends with a stream that did not begin with a handshake.",
+        kinds: ALL,
+        cases: &["general.handshake.missing", "source.handshake.ack-missing"],
+        how: How::Relay(|call| {
+            let (this, mut is_first) = (call.clone(), call.is_stream());
+            let mut guard = EndsTheProcess { armed: false };
+            Edits::default().requests(move |item| {
+                if let Item::Message(message) = &item
+                    && std::mem::take(&mut is_first)
+                {
+                    guard.arm(handshake_in(&this.path, message).is_none());
+                }
+                vec![item]
+            })
+        }),
+    },
+    Fault {
         name: "idle-stream-ended",
         sentence: "It ends a stream with OK when nothing was answered on it for two seconds.",
         kinds: ALL,
@@ -150,6 +168,18 @@ pub(super) const FAULTS: &[Fault] = &[
         how: How::Relay(|call| refuse_if(call, |message| message.len() > 4 << 20)),
     },
     Fault {
+        name: "four-mebibytes-back",
+        sentence: "It sends no message of more than 4 MiB.",
+        kinds: MAPS,
+        cases: &["general.large-message"],
+        how: How::Relay(|_| {
+            Edits::default().answers(|item| match item {
+                Item::Message(message) if message.len() > 4 << 20 => vec![Item::status(8, "it is too large")],
+                _ => vec![item],
+            })
+        }),
+    },
+    Fault {
         name: "ends-at-times-of-no-calendar",
         sentence: "The process ends at an event time past the year 9999.",
         kinds: MAPS,
@@ -172,6 +202,22 @@ pub(super) const FAULTS: &[Fault] = &[
             let this = call.clone();
             map_requests(call, move |request| {
                 let refused = event_time(request) < 0;
+                if refused {
+                    this.refuse();
+                }
+                !refused
+            })
+        }),
+    },
+    Fault {
+        name: "empty-value-refused",
+        sentence: "It refuses messages without a value.",
+        kinds: MAPS,
+        cases: &["map.minimal-message"],
+        how: How::Relay(|call| {
+            let this = call.clone();
+            map_requests(call, move |request| {
+                let refused = request.request.as_ref().is_some_and(|input| input.value.is_empty());
                 if refused {
                     this.refuse();
                 }

@@ -2,11 +2,15 @@
 
 use std::sync::{Arc, Mutex};
 
-use http::HeaderValue;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use http::{HeaderMap, HeaderValue};
+use prost::Message as _;
 
 use super::{ALL, MAPS, SOURCE, STREAM};
 use crate::edits::{Call, Edits, Item, MAP_FN, READ_FN, code, each, failures, lock, map_requests};
 use crate::fault::{Fault, How};
+use crate::pb::google::rpc::Status;
 use crate::pb::map::v1::{MapRequest, MapResponse, TransmissionStatus};
 use crate::pb::source::v1::{ReadResponse, read_response};
 
@@ -50,6 +54,13 @@ pub(super) const FAULTS: &[Fault] = &[
                 vec![Item::End(status)]
             })
         }),
+    },
+    Fault {
+        name: "failure-without-debug-info",
+        sentence: "The details of a failed handler's status are a google.rpc.Status without DebugInfo.",
+        kinds: ALL,
+        cases: STATUS,
+        how: How::Relay(|_| failures(|status| vec![Item::End(without_debug_info(status))])),
     },
     Fault {
         name: "failure-untold",
@@ -100,15 +111,44 @@ pub(super) const FAULTS: &[Fault] = &[
         kinds: SOURCE,
         cases: &["source.read.error"],
         how: How::Relay(|call| {
-            let is_read = call.path == READ_FN;
-            failures(move |status| {
-                let eot = read_response::Status { eot: true, ..read_response::Status::default() };
-                let answer = ReadResponse { status: Some(eot), ..ReadResponse::default() };
-                if is_read { vec![Item::message(&answer), Item::Silence] } else { vec![Item::End(status)] }
-            })
+            failed_read(call, read_response::Status { eot: true, ..read_response::Status::default() })
+        }),
+    },
+    Fault {
+        name: "read-error-in-message",
+        sentence: "A read that fails is told in a message, and its stream stays open.",
+        kinds: SOURCE,
+        cases: &["source.read.error"],
+        how: How::Relay(|call| {
+            let code = read_response::status::Code::Failure.into();
+            failed_read(call, read_response::Status { code, ..read_response::Status::default() })
         }),
     },
 ];
+
+fn without_debug_info(mut status: HeaderMap) -> HeaderMap {
+    const DETAILS: &str = "grpc-status-details-bin";
+    let details = status.get(DETAILS).and_then(|details| STANDARD_NO_PAD.decode(details).ok());
+    if let Some(details) = details
+        && let Ok(mut details) = Status::decode(&details[..])
+    {
+        details.details.clear();
+        let encoded = STANDARD_NO_PAD.encode(details.encode_to_vec());
+        if let Ok(encoded) = encoded.try_into() {
+            status.insert(DETAILS, encoded);
+        }
+    }
+    status
+}
+
+/// Says with a message what a read would end its stream with.
+fn failed_read(call: &Call, told: read_response::Status) -> Edits {
+    let is_read = call.path == READ_FN;
+    failures(move |status| {
+        let answer = ReadResponse { status: Some(told.clone()), ..ReadResponse::default() };
+        if is_read { vec![Item::message(&answer), Item::Silence] } else { vec![Item::End(status)] }
+    })
+}
 
 fn eot_after_panic(call: &Call) -> Edits {
     if call.path != MAP_FN {

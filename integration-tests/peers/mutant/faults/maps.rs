@@ -7,7 +7,7 @@ use std::sync::{LazyLock, Mutex};
 use numaflow_conformance::Kind;
 
 use super::MAPS;
-use crate::edits::{MAP_FN, each, is_eot, lock, map_answers, map_requests};
+use crate::edits::{MAP_FN, each, is_eot, lock, map_answers, map_answers_by, map_requests};
 use crate::fault::{Fault, How};
 use crate::pb::map::v1::MapRequest;
 
@@ -36,6 +36,15 @@ pub(super) const FAULTS: &[Fault] = &[
                 answer.id.truncate(4096);
                 true
             })
+        }),
+    },
+    Fault {
+        name: "answer-twice",
+        sentence: "Each answer, or output, comes twice.",
+        kinds: MAPS,
+        cases: &["map.id-echo"],
+        how: How::Relay(|call| {
+            map_answers_by(call, |answer| if is_eot(&answer) { vec![answer] } else { vec![answer; 2] })
         }),
     },
     Fault {

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use numaflow_conformance::Kind;
 
-use super::{BATCH, BATCHES_OVERLAP, STREAM, UNARY};
-use crate::edits::{Call, Edits, Item, MAP_FN, each, is_eot, lock, map_answers_by, map_requests, messages};
+use super::{BATCH, STREAM, UNARY};
+use crate::edits::{
+    Call, Edits, Item, MAP_FN, each, is_eot, lock, map_answers, map_answers_by, map_requests, messages,
+};
 use crate::fault::{Fault, How};
 use crate::pb::map::v1::{MapRequest, MapResponse, TransmissionStatus};
 
@@ -60,6 +62,33 @@ pub(super) const FAULTS: &[Fault] = &[
         how: How::Relay(|call| map_answers_by(call, |answer| if is_eot(&answer) { Vec::new() } else { vec![answer] })),
     },
     Fault {
+        name: "eot-without-id",
+        sentence: "The end of transmission of a message's outputs does not say which message.",
+        kinds: STREAM,
+        cases: &["map.stream.outputs"],
+        how: How::Relay(|call| {
+            map_answers(call, |answer| {
+                if is_eot(answer) {
+                    answer.id.clear();
+                }
+                true
+            })
+        }),
+    },
+    Fault {
+        name: "five-hundred-answers",
+        sentence: "The first 500 messages of a batch are answered.",
+        kinds: BATCH,
+        cases: &["map.batch.sizes"],
+        how: How::Relay(|call| {
+            let mut answers = 0;
+            map_answers_by(call, move |answer| {
+                answers = if is_eot(&answer) { 0 } else { answers + 1 };
+                if answers > 500 { Vec::new() } else { vec![answer] }
+            })
+        }),
+    },
+    Fault {
         name: "eot-with-results",
         sentence: "The last results come again with the end of transmission.",
         kinds: WITH_EOT,
@@ -77,11 +106,11 @@ pub(super) const FAULTS: &[Fault] = &[
         }),
     },
     Fault {
-        name: BATCHES_OVERLAP,
+        name: "batches-overlap",
         sentence: "A message is answered as soon as it is done, whatever batch it is of.",
         kinds: BATCH,
         cases: &["map.batch.in-sequence"],
-        how: How::Relay(batches_overlap),
+        how: How::RelayToUnary(batches_overlap),
     },
     Fault {
         name: "skipped-id-unnoticed",

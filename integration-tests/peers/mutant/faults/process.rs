@@ -34,6 +34,13 @@ pub(super) const FAULTS: &[Fault] = &[
         how: How::ServerInfo(|info| complete(&info).replace("\"}U", "\",}U").replace("}}U", "},}U")),
     },
     Fault {
+        name: "server-info-without-marker",
+        sentence: "The server-info file does not say that it is complete.",
+        kinds: ALL,
+        cases: &["general.server-info.marker"],
+        how: How::ServerInfo(|info| info.to_string()),
+    },
+    Fault {
         name: "server-info-after-marker",
         sentence: "A line break follows the end marker of the server-info file, and another end marker.",
         kinds: ALL,

@@ -144,6 +144,21 @@ pub(super) const FAULTS: &[Fault] =
             }),
         },
         Fault {
+            name: "skips-on-reopening",
+            sentence: "A read stream that is opened anew begins 50 records further on.",
+            kinds: SOURCE,
+            cases: &["source.read-stream.reopened"],
+            how: How::Relay(|call| {
+                static OPENED: OnceLock<()> = OnceLock::new();
+                let mut skipped = if call.path == READ_FN && OPENED.set(()).is_err() { 50 } else { 0 };
+                records(call, move |_| {
+                    let is_delivered = skipped == 0;
+                    skipped = if is_delivered { 0 } else { skipped - 1 };
+                    is_delivered
+                })
+            }),
+        },
+        Fault {
             name: "acks-of-other-streams-refused",
             sentence: "An ack of what an earlier read stream delivered is refused.",
             kinds: SOURCE,
