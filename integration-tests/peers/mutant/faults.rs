@@ -5,12 +5,13 @@ use numaflow_conformance::Kind;
 use crate::edits::Edits;
 use crate::fault::{Fault, How};
 
+mod acks;
 mod calls;
 mod failures;
 mod maps;
 mod modes;
 mod process;
-mod sources;
+mod reads;
 
 const ALL: &[Kind] = Kind::ALL;
 const MAPS: &[Kind] = &[Kind::UnaryMap, Kind::BatchMap, Kind::StreamMap];
@@ -32,6 +33,15 @@ const NONE: &[Fault] = &[
 ];
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Fault> {
-    let tables = [NONE, process::FAULTS, calls::FAULTS, failures::FAULTS, maps::FAULTS, modes::FAULTS, sources::FAULTS];
+    let tables = [
+        NONE,
+        process::FAULTS,
+        calls::FAULTS,
+        failures::FAULTS,
+        maps::FAULTS,
+        modes::FAULTS,
+        reads::FAULTS,
+        acks::FAULTS,
+    ];
     tables.into_iter().flatten()
 }

@@ -1,37 +1,53 @@
 //! A server from its start to its end, with the faults that are of the process.
 
-use std::env;
 use std::future::{Future, pending};
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{env, fs};
 
 use numaflow_conformance::Kind;
 use numaflow_sdk::{ProcessEnvironment, Server, Service, Settings};
+use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::Problem;
+use crate::edits::{Call, Edits};
 use crate::fault::{Fault, How, Paths, Sigterm, Which};
 use crate::relay::Relay;
 
-/// Serves until SIGTERM.
+/// What a complete server-info file ends with.
+pub(crate) const END_MARKER: &str = "U+005C__END__";
+
+/// Serves until SIGTERM, with the fault.
 pub(crate) fn serve(fault: &Fault, kind: Kind, service: impl Service) -> Result<(), Problem> {
     let told = |variable| env::var_os(variable).map(PathBuf::from);
     let mut settings = Settings::from_environment(&ProcessEnvironment)?;
     settings.socket_path = told("CONFORMANCE_SOCKET").or(settings.socket_path);
     settings.server_info_path = told("CONFORMANCE_SERVER_INFO").or(settings.server_info_path);
     Runtime::new()?.block_on(async {
-        let sigterm = match fault.how {
-            How::Sigterm(sigterm) => sigterm,
-            _ => Sigterm::Drain,
-        };
+        let sigterm = if let How::Sigterm(sigterm) = fault.how { sigterm } else { Sigterm::Drain };
         // Before anybody can know that there is a server.
         let shutdown = shutdown(sigterm)?;
         match fault.how {
-            How::Elsewhere(which) => elsewhere(which, service, settings, shutdown).await,
-            how => at_its_paths(kind, how, sigterm, service, settings, shutdown).await,
+            How::Relay(edits) | How::RelayToUnary(edits) => {
+                return relayed(kind, edits, service, settings, shutdown).await;
+            }
+            How::ServerInfo(content) => return with_server_info(content, service, settings, shutdown).await,
+            How::Elsewhere(which) => return elsewhere(which, service, settings, shutdown).await,
+            How::BeforeStart(act) => act(&Paths::told(&settings)?)?,
+            How::Settings(change) => change(&mut settings),
+            How::Unmutated | How::OneAtATime | How::Sigterm(_) => {}
         }
+        let paths = Paths::told(&settings);
+        Server::new(service).settings(settings).bind()?.serve_until(shutdown).await?;
+        if sigterm == Sigterm::LeaveFiles {
+            let Paths { socket, server_info } = paths?;
+            fs::write(socket, "left")?;
+            fs::write(server_info, "left")?;
+        }
+        Ok(())
     })
 }
 
@@ -47,63 +63,46 @@ fn shutdown(sigterm: Sigterm) -> Result<impl Future<Output = ()>, Problem> {
     })
 }
 
-/// Serves where the suite looks for the server.
-async fn at_its_paths(
+/// Serves behind a relay, which has the socket that the suite knows.
+async fn relayed(
     kind: Kind,
-    how: How,
-    sigterm: Sigterm,
+    edits: fn(&Call) -> Edits,
     service: impl Service,
     mut settings: Settings,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Problem> {
-    let (Some(socket), Some(server_info)) = (settings.socket_path.clone(), settings.server_info_path.clone()) else {
-        // The platform's: what is changed is for other cases.
-        if !matches!(how, How::Unmutated) {
-            return Err("this fault needs paths of its own".into());
-        }
-        Server::new(service).settings(settings).bind()?.serve_until(shutdown).await?;
-        return Ok(());
-    };
-    let paths = Paths { socket, server_info };
-    let mut relay = None;
-    match how {
-        How::BeforeStart(act) => act(&paths)?,
-        How::Settings(change) => change(&mut settings),
-        How::ServerInfo(_) => settings.server_info_path = Some(paths.beside("true-server-info")),
-        How::Relay(edits) | How::RelayToUnary(edits) => {
-            let behind = paths.beside("behind.sock");
-            settings.socket_path = Some(behind.clone());
-            relay = Some(Relay::bind(kind, &paths.socket, behind, paths.beside("memory"), edits)?);
-        }
-        How::Unmutated | How::OneAtATime | How::Elsewhere(_) | How::Sigterm(_) => {}
-    }
+    let paths = Paths::told(&settings)?;
+    let behind = paths.beside("behind.sock");
+    settings.socket_path = Some(behind.clone());
+    // First, because the server's info file says that it can be reached.
+    let relay = Relay::bind(kind, &paths.socket, behind, paths.beside("memory"), edits)?;
     let server = Server::new(service).settings(settings).bind()?;
-    if let How::ServerInfo(content) = how {
-        let truth = std::fs::read_to_string(paths.beside("true-server-info"))?;
-        let info = serde_json::from_str(truth.trim_end_matches(END_MARKER))?;
-        std::fs::write(paths.beside("new"), content(info))?;
-        std::fs::rename(paths.beside("new"), &paths.server_info)?;
+    tokio::select! {
+        drained = server.serve_until(shutdown) => drop(drained?),
+        error = relay.serve() => return Err(error.into()),
     }
-    match relay {
-        Some(relay) => {
-            tokio::select! {
-                drained = server.serve_until(shutdown) => drop(drained?),
-                error = relay.serve() => return Err(error.into()),
-            }
-            std::fs::remove_file(&paths.socket)?;
-        }
-        None => drop(server.serve_until(shutdown).await?),
-    }
-    if sigterm == Sigterm::LeaveFiles {
-        for path in [&paths.socket, &paths.server_info] {
-            std::fs::write(path, "left")?;
-        }
-    }
+    fs::remove_file(paths.socket)?;
     Ok(())
 }
 
-/// What a complete server-info file ends with.
-pub(crate) const END_MARKER: &str = "U+005C__END__";
+/// Serves with another content of the server-info file.
+async fn with_server_info(
+    content: fn(Value) -> String,
+    service: impl Service,
+    mut settings: Settings,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Problem> {
+    let paths = Paths::told(&settings)?;
+    let (right, new) = (paths.beside("right-server-info"), paths.beside("new-server-info"));
+    settings.server_info_path = Some(right.clone());
+    let server = Server::new(service).settings(settings).bind()?;
+    let info = fs::read_to_string(right)?;
+    // Renamed, so that nobody sees half of it: that would be another fault.
+    fs::write(&new, content(serde_json::from_str(info.trim_end_matches(END_MARKER))?))?;
+    fs::rename(&new, paths.server_info)?;
+    server.serve_until(shutdown).await?;
+    Ok(())
+}
 
 /// Serves with one file elsewhere, and with no name as soon as it is there, so that nothing of it is left behind.
 async fn elsewhere(
@@ -120,7 +119,7 @@ async fn elsewhere(
         Which::ServerInfo => settings.server_info_path = Some(path.clone()),
     }
     let server = Server::new(service).settings(settings).bind()?;
-    std::fs::remove_file(path)?;
+    fs::remove_file(path)?;
     // It is not found later than at once, and whoever looks need not look on.
     drop(timeout(FOUND, server.serve_until(shutdown)).await);
     Ok(())

@@ -173,9 +173,9 @@ pub(super) const FAULTS: &[Fault] = &[
         kinds: MAPS,
         cases: &["general.large-message"],
         how: How::Relay(|_| {
-            Edits::default().answers(|item| match item {
-                Item::Message(message) if message.len() > 4 << 20 => vec![Item::status(8, "it is too large")],
-                _ => vec![item],
+            Edits::default().answers(|item| {
+                let is_too_large = matches!(&item, Item::Message(message) if message.len() > 4 << 20);
+                vec![if is_too_large { Item::status(8, "it is too large") } else { item }]
             })
         }),
     },
@@ -351,20 +351,21 @@ fn handshake_not_checked(call: &Call) -> Edits {
 /// Does something else with the end of what the platform sends on a stream.
 fn on_half_close(call: &Call, mut edit: impl FnMut(Item) -> Vec<Item> + Send + 'static) -> Edits {
     let is_stream = call.is_stream();
-    Edits::default().requests(move |item| match item {
-        Item::End(_) if is_stream => edit(item),
-        _ => vec![item],
+    Edits::default().requests(move |item| {
+        let is_half_close = is_stream && matches!(item, Item::End(_));
+        if is_half_close { edit(item) } else { vec![item] }
     })
 }
 
 fn refuse_if(call: &Call, refused: fn(&Bytes) -> bool) -> Edits {
     let this = call.clone();
-    Edits::default().requests(move |item| match item {
-        Item::Message(message) if refused(&message) => {
+    Edits::default().requests(move |item| {
+        let is_refused = matches!(&item, Item::Message(message) if refused(message));
+        if is_refused {
             this.refuse();
-            Vec::new()
+            return Vec::new();
         }
-        _ => vec![item],
+        vec![item]
     })
 }
 

@@ -7,7 +7,7 @@ use std::sync::{LazyLock, Mutex};
 use numaflow_conformance::Kind;
 
 use super::MAPS;
-use crate::edits::{MAP_FN, each, is_eot, lock, map_answers, map_answers_by, map_requests};
+use crate::edits::{Call, Edits, Item, MAP_FN, each, is_eot, lock, map_answers, map_answers_by, map_requests};
 use crate::fault::{Fault, How};
 use crate::pb::map::v1::MapRequest;
 
@@ -67,6 +67,25 @@ pub(super) const FAULTS: &[Fault] = &[
                 }
                 true
             }))
+        }),
+    },
+    Fault {
+        name: "answers-on-another-stream",
+        sentence: "An answer goes to the stream that was opened last.",
+        kinds: MAPS,
+        cases: &["map.several-streams"],
+        how: How::Relay(|call| {
+            static LAST: Mutex<Option<Call>> = Mutex::new(None);
+            if call.path != MAP_FN {
+                return Edits::default();
+            }
+            *lock(&LAST) = Some(call.clone());
+            map_answers_by(call, |answer| {
+                if let Some(last) = &*lock(&LAST) {
+                    last.interject(Item::message(&answer));
+                }
+                Vec::new()
+            })
         }),
     },
     Fault {

@@ -129,9 +129,9 @@ pub(super) const FAULTS: &[Fault] = &[
         how: How::Relay(|call| {
             let is_map = call.path == MAP_FN;
             let eot = MapRequest { status: Some(TransmissionStatus { eot: true }), ..MapRequest::default() };
-            Edits::default().requests(move |item| match item {
-                Item::End(_) if is_map => vec![Item::message(&eot), item],
-                _ => vec![item],
+            Edits::default().requests(move |item| {
+                let is_half_close = is_map && matches!(item, Item::End(_));
+                if is_half_close { vec![Item::message(&eot), item] } else { vec![item] }
             })
         }),
     },

@@ -183,11 +183,11 @@ pub(super) const FAULTS: &[Fault] = &[
         how: How::Settings(|settings| settings.replica = settings.replica.filter(|replica| *replica != 0).or(Some(1))),
     },
     Fault {
-        name: "hundred-in-flight",
-        sentence: "It reads no further with 100 messages in flight.",
+        name: "five-hundred-in-flight",
+        sentence: "It reads no further with 500 messages in flight.",
         kinds: MAPS,
         cases: &["map.in-flight-500"],
-        how: How::Settings(|settings| settings.max_in_flight = Some(100.into())),
+        how: How::Settings(|settings| settings.max_in_flight = Some(500.into())),
     },
     Fault {
         name: "one-at-a-time",
