@@ -188,9 +188,9 @@ mod tests {
 
     #[test]
     fn cases_are_chosen_by_a_part_of_their_id() {
-        let suite = |flags: &str| match Cli::try_parse_from(flags.split(' ')).unwrap().command {
-            Command::Run(args) => args.suite(),
-            other => unreachable!("{other:?}"),
+        let suite = |flags: &str| {
+            let Command::Run(args) = Cli::try_parse_from(flags.split(' ')).unwrap().command else { unreachable!() };
+            args.suite()
         };
         let ids = |suite: Suite| suite.cases.iter().map(|case| case.id).collect::<Vec<_>>();
         let half_close = ids(suite("c run --kind source --only half-close").unwrap());

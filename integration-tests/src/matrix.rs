@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use futures_util::future::join_all;
 
 use crate::blocking::block_on;
 use crate::gaps::Gaps;
 use crate::standing::Standing;
-use crate::{Kind, Report, Subject, Suite};
+use crate::{Report, Subject, Suite};
 
 mod build;
 mod page;
@@ -39,7 +40,8 @@ struct Cli {
     /// Write each implementation's list of gaps anew; the reasons that are known stay
     #[arg(long)]
     write_gaps: bool,
-    /// How many cases run at a time [default: three for each processor: most of them wait]
+    /// How many cases of each kind run at a time, and the kinds beside each other [default: as many as there are processors:
+    /// most cases wait]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
 }
@@ -105,10 +107,7 @@ fn column(cli: &Cli, peer: &'static Peer, command: Result<String, String>) -> Ou
         }
     };
     let started = Instant::now();
-    let mut results = Vec::new();
-    for kind in peer.kinds {
-        results.extend(play(cli, *kind, &command, &gaps)?);
-    }
+    let results = play(cli, peer, &command, &gaps)?;
     for (report, standing) in results.iter().filter(|(_, standing)| standing.is_news()) {
         let Report { case, kind, outcome, .. } = report;
         let why = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
@@ -131,19 +130,24 @@ fn column(cli: &Cli, peer: &'static Peer, command: Result<String, String>) -> Ou
     Ok(Column { peer, gaps, results, missing: None })
 }
 
-fn play(cli: &Cli, kind: Kind, command: &str, gaps: &Gaps) -> Outcome<Vec<(Report, Standing)>> {
-    /// Of one kind of one implementation; all that hangs is cut off long before.
+/// Plays the cases of all kinds, the kinds beside each other.
+fn play(cli: &Cli, peer: &Peer, command: &str, gaps: &Gaps) -> Outcome<Vec<(Report, Standing)>> {
+    /// Of one implementation; all that hangs is cut off long before.
     const DEADLINE: Duration = Duration::from_secs(10 * 60);
-    let mut suite = Suite::new(Subject::Command { kind, command: command.to_owned() });
-    suite.jobs = cli.jobs.unwrap_or(suite.jobs * 3);
-    suite.deadline = DEADLINE;
-    let mut results = Vec::new();
-    let mut on_report = |report: Report| {
-        let standing = Standing::of(&report, gaps.find(report.case.id, kind));
-        results.push((report, standing));
-    };
-    block_on(suite.run(&mut on_report))?;
-    Ok(results)
+    let kinds = peer.kinds.iter().map(async |kind| {
+        let mut suite = Suite::new(Subject::Command { kind: *kind, command: command.to_owned() });
+        suite.jobs = cli.jobs.unwrap_or(suite.jobs);
+        suite.deadline = DEADLINE;
+        let mut results = Vec::new();
+        suite
+            .run(|report| {
+                let standing = Standing::of(&report, gaps.find(report.case.id, *kind));
+                results.push((report, standing));
+            })
+            .await;
+        results
+    });
+    Ok(block_on(join_all(kinds))?.into_iter().flatten().collect())
 }
 
 #[expect(clippy::print_stdout, reason = "a command-line program")]
