@@ -17,6 +17,10 @@ use serde::Deserialize;
 
 use crate::{Kind, Report, cases};
 
+/// How many frames of a case's beginning, and of its end, are written, and how much of each.
+const SHOWN: usize = 10;
+const WIDTH: usize = 160;
+
 /// A deviation that is known.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,8 +99,12 @@ impl Gaps {
         if let Err(unproven) = &report.outcome {
             writeln!(text, "    {}", one_line(&unproven.to_string()))?;
         }
-        for frame in &report.frames {
-            writeln!(text, "    {}", one_line(&frame.to_string()))?;
+        // How it begins and how it ends tells most, and a list of gaps is there to be read.
+        let frames = &report.frames;
+        let (first, last) = frames.split_at(frames.len().min(SHOWN));
+        for frame in first.iter().chain(&last[last.len().saturating_sub(SHOWN)..]) {
+            let line = one_line(&frame.to_string());
+            writeln!(text, "    {}", line.char_indices().nth(WIDTH).map_or(&*line, |(cut, _)| &line[..cut]))?;
         }
         Ok(())
     }
