@@ -43,6 +43,8 @@ pub(crate) const UNIMPLEMENTED: u32 = 12;
 
 /// The longest wait for a single thing.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a call that is half-closed is looked at. What a server has not sent by then it does not send.
+const LOOKED_AT: Duration = Duration::from_millis(500);
 /// What the platform calls every server.
 const ORIGIN: &str = "http://[::1]:50051";
 /// The platform's HTTP/2 windows.
@@ -248,6 +250,13 @@ impl Call {
                 Err(Unproven::broken(expected, format!("a further message on {}: {}", self.path, bytes.escape_ascii())))
             }
         }
+    }
+
+    /// Half-closes, after which no message may come. Whether and how the server then ends the call is not looked at: other
+    /// cases are about that.
+    pub(crate) async fn finish(mut self) -> Result<(), Unproven> {
+        self.close();
+        timeout(LOOKED_AT, self.end("no further message")).await.map_or(Ok(()), |end| end.map(drop))
     }
 
     /// Expects the call to end well, without another message before.

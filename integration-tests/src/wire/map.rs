@@ -1,21 +1,17 @@
 //! `map.v1.Map`: its messages, and a stream of it in the server's mode.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
 use tokio::time::timeout;
 
 use super::common::{Handshake, Metadata, NackOptions, Timestamp};
-use super::{Call, Connection, Next, Status};
+use super::{Call, Connection, LOOKED_AT, Next, Status};
 use crate::Kind;
 use crate::outcome::{Unproven, check};
 
 pub(crate) const MAP_FN: &str = "/map.v1.Map/MapFn";
-
-/// How long a stream that is half-closed is looked at. What a server has not sent by then it does not send.
-const LOOKED_AT: Duration = Duration::from_millis(500);
 
 /// How a server says that it has no means for a part of the handler contract.
 const NOT_OFFERED: &str = "not offered";

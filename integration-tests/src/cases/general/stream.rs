@@ -70,11 +70,7 @@ async fn handshake_first(target: &Target) -> Result<(), Unproven> {
     let connection = Connection::to(target).await?;
     match target.kind {
         Kind::UnaryMap | Kind::BatchMap | Kind::StreamMap => MapStream::open(&connection).await?.finish().await,
-        Kind::Source => {
-            let mut call = Reader::open(&connection).await?.call;
-            call.close();
-            call.ends_ok().await
-        }
+        Kind::Source => Reader::open(&connection).await?.call.finish().await,
     }
 }
 

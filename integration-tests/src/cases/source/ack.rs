@@ -66,8 +66,7 @@ async fn once_each(target: &Target) -> Result<(), Unproven> {
     for _ in &batches {
         acker.answer().await?;
     }
-    acker.call.close();
-    acker.call.ends_ok().await
+    acker.call.finish().await
 }
 
 async fn unknown(target: &Target) -> Result<(), Unproven> {
