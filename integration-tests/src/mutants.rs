@@ -33,7 +33,7 @@ struct Cli {
     /// Only the faults that have this in their name, or are for this case; may be given several times
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
-    /// Play all cases against each fault, and say which others catch it; takes hours without --only
+    /// Play all cases against each fault, and say which others catch it; takes an hour without --only
     #[arg(long)]
     all_cases: bool,
     /// How many cases run at a time [default: four times as many as there are processors: most of them wait]

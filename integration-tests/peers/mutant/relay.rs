@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::pending;
 use std::io;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -59,9 +60,12 @@ impl Relay {
         memory: PathBuf,
         edits: fn(&Call) -> Edits,
     ) -> io::Result<Self> {
-        // Of one that was killed; the cases for what else may be there are not for the relay.
-        drop(std::fs::remove_file(socket));
-        let listener = UnixListener::bind(socket)?;
+        // Of one that was killed.
+        if std::fs::symlink_metadata(socket).is_ok_and(|file| file.file_type().is_socket()) {
+            std::fs::remove_file(socket)?;
+        }
+        let listener = UnixListener::bind(socket)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", socket.display())))?;
         Ok(Self { listener, place: Arc::new(Place { kind, server, memory, edits }) })
     }
 

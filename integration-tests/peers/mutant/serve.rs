@@ -30,20 +30,25 @@ pub(crate) fn serve(fault: &Fault, kind: Kind, service: impl Service) -> Result<
         let sigterm = if let How::Sigterm(sigterm) = fault.how { sigterm } else { Sigterm::Drain };
         // Before anybody can know that there is a server.
         let shutdown = shutdown(sigterm)?;
-        match fault.how {
-            How::Relay(edits) | How::RelayToUnary(edits) => {
-                return relayed(kind, edits, service, settings, shutdown).await;
-            }
-            How::ServerInfo(content) => return with_server_info(content, service, settings, shutdown).await,
-            How::Elsewhere(which) => return elsewhere(which, service, settings, shutdown).await,
-            How::BeforeStart(act) => act(&Paths::told(&settings)?)?,
-            How::Settings(change) => change(&mut settings),
-            How::Unmutated | How::OneAtATime | How::Sigterm(_) => {}
-        }
         let paths = Paths::told(&settings);
+        match (fault.how, &paths) {
+            (How::Relay(edits) | How::RelayToUnary(edits), Some(paths)) => {
+                return relayed(kind, edits, service, settings, paths, shutdown).await;
+            }
+            (How::ServerInfo(content), Some(paths)) => {
+                return with_server_info(content, service, settings, paths, shutdown).await;
+            }
+            (How::Elsewhere(which), _) => return elsewhere(which, service, settings, shutdown).await,
+            (How::BeforeStart(act), Some(paths)) => act(paths)?,
+            (How::Settings(change), _) => change(&mut settings),
+            // A server at the platform's paths leaves nothing beside them, and so has no fault for which it would.
+            (How::Relay(_) | How::RelayToUnary(_) | How::ServerInfo(_) | How::BeforeStart(_), None)
+            | (How::Unmutated | How::OneAtATime | How::Sigterm(_), _) => {}
+        }
         Server::new(service).settings(settings).bind()?.serve_until(shutdown).await?;
-        if sigterm == Sigterm::LeaveFiles {
-            let Paths { socket, server_info } = paths?;
+        if sigterm == Sigterm::LeaveFiles
+            && let Some(Paths { socket, server_info }) = paths
+        {
             fs::write(socket, "left")?;
             fs::write(server_info, "left")?;
         }
@@ -69,9 +74,9 @@ async fn relayed(
     edits: fn(&Call) -> Edits,
     service: impl Service,
     mut settings: Settings,
+    paths: &Paths,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Problem> {
-    let paths = Paths::told(&settings)?;
     let behind = paths.beside("behind.sock");
     settings.socket_path = Some(behind.clone());
     // First, because the server's info file says that it can be reached.
@@ -81,7 +86,7 @@ async fn relayed(
         drained = server.serve_until(shutdown) => drop(drained?),
         error = relay.serve() => return Err(error.into()),
     }
-    fs::remove_file(paths.socket)?;
+    fs::remove_file(&paths.socket)?;
     Ok(())
 }
 
@@ -90,17 +95,18 @@ async fn with_server_info(
     content: fn(Value) -> String,
     service: impl Service,
     mut settings: Settings,
+    paths: &Paths,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Problem> {
-    let paths = Paths::told(&settings)?;
     let (right, new) = (paths.beside("right-server-info"), paths.beside("new-server-info"));
     settings.server_info_path = Some(right.clone());
     let server = Server::new(service).settings(settings).bind()?;
     let info = fs::read_to_string(right)?;
     // Renamed, so that nobody sees half of it: that would be another fault.
     fs::write(&new, content(serde_json::from_str(info.trim_end_matches(END_MARKER))?))?;
-    fs::rename(&new, paths.server_info)?;
+    fs::rename(&new, &paths.server_info)?;
     server.serve_until(shutdown).await?;
+    fs::remove_file(&paths.server_info)?;
     Ok(())
 }
 
