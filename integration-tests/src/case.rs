@@ -14,7 +14,7 @@ use crate::target::{Subject, Target};
 
 /// No case against a server that runs takes longer, whatever the server does. Longer than any single wait in one, so that
 /// the wait is named.
-const SERVER_DEADLINE: Duration = Duration::from_secs(20);
+const SERVER_DEADLINE: Duration = Duration::from_secs(30);
 /// The same for a case that starts servers, and may wait for one to end for as long as a pod is given.
 const PROCESS_DEADLINE: Duration = Duration::from_secs(90);
 
@@ -61,7 +61,7 @@ impl Case {
 
     /// Plays the case.
     ///
-    /// It ends by its own deadline whatever the server does: 20 s, and for a case that starts and ends servers 90 s. What
+    /// It ends by its own deadline whatever the server does: 30 s, and for a case that starts and ends servers 90 s. What
     /// it started is killed by then, also when the future is dropped.
     pub async fn play(&'static self, subject: &Subject) -> Report {
         let started = Instant::now();

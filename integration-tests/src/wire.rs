@@ -41,8 +41,8 @@ pub use transcript::{Frame, Side};
 /// gRPC's code for a call that the server does not have.
 pub(crate) const UNIMPLEMENTED: u32 = 12;
 
-/// The longest wait for a single thing.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest wait for a single thing: what comes at all comes sooner, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a call that is half-closed is looked at. What a server has not sent by then it does not send.
 const LOOKED_AT: Duration = Duration::from_millis(500);
 /// What the platform calls every server.
@@ -103,6 +103,7 @@ impl Connection {
             response: Response::Awaited(head),
             received: BytesMut::new(),
             status: None,
+            patience: PATIENCE,
         })
     }
 
@@ -162,6 +163,8 @@ pub(crate) struct Call {
     response: Response,
     received: BytesMut,
     status: Option<Status>,
+    /// The longest wait for a single thing.
+    pub(crate) patience: Duration,
 }
 
 enum Response {
@@ -203,7 +206,8 @@ impl Call {
 
     /// The next thing the server sends, waited for no longer than any single thing is.
     pub(crate) async fn next(&mut self, expected: &str) -> Result<Next, Unproven> {
-        match timeout(PATIENCE, self.receive()).await {
+        let patience = self.patience;
+        match timeout(patience, self.receive()).await {
             Ok(Ok(next)) => {
                 let what = match &next {
                     Next::Message(encoded) => What::message(encoded),
@@ -216,7 +220,7 @@ impl Call {
                 self.transcript.note(Side::Server, &self.name, What::Other(problem.clone()));
                 Err(Unproven::broken(expected, format!("on {}: {problem}", self.path)))
             }
-            Err(_) => Err(Unproven::broken(expected, format!("nothing on {} within {PATIENCE:?}", self.path))),
+            Err(_) => Err(Unproven::broken(expected, format!("nothing on {} within {patience:?}", self.path))),
         }
     }
 
