@@ -138,16 +138,31 @@ fn play(cli: &Cli, peer: &Peer, command: &str, gaps: &Gaps) -> Outcome<Vec<(Repo
         let mut suite = Suite::new(Subject::Command { kind: *kind, command: command.to_owned() });
         suite.jobs = cli.jobs.unwrap_or(suite.jobs);
         suite.deadline = DEADLINE;
+        let mut reports = Vec::new();
+        suite.run(|report| reports.push(report)).await;
         let mut results = Vec::new();
-        suite
-            .run(|report| {
-                let standing = Standing::of(&report, gaps.find(report.case.id, *kind));
-                results.push((report, standing));
-            })
-            .await;
+        for report in reports {
+            results.push(as_known(peer, &suite.subject, gaps, report).await);
+        }
         results
     });
     Ok(block_on(join_all(kinds))?.into_iter().flatten().collect())
+}
+
+/// What a report means. Some of what others' servers do is chance, such as a race as they end; a result that is not as known
+/// is therefore not believed before it came three times. Of ours nothing may be chance.
+async fn as_known(peer: &Peer, subject: &Subject, gaps: &Gaps, mut report: Report) -> (Report, Standing) {
+    const TIMES: usize = 3;
+    let gap = gaps.find(report.case.id, report.kind);
+    let mut standing = Standing::of(&report, gap);
+    for _ in 1..TIMES {
+        if peer.is_ours() || !standing.is_news() {
+            break;
+        }
+        report = report.case.play(subject).await;
+        standing = Standing::of(&report, gap);
+    }
+    (report, standing)
 }
 
 #[expect(clippy::print_stdout, reason = "a command-line program")]

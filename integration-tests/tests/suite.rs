@@ -38,6 +38,19 @@ fn main() -> ExitCode {
 }
 
 fn run(subject: Subject, case: &str, kind: Kind) -> Result<(), Failed> {
+    // Some of what the published SDK does is chance, such as a race as it ends; of ours nothing may be.
+    let times = if subject.gaps.is_some() { 3 } else { 1 };
+    let mut outcome = Ok(());
+    for _ in 0..times {
+        outcome = play(subject, case, kind);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+fn play(subject: Subject, case: &str, kind: Kind) -> Result<(), Failed> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_numaflow-conformance"));
     command.args(["run", "--jobs", "1", "--only", case, "--kind", &kind.to_string()]);
     command.arg("--exec").arg(format!("'{}'", example(subject.name)?.display()));

@@ -81,6 +81,11 @@ pub(super) const ALL: &[Peer] = &[
 ];
 
 impl Peer {
+    /// Whether it is the SDK of this repository.
+    pub(super) fn is_ours(&self) -> bool {
+        self.name == "ours"
+    }
+
     pub(super) fn gaps_file(&self) -> PathBuf {
         folder().join(self.gaps)
     }
