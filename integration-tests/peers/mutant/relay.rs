@@ -28,9 +28,9 @@ use tokio::time::sleep;
 
 use crate::edits::{Call, Edits, Item};
 
-/// How much of a stream, and of all streams of a connection, is on its way: less than the server would take, but enough
-/// that one stream does not hold up the others.
-const STREAM_WINDOW: u32 = 1 << 20;
+/// How much of a stream, and of all streams of a connection, is on its way. Enough that large messages do not wait much, and
+/// that a stream which is not read does not hold up the others.
+const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// What a fault may have the server say by itself before it is said.
 const INTERJECTIONS: usize = 16;
@@ -273,6 +273,8 @@ fn take_message(received: &mut BytesMut) -> Option<Bytes> {
     let ([_, length @ ..], rest) = received.split_first_chunk::<5>()?;
     let length = u32::from_be_bytes(*length) as usize;
     if rest.len() < length {
+        let missing = length - rest.len();
+        received.reserve(missing);
         return None;
     }
     received.advance(5);
