@@ -66,7 +66,14 @@ impl Case {
     pub async fn play(&'static self, subject: &Subject) -> Report {
         let started = Instant::now();
         let kind = subject.kind();
-        let report = |outcome, frames, log| Report { case: self, kind, outcome, frames, log, took: started.elapsed() };
+        let report = |outcome, frames, log| Report {
+            case: self,
+            kind,
+            outcome: self.as_the_contract_allows(outcome),
+            frames,
+            log,
+            took: started.elapsed(),
+        };
         match subject {
             Subject::Running(target) => {
                 // Another case's frames are none of this one's.
@@ -90,6 +97,18 @@ impl Case {
                     report(outcome, Vec::new(), String::new())
                 }
             },
+        }
+    }
+}
+
+impl Case {
+    /// A part that every SDK has the means for is not one that a server may leave out.
+    fn as_the_contract_allows(&self, outcome: Result<(), Unproven>) -> Result<(), Unproven> {
+        match outcome {
+            Err(Unproven::NotOffered(part)) if !self.is_optional() => {
+                Err(Unproven::broken("what the handler contract has for every SDK", format!("not offered: {part}")))
+            }
+            outcome => outcome,
         }
     }
 }

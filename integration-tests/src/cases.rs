@@ -13,6 +13,18 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     [general::CASES, map::CASES, source::CASES].into_iter().flatten().copied().flatten()
 }
 
+/// The cases for parts of the handler contract that an SDK may have no means for, by the beginnings of their ids. What a
+/// source does not offer is a call that the SDK does not have.
+const OPTIONAL: &[&str] =
+    &["map.error.", "map.fail", "map.nack", "map.user-metadata", "map.batch.skipped-id", "source."];
+
+impl Case {
+    /// Whether the handler contract lets an SDK leave out what the case is about.
+    pub(crate) fn is_optional(&self) -> bool {
+        OPTIONAL.iter().any(|beginning| self.id.starts_with(beginning))
+    }
+}
+
 /// The case with this id.
 #[must_use]
 pub fn find(id: &str) -> Option<&'static Case> {

@@ -1,6 +1,7 @@
 //! The command line `numaflow-conformance`.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// A mistake in the command line or in a file it names: no server is to blame.
 const USAGE: u8 = 64;
+/// The run was broken off by a signal.
+const INTERRUPTED: u8 = 130;
 
 /// Grades a Numaflow map or source, in whatever language it is written.
 ///
@@ -34,7 +37,7 @@ const USAGE: u8 = 64;
 ///   numaflow-conformance explain general.half-close
 ///
 /// Exit codes: 0 no MUST is broken but for known gaps, 1 one is or a known gap is none any more, 64 a mistake in the
-/// command line.
+/// command line, no server, or a file that can't be read or written, 130 broken off.
 #[derive(Debug, Parser)]
 #[command(name = "numaflow-conformance", version, max_term_width = 110)]
 struct Cli {
@@ -77,7 +80,7 @@ struct RunArgs {
     #[arg(long, value_name = "PATH")]
     server_info: Option<PathBuf>,
     /// Start the server with this command instead, anew for each case: a simple command for sh, which expands variables
-    /// and becomes it. It is told CONFORMANCE_KIND, CONFORMANCE_SOCKET and CONFORMANCE_SERVER_INFO. Cases that need to
+    /// and becomes it (`env NAME=VALUE ./server` sets variables, `sh -c '...'` does the rest). It is told CONFORMANCE_KIND, CONFORMANCE_SOCKET and CONFORMANCE_SERVER_INFO. Cases that need to
     /// start, end or kill a server are not run without it
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["socket", "server_info"])]
     exec: Option<String>,
@@ -98,7 +101,7 @@ struct RunArgs {
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
     /// The end of the whole run, in seconds, whatever the server does
-    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     deadline: u64,
     /// Write the results as JSON to this file; - is standard output, and then no table
     #[arg(long, value_name = "FILE")]
@@ -111,6 +114,9 @@ struct RunArgs {
 impl RunArgs {
     /// The run that is asked for.
     fn suite(&self) -> Outcome<Suite> {
+        if [&self.json, &self.junit].iter().all(|path| path.as_deref() == Some(Path::new("-"))) {
+            return Err("--json and --junit can't both be standard output: give one of them a file".into());
+        }
         let kind = self.kind;
         let subject = match &self.exec {
             Some(command) => Subject::Command { kind, command: command.clone() },
@@ -162,14 +168,20 @@ pub fn main() -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        // Whoever read our output has gone, and knows.
+        Err(error) if io_kind(&*error) == Some(io::ErrorKind::BrokenPipe) => ExitCode::FAILURE,
         Err(error) => {
             #[expect(clippy::print_stderr, reason = "a command-line program")]
             {
                 eprintln!("numaflow-conformance: {error}");
             }
-            USAGE.into()
+            if io_kind(&*error) == Some(io::ErrorKind::Interrupted) { INTERRUPTED.into() } else { USAGE.into() }
         }
     }
+}
+
+fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
+    error.downcast_ref::<io::Error>().map(io::Error::kind)
 }
 
 #[cfg(test)]

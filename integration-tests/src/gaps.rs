@@ -32,10 +32,10 @@ pub(crate) struct Gap {
     /// Whether the case fails on some runs only.
     #[serde(default)]
     pub(crate) sometimes: bool,
-    #[serde(default, rename = "section")]
-    _section: String,
-    #[serde(default, rename = "frames")]
-    _frames: String,
+    #[serde(default)]
+    section: String,
+    #[serde(default)]
+    frames: String,
 }
 
 /// The gaps of one server.
@@ -61,7 +61,16 @@ impl Gaps {
                 return Err(format!("{} has no reason: say why the server does what it does", gap.case));
             }
             for kind in &gap.kinds {
-                kind.parse::<Kind>()?;
+                if !cases::find(&gap.case).is_some_and(|case| kind.parse().is_ok_and(|kind| case.applies_to(kind))) {
+                    kind.parse::<Kind>()?;
+                    return Err(format!("{} is no case for {kind}", gap.case));
+                }
+            }
+        }
+        for (number, gap) in gaps.iter().enumerate() {
+            let same = |other: &&Gap| other.case == gap.case && other.kinds.iter().any(|kind| gap.kinds.contains(kind));
+            if gaps[..number].iter().any(|other| same(&other) || (other.case == gap.case && other.kinds.is_empty())) {
+                return Err(format!("{} is there twice", gap.case));
             }
         }
         Ok(Self(gaps))
@@ -73,38 +82,71 @@ impl Gaps {
         self.0.iter().find(|gap| gap.case == id && named(gap))
     }
 
-    /// What is broken, as a list: the reasons that are known are kept, the others are for people to write.
+    /// The list after a run: what is broken, and what is known and was not disproved, because it was not played, may also
+    /// be kept, or names all kinds at once. Reasons stay; those of new gaps are for people to write.
     pub(crate) fn write(&self, path: &Path, reports: &[&Report]) -> Result<(), String> {
         let mut text = String::new();
+        let named = |gap: &Gap, report: &Report| {
+            gap.case == report.case.id && (gap.kinds.is_empty() || gap.kinds == [report.kind.to_string()])
+        };
+        for gap in &self.0 {
+            let report = reports.iter().find(|report| named(gap, report));
+            let stays = gap.kinds.len() != 1 || gap.sometimes || report.is_none();
+            if stays && (gap.kinds.len() != 1 || report.is_none_or(|report| !report.is_broken())) {
+                // A string takes whatever is written to it.
+                _ = gap.write(&mut text);
+            }
+        }
         for report in reports.iter().filter(|report| report.is_broken()) {
-            // A string takes whatever is written to it.
-            _ = self.write_gap(&mut text, report);
+            let known = self.find(report.case.id, report.kind);
+            // One for several kinds is written above.
+            if known.is_none_or(|gap| gap.kinds.len() == 1) {
+                _ = Gap::of(report, known).write(&mut text);
+            }
         }
         std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
     }
+}
 
-    fn write_gap(&self, text: &mut String, report: &Report) -> std::fmt::Result {
-        let known = self.find(report.case.id, report.kind);
+impl Gap {
+    /// What a report says, with the reason that is known.
+    fn of(report: &Report, known: Option<&Self>) -> Self {
+        let mut frames: Vec<String> = report.outcome.as_ref().err().map(ToString::to_string).into_iter().collect();
+        // How it begins and how it ends tells most, and a list of gaps is there to be read.
+        let (first, last) = report.frames.split_at(report.frames.len().min(SHOWN));
+        frames.extend(first.iter().chain(&last[last.len().saturating_sub(SHOWN)..]).map(|frame| {
+            let mut line = frame.to_string();
+            line.truncate(line.char_indices().nth(WIDTH).map_or(line.len(), |(cut, _)| cut));
+            line
+        }));
+        Self {
+            case: report.case.id.to_owned(),
+            kinds: vec![report.kind.to_string()],
+            reason: known.map_or_else(String::new, |gap| gap.reason.clone()),
+            sometimes: known.is_some_and(|gap| gap.sometimes),
+            section: report.case.section.to_owned(),
+            frames: frames.iter().map(|line| one_line(line)).collect::<Vec<_>>().join("\n"),
+        }
+    }
+
+    fn write(&self, text: &mut String) -> std::fmt::Result {
         // JSON's strings are YAML's.
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        writeln!(text, "- case: {}", report.case.id)?;
-        writeln!(text, "  kinds: [{}]", report.kind)?;
-        writeln!(text, "  reason: {}", quoted(known.map_or("", |gap| &gap.reason)))?;
-        if known.is_some_and(|gap| gap.sometimes) {
+        writeln!(text, "- case: {}", self.case)?;
+        if !self.kinds.is_empty() {
+            writeln!(text, "  kinds: [{}]", self.kinds.join(", "))?;
+        }
+        writeln!(text, "  reason: {}", quoted(&self.reason))?;
+        if self.sometimes {
             writeln!(text, "  sometimes: true")?;
         }
-        writeln!(text, "  section: {}", quoted(report.case.section))?;
-        // The indentation is given, so that a first line may begin with spaces.
-        writeln!(text, "  frames: |2")?;
-        if let Err(unproven) = &report.outcome {
-            writeln!(text, "    {}", one_line(&unproven.to_string()))?;
+        if !self.section.is_empty() {
+            writeln!(text, "  section: {}", quoted(&self.section))?;
         }
-        // How it begins and how it ends tells most, and a list of gaps is there to be read.
-        let frames = &report.frames;
-        let (first, last) = frames.split_at(frames.len().min(SHOWN));
-        for frame in first.iter().chain(&last[last.len().saturating_sub(SHOWN)..]) {
-            let line = one_line(&frame.to_string());
-            writeln!(text, "    {}", line.char_indices().nth(WIDTH).map_or(&*line, |(cut, _)| &line[..cut]))?;
+        if !self.frames.is_empty() {
+            // The indentation is given, so that a first line may begin with spaces.
+            writeln!(text, "  frames: |2")?;
+            self.frames.lines().try_for_each(|line| writeln!(text, "    {line}"))?;
         }
         Ok(())
     }
@@ -144,9 +186,18 @@ mod tests {
         assert_eq!(gaps.find(id, kind).unwrap().reason, "so it is");
         assert_eq!(gaps.0.len(), 1);
 
-        // Written again, the reason stays.
+        // Written again, the reason stays; so does what was not played, and what may also be kept.
         gaps.write(&path, &[&report(Err(Unproven::broken("x", "y")))]).unwrap();
         assert_eq!(Gaps::read(&path).unwrap().find(id, kind).unwrap().reason, "so it is");
+        gaps.write(&path, &[]).unwrap();
+        assert_eq!(Gaps::read(&path).unwrap().0, gaps.0);
+        gaps.write(&path, &[&report(Ok(()))]).unwrap();
+        assert_eq!(Gaps::read(&path).unwrap().0, []);
+        let sometimes = written.replace("reason: \"\"", "reason: by chance\n  sometimes: true");
+        std::fs::write(&path, sometimes).unwrap();
+        let gaps = Gaps::read(&path).unwrap();
+        gaps.write(&path, &[&report(Ok(()))]).unwrap();
+        assert_eq!(Gaps::read(&path).unwrap().0, gaps.0);
     }
 
     #[test]
@@ -156,6 +207,8 @@ mod tests {
             ("- case: general.half-close\n  reason: ''\n", "has no reason"),
             ("- case: general.half-close\n  reason: r\n  kinds: [sink]\n", "\"sink\" is no kind of server"),
             ("- case: general.half-close\n  reason: r\n  why: r\n", "why"),
+            ("- case: map.keys\n  reason: r\n  kinds: [source]\n", "map.keys is no case for source"),
+            ("- case: map.keys\n  reason: r\n- case: map.keys\n  reason: r\n", "map.keys is there twice"),
         ] {
             let problem = Gaps::parse(text).unwrap_err();
             assert!(problem.contains(said), "{problem}");

@@ -78,6 +78,13 @@ fn run(cli: &Cli) -> Outcome<bool> {
         cli.only.is_empty() || cli.only.iter().any(named)
     };
     let wanted: Vec<&Fault> = all.iter().filter(is_wanted).collect();
+    if wanted.is_empty() {
+        return Err(format!(
+            "no fault and no case is called {}: `mutant --list` has the faults",
+            cli.only.join(" or ")
+        )
+        .into());
+    }
 
     let command = quoted(&program);
     let jobs = cli.jobs.unwrap_or_else(|| 3 * std::thread::available_parallelism().map_or(1, usize::from));
@@ -194,7 +201,9 @@ fn catch(trial: &Trial<'_>, report: &Report) -> Result<String, String> {
             Err(format!("the server did not start: {came}; {}", report.log.trim_end()))
         }
         Err(Unproven::Broken { expected, came }) => Ok(format!("expected {expected}; came {came}")),
-        Err(unproven @ (Unproven::NotOffered(_) | Unproven::NotRun(_))) => Err(unproven.to_string()),
+        Err(unproven @ (Unproven::NotOffered(_) | Unproven::NotRun(_) | Unproven::CutOff(_))) => {
+            Err(unproven.to_string())
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Unproven {
     /// The case can't be played here, for the reason given: it needs to start the server itself, or something of the
     /// machine.
     NotRun(String),
+    /// The run was over, after so long, before the case was.
+    CutOff(Duration),
 }
 
 impl Unproven {
@@ -36,6 +38,9 @@ impl fmt::Display for Unproven {
             Self::Broken { expected, came } => write!(f, "expected {expected}; came {came}"),
             Self::NotOffered(part) => write!(f, "not offered: {part}"),
             Self::NotRun(reason) => write!(f, "not run: {reason}"),
+            Self::CutOff(deadline) => {
+                write!(f, "cut off: the run was over after {deadline:?}; --deadline gives it longer")
+            }
         }
     }
 }

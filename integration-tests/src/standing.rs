@@ -18,6 +18,8 @@ pub(crate) enum Standing {
     NoGapAnyMore,
     NotOffered,
     NotRun,
+    /// The run was over before the case was.
+    CutOff,
 }
 
 impl Standing {
@@ -28,15 +30,17 @@ impl Standing {
             (Err(Unproven::Broken { .. }), Some(_)) => Self::KnownGap,
             (Err(Unproven::Broken { .. }), None) if report.case.level == Level::Must => Self::Broken,
             (Err(Unproven::Broken { .. }), None) => Self::Worse,
+            (Err(Unproven::NotOffered(_)), Some(gap)) if !gap.sometimes => Self::NoGapAnyMore,
             (Err(Unproven::NotOffered(_)), _) => Self::NotOffered,
             (Err(Unproven::NotRun(_)), _) => Self::NotRun,
+            (Err(Unproven::CutOff(_)), _) => Self::CutOff,
         }
     }
 
     /// Whether the run fails for it.
     pub(crate) fn fails(self, strict: bool) -> bool {
         match self {
-            Self::Broken | Self::NoGapAnyMore => true,
+            Self::Broken | Self::NoGapAnyMore | Self::CutOff => true,
             Self::Worse | Self::NotOffered | Self::NotRun => strict,
             Self::Kept | Self::KnownGap => false,
         }
@@ -44,7 +48,7 @@ impl Standing {
 
     /// Whether it is other than what is known of the server.
     pub(crate) fn is_news(self) -> bool {
-        matches!(self, Self::Broken | Self::Worse | Self::NoGapAnyMore)
+        matches!(self, Self::Broken | Self::Worse | Self::NoGapAnyMore | Self::CutOff)
     }
 
     /// As a word, the same in all outputs.
@@ -57,6 +61,7 @@ impl Standing {
             Self::NoGapAnyMore => "NO GAP ANY MORE",
             Self::NotOffered => "not offered",
             Self::NotRun => "not run",
+            Self::CutOff => "CUT OFF",
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use tokio::net::UnixStream;
+
 use crate::Kind;
+use crate::server::Launcher;
 use crate::wire::Transcript;
 
 /// Where a server that runs is to be found.
@@ -49,6 +52,34 @@ pub enum Subject {
 }
 
 impl Subject {
+    /// Whether there is a server at all, so that a mistake in the command line is not taken for one of the server's.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what there was instead of a server that takes connections, and what to look at.
+    pub async fn probe(&self) -> Result<(), String> {
+        match self {
+            Self::Running(target) => match UnixStream::connect(&target.socket).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!(
+                    "nobody listens on {} ({error}): start the server first, give its path by --socket, or its command by \
+                     --exec",
+                    target.socket.display()
+                )),
+            },
+            Self::Command { kind, command } => {
+                let launcher =
+                    Launcher::new(*kind, command).map_err(|error| format!("no folder for its files: {error}"))?;
+                let Err(unproven) = launcher.start().await else { return Ok(()) };
+                let log = launcher.log();
+                Err(format!(
+                    "the command {command:?} does not serve {kind}: {unproven}. It is told CONFORMANCE_KIND, \
+                     CONFORMANCE_SOCKET and CONFORMANCE_SERVER_INFO. What it printed:\n{log}"
+                ))
+            }
+        }
+    }
+
     /// What is served.
     #[must_use]
     pub fn kind(&self) -> Kind {

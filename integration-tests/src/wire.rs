@@ -41,6 +41,10 @@ pub use transcript::{Frame, Side};
 /// gRPC's code for a call that the server does not have.
 pub(crate) const UNIMPLEMENTED: u32 = 12;
 
+/// The longest message that the platform takes, and a little.
+const LONGEST: usize = 65 << 20;
+/// What may come on one call: more than any case has reason to get.
+const MOST: usize = 512 << 20;
 /// The longest wait for a single thing: what comes at all comes sooner, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a call that is half-closed is looked at. What a server has not sent by then it does not send.
@@ -102,6 +106,7 @@ impl Connection {
             frames: Some(frames),
             response: Response::Awaited(head),
             received: BytesMut::new(),
+            total: 0,
             status: None,
             patience: PATIENCE,
         })
@@ -162,6 +167,8 @@ pub(crate) struct Call {
     frames: Option<mpsc::Sender<Bytes>>,
     response: Response,
     received: BytesMut,
+    /// How many bytes have come in all.
+    total: usize,
     status: Option<Status>,
     /// The longest wait for a single thing.
     pub(crate) patience: Duration,
@@ -291,7 +298,13 @@ impl Call {
                 }
                 Response::Body(body) => match body.frame().await {
                     Some(frame) => match frame.map_err(|error| broken(&error))?.into_data() {
-                        Ok(data) => self.received.extend_from_slice(&data),
+                        Ok(data) => {
+                            self.total += data.len();
+                            if self.total > MOST {
+                                return Err(format!("more than {} MiB, and no end of it", MOST >> 20));
+                            }
+                            self.received.extend_from_slice(&data);
+                        }
                         Err(frame) => self.status = frame.trailers_ref().and_then(Status::read),
                     },
                     None => {
@@ -310,6 +323,9 @@ impl Call {
             return Err("a compressed message, which was not asked for".to_owned());
         }
         let length = u32::from_be_bytes(length) as usize;
+        if length > LONGEST {
+            return Err(format!("a message of {length} bytes, more than the platform takes"));
+        }
         if rest.len() < length {
             return Ok(None);
         }

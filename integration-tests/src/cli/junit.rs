@@ -8,22 +8,23 @@ use crate::{Report, Unproven};
 use super::Outcome;
 
 /// The document.
-pub(super) fn document(reports: &[(Report, Standing)]) -> Outcome<String> {
+pub(super) fn document(reports: &[(Report, Standing)], strict: bool) -> Outcome<String> {
     let mut document = Document::new(env!("CARGO_PKG_NAME"));
     let kind = reports.first().map_or_else(String::new, |(report, _)| report.kind.to_string());
     let mut suite = TestSuite::new(kind);
-    suite.add_test_cases(reports.iter().map(|(report, standing)| test_case(report, *standing)));
+    suite.add_test_cases(reports.iter().map(|(report, standing)| test_case(report, *standing, strict)));
     document.add_test_suite(suite);
     Ok(document.to_string()?)
 }
 
-fn test_case(report: &Report, standing: Standing) -> TestCase {
+fn test_case(report: &Report, standing: Standing, strict: bool) -> TestCase {
+    // As the exit code has it.
     let mut status = match standing {
-        Standing::Kept => TestCaseStatus::success(),
-        Standing::Broken | Standing::Worse | Standing::NoGapAnyMore => {
-            TestCaseStatus::non_success(NonSuccessKind::Failure)
-        }
+        _ if standing.fails(strict) => TestCaseStatus::non_success(NonSuccessKind::Failure),
         Standing::KnownGap | Standing::NotOffered | Standing::NotRun => TestCaseStatus::skipped(),
+        Standing::Kept | Standing::Broken | Standing::Worse | Standing::NoGapAnyMore | Standing::CutOff => {
+            TestCaseStatus::success()
+        }
     };
     match &report.outcome {
         Ok(()) if standing == Standing::Kept => {}

@@ -1,6 +1,6 @@
 //! `run`: plays the cases and says how it went.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::Report;
 use crate::blocking::block_on;
@@ -12,8 +12,9 @@ use super::{Outcome, RunArgs, json, junit, table};
 /// Plays the cases; `false` when the run fails.
 pub(super) fn run(args: &RunArgs) -> Outcome<bool> {
     let suite = args.suite()?;
+    block_on(suite.subject.probe())??;
     let gaps = args.known_gaps.as_deref().map(Gaps::read).transpose()?.unwrap_or_default();
-    let to_stdout = |path: &Option<std::path::PathBuf>| path.as_deref() == Some(Path::new("-"));
+    let to_stdout = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
     let with_table = !to_stdout(&args.json) && !to_stdout(&args.junit);
 
     let mut reports: Vec<(Report, Standing)> = Vec::new();
@@ -30,16 +31,16 @@ pub(super) fn run(args: &RunArgs) -> Outcome<bool> {
     if with_table {
         table::summary(&reports)?;
     }
-    if let Some(path) = &args.json {
-        json::write(path, &format!("{:#}\n", json::results(&reports)))?;
-    }
-    if let Some(path) = &args.junit {
-        json::write(path, &junit::document(&reports)?)?;
-    }
     let fails = reports.iter().any(|(_, standing)| standing.fails(args.strict));
-    if let Some(path) = &args.write_gaps {
-        let reports: Vec<&Report> = reports.iter().map(|(report, _)| report).collect();
-        gaps.write(path, &reports)?;
-    }
+    // One that can't be written keeps nobody from the others.
+    let written = [
+        args.json.as_ref().map(|path| json::write(path, &format!("{:#}\n", json::results(&reports)))),
+        args.junit.as_ref().map(|path| json::write(path, &junit::document(&reports, args.strict)?)),
+        args.write_gaps.as_ref().map(|path| {
+            let reports: Vec<&Report> = reports.iter().map(|(report, _)| report).collect();
+            Ok(gaps.write(path, &reports)?)
+        }),
+    ];
+    written.into_iter().flatten().collect::<Outcome<()>>()?;
     Ok(!fails)
 }

@@ -18,7 +18,7 @@ pub(super) fn report(report: &Report, standing: Standing) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
     let style = match standing {
         Standing::Kept => GOOD,
-        Standing::Broken | Standing::Worse | Standing::NoGapAnyMore => BAD,
+        Standing::Broken | Standing::Worse | Standing::NoGapAnyMore | Standing::CutOff => BAD,
         Standing::KnownGap => KNOWN,
         Standing::NotOffered | Standing::NotRun => FAINT,
     };
@@ -33,7 +33,7 @@ pub(super) fn report(report: &Report, standing: Standing) -> io::Result<()> {
         took.as_secs_f64()
     )?;
     match (&report.outcome, standing) {
-        (Err(unproven @ Unproven::NotRun(_)), _) => writeln!(out, "    {unproven}"),
+        (Err(unproven @ (Unproven::NotRun(_) | Unproven::CutOff(_))), _) => writeln!(out, "    {unproven}"),
         (Err(Unproven::Broken { expected, came }), Standing::Broken | Standing::Worse) => {
             writeln!(out, "    rule      {} (protocol, {})", case.sentence, case.section)?;
             writeln!(out, "    expected  {expected}")?;
@@ -61,7 +61,11 @@ pub(super) fn summary(reports: &[(Report, Standing)]) -> io::Result<()> {
         (
             count(&|report, standing| of_level(report) && kept(report, standing)),
             count(&|report, _| {
-                of_level(report) && !matches!(report.outcome, Err(Unproven::NotOffered(_) | Unproven::NotRun(_)))
+                of_level(report)
+                    && !matches!(
+                        report.outcome,
+                        Err(Unproven::NotOffered(_) | Unproven::NotRun(_) | Unproven::CutOff(_))
+                    )
             }),
         )
     };

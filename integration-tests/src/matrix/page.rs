@@ -100,7 +100,7 @@ fn row(cells: impl Iterator<Item = impl std::fmt::Display>) -> String {
 /// How many rules of a level are kept, of those that are offered.
 fn kept(column: &Column, level: Level) -> String {
     let played = column.results.iter().filter(|(report, standing)| {
-        report.case.level == level && !matches!(standing, Standing::NotOffered | Standing::NotRun)
+        report.case.level == level && !matches!(standing, Standing::NotOffered | Standing::NotRun | Standing::CutOff)
     });
     let outcomes: Vec<bool> = played.map(|(report, _)| report.outcome.is_ok()).collect();
     format!("{} of {}", outcomes.iter().filter(|kept| **kept).count(), outcomes.len())
@@ -114,7 +114,7 @@ fn sign(column: &Column, case: &Case, kind: Kind) -> &'static str {
         Some(Ok(())) => "✓",
         Some(Err(Unproven::Broken { .. })) => "✗",
         Some(Err(Unproven::NotOffered(_))) => "○",
-        Some(Err(Unproven::NotRun(_))) | None => "–",
+        Some(Err(Unproven::NotRun(_) | Unproven::CutOff(_))) | None => "–",
     }
 }
 

@@ -1,5 +1,8 @@
 //! What is in the server-info file.
 
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -75,7 +78,7 @@ pub(super) async fn server_info(target: &Target) -> Result<Map<String, Value>, U
     let path = target.server_info.display();
     let mut content = String::new();
     for _ in 0..READS {
-        content = std::fs::read_to_string(&target.server_info)
+        content = read_file(&target.server_info)
             .map_err(|error| Unproven::broken(format!("a file of UTF-8 at {path}"), error.to_string()))?;
         if content.ends_with(END_MARKER) {
             break;
@@ -88,6 +91,17 @@ pub(super) async fn server_info(target: &Target) -> Result<Map<String, Value>, U
     serde_json::from_str(json).map_err(|error| {
         Unproven::broken(format!("a JSON object before the marker in {path}"), format!("{json:?}: {error}"))
     })
+}
+
+/// Reads what is a file, and not something that never ends.
+fn read_file(path: &Path) -> io::Result<String> {
+    const MOST: u64 = 1 << 20;
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut content = String::new();
+    File::open(path)?.take(MOST).read_to_string(&mut content)?;
+    Ok(content)
 }
 
 /// What the file says under this key; nothing counts as an empty text, as on the platform.
