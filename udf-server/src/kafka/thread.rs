@@ -474,9 +474,11 @@ impl Worker {
 
 /// How far the library has come with a partition, if it can tell.
 fn position(consumer: &BaseConsumer<Context>, topic: &str, partition: i32) -> Option<i64> {
-    match consumer.position().ok()?.find_partition(topic, partition)?.offset() {
-        Offset::Offset(position) => Some(position),
-        _ => None,
+    let positions = consumer.position().ok()?;
+    if let Offset::Offset(position) = positions.find_partition(topic, partition)?.offset() {
+        Some(position)
+    } else {
+        None
     }
 }
 
