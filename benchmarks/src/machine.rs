@@ -64,7 +64,8 @@ fn versions() -> Vec<(String, String)> {
         let Some(version) = lines.next().and_then(|line| line.strip_prefix("version = ")) else { continue };
         locked.push((name.trim_matches('"').to_owned(), version.trim_matches('"').to_owned()));
     }
-    let version = |name: &str| locked.iter().find(|(locked, _)| locked == name).cloned();
+    // Of several it is the last, which is the newest: the others are those of crates that are compared elsewhere.
+    let version = |name: &str| locked.iter().rfind(|(locked, _)| locked == name).cloned();
     std::iter::once("numaflow-sdk").chain(CRATES).filter_map(version).collect()
 }
 

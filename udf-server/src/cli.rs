@@ -47,7 +47,7 @@ enum Command {
     CheckConfig(Box<CheckConfigArgs>),
     /// Serve a map that needs no code
     #[command(subcommand)]
-    Map(MapCommand),
+    Map(Box<MapCommand>),
     /// Play the platform for a source and a map: read, map, write, ack
     Drive(Box<DriveArgs>),
     /// Ask the server on a socket whether it is ready
