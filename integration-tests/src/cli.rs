@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::program::Outcome;
 use crate::{Case, Kind, Subject, Suite, Target, cases};
 
 mod json;
@@ -14,9 +15,6 @@ mod junit;
 mod list;
 mod run;
 mod table;
-
-/// What there is, or a sentence on why not.
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// A mistake in the command line or in a file it names: no server is to blame.
 const USAGE: u8 = 64;

@@ -30,6 +30,7 @@ pub mod kafka;
 mod matrix;
 mod mutants;
 mod outcome;
+mod program;
 mod server;
 mod standing;
 mod suite;

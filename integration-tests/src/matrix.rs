@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 
 use crate::blocking::block_on;
 use crate::gaps::Gaps;
+use crate::program::{self, Outcome, say};
 use crate::standing::Standing;
 use crate::{Report, Subject, Suite};
 
@@ -18,9 +19,6 @@ mod page;
 mod peers;
 
 use peers::Peer;
-
-/// What there is, or a sentence on why not.
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Builds the contract's servers of all SDKs, as far as this machine has the tools, and plays all cases against each.
 ///
@@ -61,14 +59,7 @@ struct Column {
 /// The program: builds, plays, writes, and says what is not as known.
 #[must_use]
 pub fn main() -> ExitCode {
-    match run(&Cli::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            say_error(&error.to_string());
-            ExitCode::FAILURE
-        }
-    }
+    program::end("matrix", run(&Cli::parse()))
 }
 
 fn run(cli: &Cli) -> Outcome<bool> {
@@ -169,14 +160,4 @@ async fn as_known(peer: &Peer, subject: &Subject, gaps: &Gaps, mut report: Repor
         standing = Standing::of(&report, gap);
     }
     (report, standing)
-}
-
-#[expect(clippy::print_stdout, reason = "a command-line program")]
-fn say(line: &str) {
-    println!("{line}");
-}
-
-#[expect(clippy::print_stderr, reason = "a command-line program")]
-fn say_error(line: &str) {
-    eprintln!("matrix: {line}");
 }

@@ -12,14 +12,12 @@ use futures_util::stream::{self, StreamExt as _};
 
 use crate::blocking::block_on;
 use crate::examples::{self, Folders, quoted};
+use crate::program::{self, Outcome, say};
 use crate::{Kind, Level, Report, Subject, Unproven, cases, server};
 
 mod faults;
 
 use faults::Fault;
-
-/// What there is, or a sentence on why not.
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Plays cases against servers that have one fault each, and says which case catches which fault.
 ///
@@ -44,14 +42,7 @@ struct Cli {
 /// The program: builds the servers, plays, and says what was not caught.
 #[must_use]
 pub fn main() -> ExitCode {
-    match run(&Cli::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            say_error(&error.to_string());
-            ExitCode::FAILURE
-        }
-    }
+    program::end("mutants", run(&Cli::parse()))
 }
 
 /// One case against one server.
@@ -226,16 +217,6 @@ impl fmt::Display for Line<'_> {
         let why: String = why.lines().next().unwrap_or_default().chars().take(SHOWN).collect();
         write!(f, "{word:<11} {:<29} {kind:<10} {case}: {why}", fault.name)
     }
-}
-
-#[expect(clippy::print_stdout, reason = "a command-line program")]
-fn say(line: &str) {
-    println!("{line}");
-}
-
-#[expect(clippy::print_stderr, reason = "a command-line program")]
-fn say_error(line: &str) {
-    eprintln!("mutants: {line}");
 }
 
 #[cfg(test)]
