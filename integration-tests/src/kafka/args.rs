@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -30,8 +31,8 @@ const CI_BACKLOG: u64 = 600;
 #[command(name = "kafka-chaos", max_term_width = 100, args_conflicts_with_subcommands = true)]
 struct Cli {
     /// How many seeds to run, from 1 on
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    seeds: u64,
+    #[arg(long, default_value = "3", value_name = "N")]
+    seeds: NonZeroU64,
     /// Run this seed alone
     #[arg(long, value_name = "S", conflicts_with = "seeds")]
     seed: Option<u64>,
@@ -51,7 +52,7 @@ struct Cli {
     #[arg(long, default_value_t = 2048, value_name = "MIB")]
     backlog: u64,
     /// Run a source with this fault in it; the run has to fail
-    #[arg(long, value_name = "FAULT")]
+    #[arg(long, value_name = "FAULT", conflicts_with = "server")]
     fault: Option<Seeded>,
     /// The udf-server to run [default: built now, in the profile of this program]
     #[arg(long, value_name = "PATH")]
@@ -95,7 +96,7 @@ pub(super) fn run() -> Outcome<bool> {
 impl Cli {
     fn plan(self) -> Plan {
         let plan = Plan {
-            seeds: self.seed.map_or(1..self.seeds + 1, |seed| seed..seed + 1),
+            seeds: self.seed.map_or(1..self.seeds.get().saturating_add(1), |seed| seed..seed.saturating_add(1)),
             records: self.records,
             faults: self.faults,
             scenarios: self.only,
@@ -132,5 +133,9 @@ mod tests {
         assert_eq!(plan(&["--seed", "7"]).seeds, 7..8);
         assert!(plan(&["--only", "memory"]).seeds.is_empty());
         assert_eq!(plan(&["--suite", "ci"]).scenarios.len(), 4);
+        // What would run nothing, or something else than was asked for.
+        for flags in [&["--seeds", "0"][..], &["--fault", "commit-maximum", "--server", "udf-server"]] {
+            assert!(Cli::try_parse_from([&["kafka-chaos"], flags].concat()).is_err(), "{flags:?}");
+        }
     }
 }

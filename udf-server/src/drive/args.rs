@@ -86,7 +86,7 @@ pub struct DriveArgs {
     /// Where outputs tagged dead-letter go [default: the file of --out with .dead at its end]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     dead_letters: Option<PathBuf>,
-    /// Print the summary as one JSON object on standard output
+    /// Print the summary as one JSON object on standard output, which outputs then can't have
     #[arg(long, help_heading = "Output")]
     pub(super) json: bool,
     /// Show neither progress nor a summary for people
@@ -157,6 +157,10 @@ impl DriveArgs {
     }
 
     pub(super) fn settings(&self, until: watch::Receiver<Until>) -> Result<Settings, Failure> {
+        if self.json && self.writes_to_stdout() {
+            let problem = "--json: its summary would be among the outputs, which go to standard output too; take --out FILE";
+            return Err(Failure::configuration(problem));
+        }
         if self.streaming_acks && self.platform == Version::V1_8 {
             let problem = "--streaming-acks: platform 1.8 acks batches; take it together with --platform main";
             return Err(Failure::configuration(problem));

@@ -150,6 +150,7 @@ fn flags_that_make_no_sense_are_refused() {
         (&["--generate", "1", "--slow-reader", "1s"], "--map <SOCKET>"),
         (&["--generate", "1", "--duplicate-every", "2"], "--map <SOCKET>"),
         (&["--generate", "1", "--streaming-acks", "--platform", "1.8"], "--streaming-acks: platform 1.8 acks batches"),
+        (&["--generate", "1", "--out", "-", "--json"], "--json: its summary would be among the outputs"),
         (&["--generate", "1", "--platform", "1.7"], "[possible values: main, 1.8]"),
     ] {
         let (_directory, output) = drive(&[], arguments);
