@@ -26,6 +26,7 @@ pub(crate) fn entry_len(key: &str, value: &[u8]) -> usize {
 }
 
 /// Writes the head of a length-delimited field; the content follows.
+#[inline]
 pub(crate) fn put_head(out: &mut impl BufMut, number: u8, len: usize) {
     let key = number << 3 | 2;
     // Lengths of one and two bytes are nearly all there are, and go out in one piece.
@@ -43,6 +44,7 @@ pub(crate) fn put_head(out: &mut impl BufMut, number: u8, len: usize) {
 }
 
 /// Writes a `bytes` or `string` field, unless it is empty.
+#[inline]
 pub(crate) fn put_bytes(out: &mut impl BufMut, number: u8, bytes: &[u8]) {
     if !bytes.is_empty() {
         put_field(out, number, bytes);
@@ -50,18 +52,21 @@ pub(crate) fn put_bytes(out: &mut impl BufMut, number: u8, bytes: &[u8]) {
 }
 
 /// Writes a `bytes` or `string` field also when it is empty: one of a repeated field, or an optional one that is set.
+#[inline]
 pub(crate) fn put_field(out: &mut impl BufMut, number: u8, bytes: &[u8]) {
     put_head(out, number, bytes.len());
     out.put_slice(bytes);
 }
 
 /// Writes an integer field.
+#[inline]
 pub(crate) fn put_varint(out: &mut impl BufMut, number: u8, value: u64) {
     out.put_u8(number << 3);
     encode_varint(value, out);
 }
 
 /// Writes one entry of a map.
+#[inline]
 pub(crate) fn put_entry(out: &mut impl BufMut, number: u8, key: &str, value: &[u8]) {
     put_head(out, number, entry_len(key, value));
     put_bytes(out, 1, key.as_bytes());

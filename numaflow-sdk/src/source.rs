@@ -51,7 +51,7 @@ mod service;
 mod wire;
 
 pub use batch::{Batch, BatchFull, BatchMessage};
-pub use message::{EncodedMessage, Message, MessageRef, MetadataGroup};
+pub use message::{EncodedEntries, EncodedMessage, Message, MessageRef, MetadataGroup};
 pub use service::{SourceService, service};
 
 /// A source of messages.

@@ -365,7 +365,7 @@ mod tests {
             let headers: Vec<(&str, &str)> = self.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
             let entries: Vec<(&str, &[u8])> = self.entry.iter().map(|(_, key, value)| (&**key, &**value)).collect();
             let metadata: Vec<MetadataGroup<'_>> =
-                self.entry.iter().map(|(group, ..)| (&**group, &entries[..])).collect();
+                self.entry.iter().map(|(group, ..)| MetadataGroup::new(group, &entries)).collect();
             let borrowed = MessageRef::new(&self.value, &self.offset, self.partition, self.event_time)
                 .with_keys(&keys)
                 .with_headers(&headers)

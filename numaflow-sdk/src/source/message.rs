@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
 use super::Offset;
-use super::wire::{Encode, Lengths, Parts, group_len, put_group, put_response, put_response_frame};
+use super::wire::{Encode, Group, Lengths, Parts, entries_len, put_entries, put_response, put_response_frame};
 use crate::field::{field_len, put_head};
 use crate::frame::put_frame;
 use crate::metadata::UserMetadata;
@@ -141,14 +141,63 @@ impl Parts for Message {
         self.headers()
     }
 
-    fn user_metadata(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = (&str, &[u8])> + Clone)> {
-        let groups = self.user_metadata.iter();
-        groups.map(|(group, values)| (group, values.iter().map(|(key, value)| (key.as_str(), &value[..]))))
+    fn user_metadata(&self) -> impl Iterator<Item = Group<'_, impl Iterator<Item = (&str, &[u8])> + Clone>> {
+        self.user_metadata.iter().map(|(name, values)| {
+            let entries = values.iter().map(|(key, value)| (key.as_str(), &value[..]));
+            Group { name, encoded: &[], entries }
+        })
     }
 }
 
 /// A group of user metadata, borrowed: its name, its keys and their values.
-pub type MetadataGroup<'a> = (&'a str, &'a [(&'a str, &'a [u8])]);
+#[derive(Debug, Clone, Copy)]
+pub struct MetadataGroup<'a> {
+    name: &'a str,
+    entries: &'a [(&'a str, &'a [u8])],
+    encoded: &'a [u8],
+}
+
+impl<'a> MetadataGroup<'a> {
+    /// Creates a group.
+    #[must_use]
+    pub fn new(name: &'a str, entries: &'a [(&'a str, &'a [u8])]) -> Self {
+        Self { name, entries, encoded: &[] }
+    }
+
+    /// Adds entries that are encoded already. Of a key that is in both, the group's own value counts.
+    #[must_use]
+    pub fn with_encoded(mut self, entries: &'a EncodedEntries) -> Self {
+        self.encoded = &entries.wire;
+        self
+    }
+
+    /// Whether the group has no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.encoded.is_empty()
+    }
+
+    fn parts(&self) -> Group<'a, impl Iterator<Item = (&'a str, &'a [u8])> + Clone> {
+        Group { name: self.name, encoded: self.encoded, entries: self.entries.iter().copied() }
+    }
+}
+
+/// Entries of user metadata in their wire form: what the same source says of message after message is encoded once, and
+/// costs each of them one copy.
+#[derive(Debug, Clone, Default)]
+pub struct EncodedEntries {
+    wire: Vec<u8>,
+}
+
+impl EncodedEntries {
+    /// Encodes keys and their values.
+    #[must_use]
+    pub fn new(entries: &[(&str, &[u8])]) -> Self {
+        let mut wire = Vec::with_capacity(entries_len(entries.iter().copied()));
+        put_entries(&mut wire, entries.iter().copied());
+        Self { wire }
+    }
+}
 
 /// A message whose parts are borrowed: what a source that sits on a client library's buffers encodes from, once, without
 /// making owned copies first.
@@ -192,7 +241,7 @@ impl<'a> MessageRef<'a> {
         self
     }
 
-    /// Sets the user metadata: groups of keys and values.
+    /// Sets the user metadata.
     #[must_use]
     pub fn with_user_metadata(mut self, metadata: &'a [MetadataGroup<'a>]) -> Self {
         self.user_metadata = metadata;
@@ -235,8 +284,8 @@ impl Parts for MessageRef<'_> {
         self.headers.iter().copied()
     }
 
-    fn user_metadata(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = (&str, &[u8])> + Clone)> {
-        self.user_metadata.iter().map(|(group, entries)| (*group, entries.iter().copied()))
+    fn user_metadata(&self) -> impl Iterator<Item = Group<'_, impl Iterator<Item = (&str, &[u8])> + Clone>> {
+        self.user_metadata.iter().map(MetadataGroup::parts)
     }
 }
 
@@ -273,15 +322,15 @@ impl EncodedMessage {
     /// A copy with one more group of user metadata, which the message must not have yet. It costs one copy of the bytes and
     /// leaves all else as it is: by the rules of the wire form a message may come in two parts.
     #[must_use]
-    pub fn with_metadata_group(&self, (group, entries): MetadataGroup<'_>) -> Self {
-        let entries = entries.iter().copied();
-        let metadata = field_len(group_len(group, entries.clone()));
+    pub fn with_metadata_group(&self, group: MetadataGroup<'_>) -> Self {
+        let group = group.parts();
+        let metadata = field_len(group.len());
         let result = field_len(metadata);
         let mut buffer = BytesMut::with_capacity(self.response.len() + field_len(result));
         buffer.extend_from_slice(&self.response);
         put_head(&mut buffer, 1, result);
         put_head(&mut buffer, 6, metadata);
-        put_group(&mut buffer, group, entries);
+        group.put(&mut buffer);
         Self { response: buffer.freeze() }
     }
 
@@ -417,8 +466,14 @@ mod tests {
             prop_assert_eq!(&decoded, &user);
 
             // And so is one that a group was added to.
-            let more = encoded.with_metadata_group(("more", &[("key", b"value")]));
+            let more = encoded.with_metadata_group(
+                MetadataGroup::new("more", &[("key", b"value")]).with_encoded(&EncodedEntries::new(&[
+                    ("key", b"of before"),
+                    ("encoded", b"once"),
+                ])),
+            );
             user.insert("more", "key", "value");
+            user.insert("more", "encoded", "once");
             let read = more.to_message();
             let before = encoded.to_message();
             prop_assert_eq!((read.value(), read.offset()), (before.value(), before.offset()));

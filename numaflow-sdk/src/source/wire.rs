@@ -54,8 +54,49 @@ pub(super) trait Parts {
     fn event_time(&self) -> SystemTime;
     fn keys(&self) -> impl Iterator<Item = &str>;
     fn headers(&self) -> impl Iterator<Item = (&str, &str)>;
-    /// Groups of keys and values, in the same order each time.
-    fn user_metadata(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = (&str, &[u8])> + Clone)>;
+    /// In the same order each time.
+    fn user_metadata(&self) -> impl Iterator<Item = Group<'_, impl Iterator<Item = (&str, &[u8])> + Clone>>;
+}
+
+/// A group of user metadata, whoever holds it.
+pub(super) struct Group<'a, E> {
+    pub(super) name: &'a str,
+    /// Entries that are in their wire form already.
+    pub(super) encoded: &'a [u8],
+    pub(super) entries: E,
+}
+
+impl<'a, E: Iterator<Item = (&'a str, &'a [u8])> + Clone> Group<'a, E> {
+    /// The bytes of the group, without its head.
+    pub(super) fn len(&self) -> usize {
+        bytes_len(self.name.len()) + field_len(self.entries_len())
+    }
+
+    fn entries_len(&self) -> usize {
+        self.encoded.len() + entries_len(self.entries.clone())
+    }
+
+    /// Writes the group.
+    pub(super) fn put(self, out: &mut impl BufMut) {
+        let entries_len = self.entries_len();
+        put_head(out, 3, bytes_len(self.name.len()) + field_len(entries_len));
+        put_bytes(out, 1, self.name.as_bytes());
+        put_head(out, 2, entries_len);
+        out.put_slice(self.encoded);
+        put_entries(out, self.entries);
+    }
+}
+
+/// The bytes of entries of a group.
+pub(super) fn entries_len<'a>(entries: impl Iterator<Item = (&'a str, &'a [u8])>) -> usize {
+    entries.map(|(key, value)| field_len(entry_len(key, value))).sum()
+}
+
+/// Writes entries of a group.
+pub(super) fn put_entries<'a>(out: &mut impl BufMut, entries: impl Iterator<Item = (&'a str, &'a [u8])>) {
+    for (key, value) in entries {
+        put_entry(out, 1, key, value);
+    }
 }
 
 /// The lengths of a message's parts in bytes, without the heads of their fields.
@@ -71,7 +112,7 @@ impl Lengths {
         let time = time::to_wire(message.event_time());
         let offset = bytes_len(message.offset_bytes().len()) + integer_len(message.partition_id().into());
         let event_time = integer_len(time.seconds) + integer_len(time.nanos.into());
-        let metadata = message.user_metadata().map(|(name, values)| field_len(group_len(name, values))).sum();
+        let metadata = message.user_metadata().map(|group| field_len(group.len())).sum();
         let keys: usize = message.keys().map(|key| field_len(key.len())).sum();
         let headers: usize = message.headers().map(|(name, value)| field_len(entry_len(name, value.as_bytes()))).sum();
         let value = bytes_len(message.value().len());
@@ -112,8 +153,8 @@ pub(super) fn put_response<B: BufMut>(
     }
     if lengths.metadata > 0 {
         put_head(out, 6, lengths.metadata);
-        for (name, values) in message.user_metadata() {
-            put_group(out, name, values);
+        for group in message.user_metadata() {
+            group.put(out);
         }
     }
 }
@@ -132,29 +173,6 @@ pub(super) fn put_response_frame(
     }
     put_frame(out, length, |out| put_response(out, message, &lengths, put_value));
     Ok(length)
-}
-
-/// Writes a group of user metadata.
-pub(super) fn put_group<'a>(
-    out: &mut impl BufMut,
-    name: &str,
-    values: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
-) {
-    put_head(out, 3, group_len(name, values.clone()));
-    put_bytes(out, 1, name.as_bytes());
-    put_head(out, 2, values_len(values.clone()));
-    for (key, value) in values {
-        put_entry(out, 1, key, value);
-    }
-}
-
-/// The bytes of a group of user metadata, without its head.
-pub(super) fn group_len<'a>(name: &str, values: impl Iterator<Item = (&'a str, &'a [u8])>) -> usize {
-    bytes_len(name.len()) + field_len(values_len(values))
-}
-
-fn values_len<'a>(values: impl Iterator<Item = (&'a str, &'a [u8])>) -> usize {
-    values.map(|(key, value)| field_len(entry_len(key, value))).sum()
 }
 
 /// The bytes of a signed integer field, which is left out when it is zero.

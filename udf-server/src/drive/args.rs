@@ -158,7 +158,8 @@ impl DriveArgs {
 
     pub(super) fn settings(&self, until: watch::Receiver<Until>) -> Result<Settings, Failure> {
         if self.json && self.writes_to_stdout() {
-            let problem = "--json: its summary would be among the outputs, which go to standard output too; take --out FILE";
+            let problem =
+                "--json: its summary would be among the outputs, which go to standard output too; take --out FILE";
             return Err(Failure::configuration(problem));
         }
         if self.streaming_acks && self.platform == Version::V1_8 {

@@ -1,13 +1,13 @@
 //! One Kafka record as the platform sees it; `docs/kafka-records.md` tells the authors of maps.
 
 use std::borrow::Cow;
-use std::io::Write as _;
+use std::mem::{self, Discriminant};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
-use numaflow_sdk::source::{EncodedMessage, MessageRef};
+use numaflow_sdk::source::{EncodedEntries, EncodedMessage, MessageRef, MetadataGroup};
 
 use super::policy::RecordMetadata;
 use super::token::Token;
@@ -66,8 +66,7 @@ pub(super) struct Encoder {
     partition_id: u16,
     metadata: RecordMetadata,
     token: TokenText,
-    /// The last leader epoch and its text: it is the same for millions of records.
-    leader_epoch: (Option<i32>, String),
+    common: Common,
     buffer: BytesMut,
 }
 
@@ -80,7 +79,7 @@ impl Encoder {
             partition_id,
             metadata,
             token: TokenText::new(topic, partition),
-            leader_epoch: (None, String::new()),
+            common: Common::default(),
             buffer: BytesMut::with_capacity(BUFFER),
         }
     }
@@ -88,11 +87,7 @@ impl Encoder {
     /// Encodes a record, so that [`original`] can read it back.
     pub(super) fn encode(&mut self, record: &Record<'_>) -> EncodedMessage {
         self.token.set_offset(record.offset);
-        if self.leader_epoch.0 != record.leader_epoch {
-            let text = record.leader_epoch.map(|epoch| epoch.to_string()).unwrap_or_default();
-            self.leader_epoch = (record.leader_epoch, text);
-        }
-        let Self { partition_id, metadata, token, leader_epoch, buffer } = self;
+        let Self { partition_id, metadata, token, common, buffer } = self;
 
         let mut kafka = Entries::default();
         let base64;
@@ -109,28 +104,45 @@ impl Encoder {
             kafka.push(TOMBSTONE, b"true");
         }
         if *metadata == RecordMetadata::Full {
-            kafka.push("topic", token.topic());
-            kafka.push("partition", token.partition());
+            common.update(token, record);
             kafka.push("offset", token.offset());
-            match record.timestamp {
-                Timestamp::Created(_) => kafka.push("timestamp-type", b"create"),
-                Timestamp::Appended(_) => kafka.push("timestamp-type", b"append"),
-                Timestamp::None => {}
-            }
-            if !leader_epoch.1.is_empty() {
-                kafka.push("leader-epoch", leader_epoch.1.as_bytes());
-            }
         }
 
         let value = record.value.unwrap_or_default();
         let event_time = event_time(record.timestamp);
         let message = MessageRef::new(value, &token.text, *partition_id, event_time).with_keys(key.as_slice());
-        let kafka = [(KAFKA, kafka.as_slice())];
-        let kafka = if kafka[0].1.is_empty() { &[] } else { &kafka[..] };
+        let kafka = [MetadataGroup::new(KAFKA, kafka.as_slice()).with_encoded(&common.entries)];
+        let kafka = if kafka[0].is_empty() { &[] } else { &kafka[..] };
         if record.headers.is_empty() {
             return message.with_user_metadata(kafka).encode(buffer);
         }
         headers::encode(message, &record.headers, kafka, buffer)
+    }
+}
+
+/// What the metadata of a partition's records have in common, encoded once: it is the same for millions of them.
+#[derive(Debug, Default)]
+struct Common {
+    /// The type of timestamp and the leader epoch that the entries are for.
+    of: Option<(Discriminant<Timestamp>, Option<i32>)>,
+    entries: EncodedEntries,
+}
+
+impl Common {
+    fn update(&mut self, token: &TokenText, record: &Record<'_>) {
+        let of = (mem::discriminant(&record.timestamp), record.leader_epoch);
+        if self.of == Some(of) {
+            return;
+        }
+        let leader_epoch = record.leader_epoch.map(|epoch| epoch.to_string());
+        let mut entries = vec![("topic", token.topic()), ("partition", token.partition())];
+        match record.timestamp {
+            Timestamp::Created(_) => entries.push(("timestamp-type", b"create")),
+            Timestamp::Appended(_) => entries.push(("timestamp-type", b"append")),
+            Timestamp::None => {}
+        }
+        entries.extend(leader_epoch.as_ref().map(|epoch| ("leader-epoch", epoch.as_bytes())));
+        *self = Self { of: Some(of), entries: EncodedEntries::new(&entries) };
     }
 }
 
@@ -151,8 +163,7 @@ impl TokenText {
 
     fn set_offset(&mut self, offset: i64) {
         self.text.truncate(self.prefix);
-        // Writing to a vector does not fail.
-        _ = write!(self.text, "{offset}");
+        self.text.extend_from_slice(itoa::Buffer::new().format(offset).as_bytes());
     }
 
     fn topic(&self) -> &[u8] {
@@ -168,8 +179,8 @@ impl TokenText {
     }
 }
 
-/// The most entries that the group [`KAFKA`] can have.
-const ENTRIES: usize = 7;
+/// The most entries that the group [`KAFKA`] can have beside those of [`Common`].
+const ENTRIES: usize = 3;
 
 /// The entries of one group of metadata, without an allocation.
 #[derive(Debug, Default)]
@@ -200,7 +211,7 @@ fn event_time(timestamp: Timestamp) -> SystemTime {
 /// A copy of a record that says how often it was delivered, this time included: under `deliveries` in the user metadata
 /// group `kafka-delivery`. A first delivery says nothing.
 pub(super) fn with_deliveries(record: &EncodedMessage, times: u32) -> EncodedMessage {
-    record.with_metadata_group((KAFKA_DELIVERY, &[("deliveries", times.to_string().as_bytes())]))
+    record.with_metadata_group(MetadataGroup::new(KAFKA_DELIVERY, &[("deliveries", times.to_string().as_bytes())]))
 }
 
 #[cfg(test)]

@@ -43,8 +43,8 @@ pub(super) fn encode(
         return message.with_user_metadata(metadata).encode(buffer);
     }
     let (placed, null) = (borrowed(&placed), borrowed(&null));
-    let of_headers = [(KAFKA_HEADERS, &placed[..]), (KAFKA_NULL_HEADERS, &null[..])];
-    let of_headers = of_headers.into_iter().filter(|(_, entries)| !entries.is_empty());
+    let of_headers = [MetadataGroup::new(KAFKA_HEADERS, &placed), MetadataGroup::new(KAFKA_NULL_HEADERS, &null)];
+    let of_headers = of_headers.into_iter().filter(|group| !group.is_empty());
     let metadata: Vec<_> = metadata.iter().copied().chain(of_headers).collect();
     message.with_user_metadata(&metadata).encode(buffer)
 }
