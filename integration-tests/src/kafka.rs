@@ -4,6 +4,8 @@
 
 use std::process::ExitCode;
 
+use crate::program::Outcome;
+
 mod args;
 mod chaos;
 mod clock;
@@ -23,21 +25,8 @@ mod suite;
 mod truth;
 mod verdict;
 
-/// What there is, or a sentence on why not.
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
 /// The program `kafka-chaos`: parses the command line, runs, and says how it went.
 #[must_use]
 pub fn main() -> ExitCode {
-    match args::run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            #[expect(clippy::print_stderr, reason = "a command-line program")]
-            {
-                eprintln!("kafka-chaos: {error}");
-            }
-            ExitCode::FAILURE
-        }
-    }
+    crate::program::end("kafka-chaos", args::run())
 }
