@@ -57,9 +57,18 @@ impl Panic {
     }
 }
 
+/// The most bytes of a panic's text that are shown, in a log or a status: enough for a message with its values, while user
+/// code may panic with a text of any length.
+const SHOWN: usize = 4096;
+
+/// The text, cut where it is long, and the place.
 impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        let shown = &self.message[..self.message.floor_char_boundary(SHOWN)];
+        f.write_str(shown)?;
+        if shown.len() < self.message.len() {
+            write!(f, "… ({} bytes in all)", self.message.len())?;
+        }
         match &self.capture {
             Some(capture) => write!(f, " at {}", capture.location),
             None => Ok(()),
@@ -69,7 +78,7 @@ impl fmt::Display for Panic {
 
 impl fmt::Debug for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Panic").field("message", &self.message).finish_non_exhaustive()
+        f.debug_tuple("Panic").field(&format_args!("{self}")).finish()
     }
 }
 
@@ -121,5 +130,22 @@ impl<F: Future> Future for CatchPanic<F> {
             Ok(polled) => polled.map(Ok),
             Err(panic) => Poll::Ready(Err(panic)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_wherever_it_is_shown() {
+        install_hook();
+        let panicked = |text: &str| catching::<()>(|| panic!("{text}")).unwrap_err();
+        let panic = panicked(&"ü".repeat(1 << 20));
+        for shown in [format!("{panic}"), format!("{panic:?}")] {
+            assert!(shown.len() < SHOWN + 200, "{} bytes", shown.len());
+            assert!(shown.contains("üü… (2097152 bytes in all) at ") && shown.contains("panic.rs:"), "{shown}");
+        }
+        assert!(format!("{}", panicked("short")).starts_with("short at "));
     }
 }
