@@ -63,6 +63,14 @@ impl Stage {
     }
 }
 
+/// A handler that has had its thread for longer than this blocks it, and what its connection has to write besides.
+const BLOCKS: Duration = Duration::from_millis(50);
+/// What a message waits for where it is not what its stage says.
+const BLOCKING: &str = "its handler, which blocks the thread of its connection (see --execution blocking)";
+const HELD_UP: &str = "its connection, whose thread a handler blocks (see --execution blocking)";
+const PERHAPS_HELD_UP: &str =
+    "the peer, which has not taken the answer, or its connection, if that is on a thread that a handler blocks";
+
 #[derive(Debug)]
 struct Message {
     sequence: u64,
@@ -85,7 +93,8 @@ impl Message {
     }
 
     fn seen(&self) -> Seen<'_> {
-        Seen { sequence: self.sequence, id: &self.id, bytes: self.bytes, stage: self.stage, since: self.since }
+        let Self { sequence, ref id, bytes, stage, since } = *self;
+        Seen { sequence, id, bytes, stage, since, polls_since: None }
     }
 }
 
@@ -97,6 +106,8 @@ struct Seen<'a> {
     bytes: usize,
     stage: Stage,
     since: Instant,
+    /// Since when its stream has had its thread for one handler, where it is known whether it has.
+    polls_since: Option<Instant>,
 }
 
 /// Adds as much of an id as is kept.
@@ -165,12 +176,38 @@ pub(crate) struct Listed {
     /// The time since it was read.
     pub(crate) age: Duration,
     pub(crate) bytes: usize,
+    pub(crate) held_up: HeldUp,
+}
+
+/// Whether a handler blocks the thread that a message needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum HeldUp {
+    #[default]
+    No,
+    /// One does, and it is not known whether it is this thread.
+    Perhaps,
+    Yes,
 }
 
 impl Listed {
-    fn new(Seen { sequence, id, bytes, stage, since }: Seen<'_>, now: Instant) -> Self {
-        Self { sequence, id: id.to_owned(), stage, age: now.saturating_duration_since(since), bytes }
+    fn new(Seen { sequence, id, bytes, stage, since, polls_since }: Seen<'_>, now: Instant) -> Self {
+        let held_up = if blocks(polls_since, now) { HeldUp::Yes } else { HeldUp::No };
+        Self { sequence, id: id.to_owned(), stage, age: now.saturating_duration_since(since), bytes, held_up }
     }
+
+    /// What it waits for, in words.
+    pub(crate) const fn waits_for(&self) -> &'static str {
+        match (self.stage, self.held_up) {
+            (Stage::Handler, HeldUp::Yes) => BLOCKING,
+            (Stage::Answered, HeldUp::Yes) => HELD_UP,
+            (Stage::Answered, HeldUp::Perhaps) => PERHAPS_HELD_UP,
+            (stage, _) => stage.waits_for(),
+        }
+    }
+}
+
+fn blocks(polls_since: Option<Instant>, now: Instant) -> bool {
+    polls_since.is_some_and(|since| now.saturating_duration_since(since) > BLOCKS)
 }
 
 /// What is in flight, in figures.
@@ -226,7 +263,19 @@ impl InFlight {
         let mut messages = Vec::new();
         self.each(|message| messages.push((message.since, Listed::new(message, now))));
         messages.sort_by_key(|(since, listed)| (*since, listed.sequence));
-        messages.into_iter().map(|(_, listed)| listed).collect()
+        let mut listed: Vec<_> = messages.into_iter().map(|(_, listed)| listed).collect();
+        if self.any_blocks(now) {
+            for message in listed.iter_mut().filter(|message| message.held_up == HeldUp::No) {
+                message.held_up = HeldUp::Perhaps;
+            }
+        }
+        listed
+    }
+
+    /// Whether a handler blocks the thread of its connection.
+    fn any_blocks(&self, now: Instant) -> bool {
+        let currents = lock(&self.registry.currents);
+        currents.iter().filter_map(Weak::upgrade).any(|shown| blocks(lock(&shown).polls_since(), now))
     }
 
     /// The figures of what is in flight, which are cheaper to have than the list.

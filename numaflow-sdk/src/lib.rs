@@ -54,6 +54,7 @@ pub mod source;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod text;
+mod throttle;
 mod time;
 
 pub use additions::AdminPage;

@@ -122,7 +122,7 @@ fn message(message: &Listed) -> serde_json::Value {
         "sequence": message.sequence,
         "id": message.id,
         "stage": message.stage.name(),
-        "waits_for": message.stage.waits_for(),
+        "waits_for": message.waits_for(),
         "age_seconds": message.age.as_secs_f64(),
         "bytes": message.bytes,
     })

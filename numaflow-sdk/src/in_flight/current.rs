@@ -1,8 +1,10 @@
 //! What a stream shows of the messages that it handles in place, and of the answers on their way to its peer.
 //!
 //! Most handlers are ready at once and never need an [`Entry`]: for them a lock that nobody else wants and the copy of an
-//! id are all that tracking costs. An answer counts as given when HTTP/2 has written it to the socket, which it may be
-//! kept from by a peer that takes nothing in, or by handlers that block the thread it would run on.
+//! id are all that tracking costs. An answer counts as given when HTTP/2 has let go of it: a chunk of 256 bytes and more has
+//! been written to the socket then, a smaller one is copied into the write buffer of its connection, which has at most 16
+//! KiB and is written next. Either may be kept from it by a peer that takes nothing in, or by handlers that block the thread
+//! it would run on.
 
 use std::fmt;
 use std::ops::Range;
@@ -69,11 +71,11 @@ impl Log {
     }
 
     /// Calls `visit` with every message; `last` is the stage of the last one.
-    fn each(&self, last: Stage, visit: &mut impl FnMut(Seen<'_>)) {
+    fn each(&self, last: Stage, polls_since: Option<Instant>, visit: &mut impl FnMut(Seen<'_>)) {
         let mut stage = last;
         let mut end = self.ids.len();
         for &Logged { sequence, bytes, since, id } in self.messages.iter().rev() {
-            visit(Seen { sequence, id: self.id(id..end), bytes, stage, since });
+            visit(Seen { sequence, id: self.id(id..end), bytes, stage, since, polls_since });
             (stage, end) = (Stage::Answered, id);
         }
     }
@@ -86,6 +88,8 @@ pub(super) struct Shown {
     log: Log,
     /// Whether the handler of the last message there has not finished.
     in_hand: bool,
+    /// When the stream went on to the handler that it polled last, while it has its thread.
+    polls_since: Option<Instant>,
     /// The numbers that this stream may still give out.
     numbers: Range<u64>,
     /// Answers that HTTP/2 has, and has not written, by the number of their chunk.
@@ -98,9 +102,13 @@ pub(super) struct Shown {
 impl Shown {
     pub(super) fn each(&self, visit: &mut impl FnMut(Seen<'_>)) {
         for (_, log) in &self.handed_over {
-            log.each(Stage::Answered, visit);
+            log.each(Stage::Answered, self.polls_since, visit);
         }
-        self.log.each(if self.in_hand { Stage::Handler } else { Stage::Answered }, visit);
+        self.log.each(if self.in_hand { Stage::Handler } else { Stage::Answered }, self.polls_since, visit);
+    }
+
+    pub(super) fn polls_since(&self) -> Option<Instant> {
+        self.polls_since
     }
 }
 
@@ -132,14 +140,14 @@ impl Current {
             first
         });
         shown.log.push(sequence, id, bytes, since);
-        shown.in_hand = true;
+        (shown.in_hand, shown.polls_since) = (true, Some(since));
     }
 
     /// The message that was begun last moves to an entry of its own, because its handler waits: same number, same age.
     /// `None` where there is no such message.
     pub(crate) fn enter(&self, stage: Stage) -> Option<Entry> {
         let mut shown = lock(&self.shown);
-        shown.in_hand = false;
+        (shown.in_hand, shown.polls_since) = (false, None);
         let Logged { sequence, bytes, since, id } = shown.log.messages.pop()?;
         let text = shown.log.id(id..shown.log.ids.len());
         let entry = self.in_flight.enter_as(sequence, text, bytes, stage, since);
@@ -148,28 +156,29 @@ impl Current {
     }
 
     /// Keeps messages listed until their answers, which were written behind the others, have left with them.
-    pub(crate) fn answered(&mut self, entries: impl Iterator<Item = Entry>) {
+    pub(crate) fn answered(&mut self, entries: impl IntoIterator<Item = Entry>) {
         self.answered.extend(entries);
     }
 
-    /// The stream has no message in hand, and goes on with one that is listed in its own right.
-    pub(crate) fn rest(&self) {
-        lock(&self.shown).in_hand = false;
+    /// The stream has no message in hand, and goes on, now, with one that is listed in its own right.
+    pub(crate) fn rest(&self, now: Instant) {
+        let mut shown = lock(&self.shown);
+        (shown.in_hand, shown.polls_since) = (false, Some(now));
     }
 
     /// The stream has no message in hand and nothing to hand over.
     pub(crate) fn end(&mut self) {
         self.answered.clear();
         let mut shown = lock(&self.shown);
-        shown.in_hand = false;
+        (shown.in_hand, shown.polls_since) = (false, None);
         shown.log.clear();
     }
 
     /// The stream has no message in hand, and the answers to those it had are in `chunk`. Where HTTP/2 drops what this
-    /// returns, it has written all of it, or never will.
+    /// returns, it has written all of it, has copied it to be written next, or never will.
     pub(crate) fn hand_over(&mut self, chunk: Bytes) -> Bytes {
         let mut shown = lock(&self.shown);
-        shown.in_hand = false;
+        (shown.in_hand, shown.polls_since) = (false, None);
         if shown.log.messages.is_empty() && self.answered.is_empty() {
             return chunk;
         }
@@ -185,7 +194,7 @@ impl Current {
     }
 }
 
-/// Answers on their way, and who is listed until they are written.
+/// Answers on their way, and who is listed until HTTP/2 lets go of them.
 struct Chunk {
     bytes: Bytes,
     number: u64,
@@ -221,7 +230,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::in_flight::Summary;
+    use crate::in_flight::{BLOCKING, BLOCKS, HELD_UP, PERHAPS_HELD_UP, Summary};
 
     fn id(id: &str) -> Text {
         id.to_owned().into()
@@ -284,6 +293,33 @@ mod tests {
         assert_eq!(listed(&in_flight), expected([("b", "answered")]));
         drop(second);
         assert_eq!(listed(&in_flight), []);
+    }
+
+    /// Who waits for a stream whose handler blocks its thread does not wait for the peer.
+    #[test]
+    fn a_handler_that_blocks_its_thread_is_what_the_others_wait_for() {
+        let (in_flight, start) = (InFlight::default(), Instant::now());
+        let (mut current, other) = (in_flight.current(), in_flight.current());
+        let waits_for = |after: Duration| -> Vec<_> {
+            in_flight.list(start + after).into_iter().map(|listed| (listed.id.clone(), listed.waits_for())).collect()
+        };
+        let [the_handler, the_peer] = [Stage::Handler, Stage::Answered].map(Stage::waits_for);
+        current.begin(&id("a"), 1, start);
+        let chunk = current.hand_over(Bytes::from_static(b"a"));
+        current.begin(&id("b"), 1, start + Duration::from_nanos(1));
+        current.begin(&id("c"), 1, start + Duration::from_nanos(2));
+        let elsewhere = in_flight.enter("d", 1, Stage::Answered, start + Duration::from_nanos(3));
+        let named = |texts: [&'static str; 4]| -> Vec<_> {
+            ["a", "b", "c", "d"].map(str::to_owned).into_iter().zip(texts).collect()
+        };
+        assert_eq!(waits_for(BLOCKS / 2), named([the_peer, the_peer, the_handler, the_peer]));
+        assert_eq!(waits_for(2 * BLOCKS), named([HELD_UP, HELD_UP, BLOCKING, PERHAPS_HELD_UP]));
+        // A batch, or another message that is listed in its own right, blocks in place.
+        current.rest(start + BLOCKS);
+        assert_eq!(waits_for(3 * BLOCKS)[..3], named([HELD_UP, HELD_UP, HELD_UP, ""])[..3]);
+        current.end();
+        assert_eq!(waits_for(3 * BLOCKS), [("a".to_owned(), the_peer), ("d".to_owned(), the_peer)]);
+        drop((chunk, elsewhere, other));
     }
 
     #[test]

@@ -46,12 +46,13 @@ impl Watchdog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::in_flight::Stage;
+    use crate::in_flight::{HeldUp, Stage};
 
     const THRESHOLD: Duration = Duration::from_secs(30);
 
     fn listed(sequence: u64, seconds: u64) -> Listed {
-        Listed { sequence, id: "x".to_owned(), stage: Stage::Handler, age: Duration::from_secs(seconds), bytes: 1 }
+        let age = Duration::from_secs(seconds);
+        Listed { sequence, id: "x".to_owned(), stage: Stage::Handler, age, bytes: 1, held_up: HeldUp::No }
     }
 
     /// The ages, in seconds, at which a message looked at every second is named.

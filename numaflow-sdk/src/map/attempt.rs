@@ -99,8 +99,18 @@ pub(super) async fn attempt<H: Handler>(
         let Some(delay) = delay else {
             return Err(Box::new(Failed { failure, inputs: request.into_messages() }));
         };
-        tracing::debug!(error = failure.text(), attempts, ?delay, "the handler failed and will be called again");
+        metrics.handler_failed(failure.kind());
         add(&metrics.handler_retries, 1);
+        if let Some(more) = options.told.retries.pass(Instant::now()) {
+            let failure = failure.text();
+            tracing::info!(
+                failure,
+                attempts,
+                ?delay,
+                more,
+                "the handler failed and will be called again (told once in 10 s; `more` others since the last time)"
+            );
+        }
         backoff.wait(delay).await;
     }
 }

@@ -16,6 +16,8 @@ use tokio_util::sync::ReusableBoxFuture;
 use super::attempt::Done;
 use super::policy::Failure;
 use crate::panic::{Panic, catching};
+use crate::text::Text;
+use crate::throttle::Throttle;
 
 /// How handlers are run.
 ///
@@ -108,7 +110,9 @@ const LIGHT: u64 = 15_000;
 /// A handler that holds its thread for longer than this, in nanoseconds, blocks it, and its connection with it where it was
 /// polled in place: half of the time in which `IsReady` is to be answered.
 const BLOCKS: u64 = 50_000_000;
-/// After that, so many handlers start on tasks: it may be one in a thousand that blocks.
+/// A handler that holds its thread for longer than this, in nanoseconds, is told in the log: as long as `IsReady` may take.
+const TOLD: u64 = 100_000_000;
+/// After one that blocks, so many handlers start on tasks: it may be one in a thousand that blocks.
 const DISTRUST: u64 = 10_000;
 
 /// For how long handlers hold their thread in a poll, as a moving average over all streams of a server.
@@ -118,29 +122,47 @@ pub(super) struct Pace {
     average: AtomicU64,
     /// How many handlers are yet to start on tasks because one has blocked.
     distrust: AtomicU64,
+    told: Throttle,
 }
 
 impl Default for Pace {
     /// Heavy until a dozen or two handlers have shown otherwise: one that blocks its thread the first time it is called
     /// should not do so in the middle of its connection.
     fn default() -> Self {
-        Self { average: AtomicU64::new(2 * HEAVY), distrust: AtomicU64::new(0) }
+        Self { average: AtomicU64::new(2 * HEAVY), distrust: AtomicU64::new(0), told: Throttle::default() }
     }
 }
 
 impl Pace {
-    /// A poll took this long.
-    pub(super) fn observe(&self, held: Duration) {
+    /// A poll of the handler of this message, or of a batch that begins with it, took this long.
+    pub(super) fn observe(&self, held: Duration, id: Option<&Text>) {
         let average = self.average.load(Relaxed);
         let held = u64::try_from(held.as_nanos()).unwrap_or(u64::MAX);
         if held > BLOCKS {
             self.distrust.store(DISTRUST, Relaxed);
+            self.tell(held, id);
         }
         // A single long poll, such as one that the system interrupted, does not make handlers heavy on average.
         let held = held.min(10 * HEAVY);
         let moved = average - average / 16 + held / 16;
         if moved != average {
             self.average.store(moved, Relaxed);
+        }
+    }
+
+    #[cold]
+    fn tell(&self, held: u64, id: Option<&Text>) {
+        if held > TOLD
+            && let Some(more) = self.told.pass(Instant::now())
+        {
+            let (id, millis) = (id.map(Text::as_str).unwrap_or_default(), held / 1_000_000);
+            tracing::warn!(
+                id,
+                more,
+                "a handler has blocked its thread for {millis} ms: whatever else runs on that thread waited, answers and \
+                 IsReady of its connection included. Handlers that block belong on threads of their own: --execution \
+                 blocking, or Execution::blocking() in code (told once in 10 s; `more` others since the last time)"
+            );
         }
     }
 
@@ -171,14 +193,15 @@ pub(super) fn panicked(call: &mut Call, panic: Panic) -> Done {
     Err(Failure::Panic(panic).into())
 }
 
-/// A call on a task: its panics are caught, and the time that its polls take is observed.
+/// A call on a task: its panics are caught, and the time that its polls take is observed, unless it has a thread that it
+/// may block.
 pub(super) struct OnTask {
     call: Call,
-    pace: Arc<Pace>,
+    pace: Option<Arc<Pace>>,
 }
 
 impl OnTask {
-    pub(super) fn new(call: Call, pace: Arc<Pace>) -> Self {
+    pub(super) fn new(call: Call, pace: Option<Arc<Pace>>) -> Self {
         Self { call, pace }
     }
 
@@ -192,9 +215,12 @@ impl Future for OnTask {
     type Output = Done;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Done> {
-        let begun = Instant::now();
-        let polled = poll_call(&mut self.call, cx);
-        self.pace.observe(begun.elapsed());
+        let this = &mut *self;
+        let begun = this.pace.as_ref().map(|_| Instant::now());
+        let polled = poll_call(&mut this.call, cx);
+        if let (Some(pace), Some(begun)) = (&this.pace, begun) {
+            pace.observe(begun.elapsed(), None);
+        }
         polled
     }
 }
@@ -208,28 +234,28 @@ mod tests {
         let pace = Pace::default();
         assert!(pace.is_heavy(true));
         let first_light = (1..).find(|_| {
-            pace.observe(Duration::from_nanos(200));
+            pace.observe(Duration::from_nanos(200), None);
             !pace.is_heavy(true)
         });
         assert!((10..100).contains(&first_light.unwrap()), "{first_light:?}");
         // A few that take longer change nothing, many do, and the way back is longer than the way there.
-        pace.observe(Duration::from_millis(1));
+        pace.observe(Duration::from_millis(1), None);
         assert!(!pace.is_heavy(false));
-        (0..100).for_each(|_| pace.observe(Duration::from_micros(100)));
+        (0..100).for_each(|_| pace.observe(Duration::from_micros(100), None));
         assert!(pace.is_heavy(false));
-        (0..200).for_each(|_| pace.observe(Duration::from_micros(25)));
+        (0..200).for_each(|_| pace.observe(Duration::from_micros(25), None));
         assert!(pace.is_heavy(true) && !pace.is_heavy(false));
     }
 
     #[test]
     fn one_that_blocks_is_remembered() {
         let pace = Pace::default();
-        (0..200).for_each(|_| pace.observe(Duration::ZERO));
+        (0..200).for_each(|_| pace.observe(Duration::ZERO, None));
         assert!(!pace.is_heavy(false));
-        pace.observe(Duration::from_millis(60));
+        pace.observe(Duration::from_millis(60), None);
         for _ in 0..DISTRUST {
             assert!(pace.is_heavy(true));
-            pace.observe(Duration::ZERO);
+            pace.observe(Duration::ZERO, None);
         }
         assert!(!pace.is_heavy(true));
     }

@@ -6,6 +6,7 @@ use tokio::sync::Semaphore;
 
 use super::execution::Pace;
 use super::{Execution, FailurePolicy, Retry};
+use crate::throttle::Throttle;
 use crate::{MapMode, ServeError};
 
 /// What all streams of a map go by.
@@ -19,11 +20,19 @@ pub(super) struct Options {
     pub(super) execution: Execution,
     pub(super) key_ordered: bool,
     pub(super) exit_on_panic: bool,
-    /// The most bytes of one batch that is collected.
+    /// The most bytes of all batches that are collected.
     pub(super) max_batch_bytes: usize,
     /// The threads that blocking handlers may still take.
     pub(super) threads: Arc<Semaphore>,
     pub(super) pace: Arc<Pace>,
+    pub(super) told: Arc<Told>,
+}
+
+/// What the log tells now and then, over all streams.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Handlers that failed and are called again.
+    pub(super) retries: Throttle,
 }
 
 impl Options {
@@ -39,6 +48,7 @@ impl Options {
             max_batch_bytes: crate::limit::default_max_batch_bytes(),
             threads: Arc::new(Semaphore::new(0)),
             pace: Arc::default(),
+            told: Arc::default(),
         }
     }
 

@@ -98,7 +98,7 @@ fn watch(context: &Context, runtime: &Handle, threshold: Duration, stopped: &Rec
                 bytes = message.bytes,
                 sequence = message.sequence,
                 "a message has been in flight for long; it waits for {}",
-                message.stage.waits_for()
+                message.waits_for()
             );
         }
     }

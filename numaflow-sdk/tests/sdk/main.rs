@@ -12,6 +12,7 @@ mod frames;
 mod guards;
 mod hostile;
 mod limits;
+mod logged;
 mod map;
 mod modes;
 mod panics;

@@ -119,7 +119,7 @@ impl<H: Handler> MapBody<H> {
             let now = Instant::now();
             let took = now - self.now;
             self.now = now;
-            self.options.pace.observe(took);
+            self.options.pace.observe(took, ids.as_slice().first());
             if let Poll::Ready(done) = polled {
                 outlet.iter().for_each(Outlet::end);
                 self.keep(call);
@@ -149,7 +149,7 @@ impl<H: Handler> MapBody<H> {
     fn show(&self, ids: &Few<Text>, held: Option<&Few<Held>>, size: usize) {
         match (held, ids) {
             (Some(held), _) => {
-                self.current.rest();
+                self.current.rest(self.now);
                 held.as_slice().iter().for_each(|held| held.stage(Stage::Handler));
             }
             (None, Few::One(id)) => self.current.begin(id, size, self.now),
@@ -171,7 +171,8 @@ impl<H: Handler> MapBody<H> {
         if let (Some(outlet), [held]) = (&outlet, held.as_mut_slice()) {
             outlet.keep(held.take_permit());
         }
-        let mut call = OnTask::new(call, self.options.pace.clone());
+        let may_block = matches!(self.options.execution, Execution::Blocking { .. });
+        let mut call = OnTask::new(call, (!may_block).then(|| self.options.pace.clone()));
         let outlet = UntilOver::new(outlet);
         let run = async move {
             let done = match backoff {
