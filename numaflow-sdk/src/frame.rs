@@ -114,30 +114,9 @@ impl Deframer {
         debug_assert!(!self.lent, "a message was not given back");
         loop {
             match &mut self.state {
-                State::Prefix { bytes, have } => {
-                    // Mostly the whole prefix lies in the chunk; else it is gathered.
-                    let prefix = match self.chunk.first_chunk() {
-                        Some(prefix) if *have == 0 => {
-                            let prefix = *prefix;
-                            self.chunk.advance(PREFIX);
-                            prefix
-                        }
-                        _ => {
-                            let part = self.chunk.split_to(self.chunk.len().min(PREFIX - *have));
-                            bytes[*have..*have + part.len()].copy_from_slice(&part);
-                            *have += part.len();
-                            if *have < PREFIX {
-                                if !self.turn_to_next_chunk() {
-                                    return Ok(None);
-                                }
-                                continue;
-                            }
-                            *bytes
-                        }
-                    };
-                    match self.check(prefix) {
-                        Ok(length) => self.state = State::Body { length, gathered: Vec::new() },
-                        Err(error) => self.state = State::Failed(error),
+                State::Prefix { .. } => {
+                    if !self.read_prefix() {
+                        return Ok(None);
                     }
                 }
                 State::Body { length: 0, .. } => {
@@ -165,6 +144,50 @@ impl Deframer {
                 State::Failed(error) => return Err(*error),
             }
         }
+    }
+
+    /// The length of the message that [`Deframer::next`] returns next, as soon as its prefix has arrived; 0 where it will
+    /// return an error.
+    pub(crate) fn announced(&mut self) -> Option<usize> {
+        if !self.read_prefix() {
+            return None;
+        }
+        match &self.state {
+            State::Body { length, .. } => Some(*length),
+            State::Prefix { .. } | State::Failed(_) => Some(0),
+        }
+    }
+
+    /// Reads a prefix from what has arrived; false where more bytes are needed for it.
+    #[inline]
+    fn read_prefix(&mut self) -> bool {
+        while let State::Prefix { bytes, have } = &mut self.state {
+            // Mostly the whole prefix lies in the chunk; else it is gathered.
+            let prefix = match self.chunk.first_chunk() {
+                Some(prefix) if *have == 0 => {
+                    let prefix = *prefix;
+                    self.chunk.advance(PREFIX);
+                    prefix
+                }
+                _ => {
+                    let part = self.chunk.split_to(self.chunk.len().min(PREFIX - *have));
+                    bytes[*have..*have + part.len()].copy_from_slice(&part);
+                    *have += part.len();
+                    if *have < PREFIX {
+                        if !self.turn_to_next_chunk() {
+                            return false;
+                        }
+                        continue;
+                    }
+                    *bytes
+                }
+            };
+            self.state = match self.check(prefix) {
+                Ok(length) => State::Body { length, gathered: Vec::new() },
+                Err(error) => State::Failed(error),
+            };
+        }
+        true
     }
 
     /// Takes a message back, and the chunk with it.
@@ -352,6 +375,27 @@ mod tests {
             deframer.push(stream.split_to(stream.len().min(10_007)));
         }
         assert!((2..12).contains(&moves), "moved {moves} times");
+    }
+
+    #[test]
+    fn a_length_is_known_before_its_message_is_there() {
+        let mut deframer = Deframer::new(LIMIT);
+        assert_eq!(deframer.announced(), None);
+        let mut stream = frame(b"twelve bytes");
+        for _ in 0..PREFIX {
+            assert_eq!(deframer.announced(), None);
+            deframer.push(stream.split_to(1));
+        }
+        assert_eq!((deframer.announced(), deframer.announced()), (Some(12), Some(12)));
+        assert!(!deframer.is_between_messages());
+        assert_eq!(take(&mut deframer), Ok(None));
+        deframer.push(stream);
+        assert_eq!(deframer.announced(), Some(12));
+        assert_eq!(take(&mut deframer).unwrap().unwrap().0, "twelve bytes");
+        assert!(deframer.is_between_messages() && deframer.announced().is_none());
+        deframer.push(Bytes::from_static(&[7, 0, 0, 0, 1]));
+        assert_eq!(deframer.announced(), Some(0));
+        assert_eq!(take(&mut deframer), Err(FrameError::BadFlag(7)));
     }
 
     #[test]

@@ -167,6 +167,16 @@ impl Keys {
         }
     }
 
+    /// The memory that the list takes besides the texts. With what it left behind when it grew, it is more than its places.
+    pub(crate) fn allocated(&self) -> usize {
+        /// What a place takes.
+        const PLACE: usize = 64;
+        match self {
+            Self::None | Self::One(_) => 0,
+            Self::Many(keys) => keys.capacity() * PLACE,
+        }
+    }
+
     pub(crate) fn push(&mut self, key: Key) {
         match self {
             Self::None => *self = Self::One(key),

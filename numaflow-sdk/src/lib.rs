@@ -33,6 +33,7 @@
 mod additions;
 #[cfg(feature = "admin")]
 mod admin;
+mod allocated;
 mod error;
 mod field;
 mod frame;

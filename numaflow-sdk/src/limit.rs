@@ -2,25 +2,31 @@
 //!
 //! Messages are counted while their handler has them, bytes from when a message is read until its answer is handed to
 //! HTTP/2. The peer decides when the second happens, because hyper does not poll the body of a stream whose peer reads
-//! slowly; so a stream that is not read must not take what the others need. That is why a stream that finds no room leaves
-//! its waker and looks again when some comes back, instead of queueing for a permit that would then be nobody's; why what
+//! slowly; so a stream that is not read must not take what the others need. That is why a stream that finds no room is only
+//! woken when some comes back, and looks again, instead of being given a permit that would then be nobody's; why what
 //! one stream holds is bounded by what is left for the others ([`SHARE`]); and why a stream that holds nothing gets its turn
 //! also where nothing is left, one stream at a time until its handler has finished. Bytes can exceed their limit by that
-//! one message, by what each peer leaves unread of its own answers, and by a quarter for messages that are being received.
+//! one message, by what each peer leaves unread of its own answers, by a quarter for messages that are being received, and
+//! by the batches that are collected, which have a limit of their own.
+//!
+//! Those who wait are woken in the order in which they came, as many as there is room for: see [`line`].
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
 mod adaptive;
+mod line;
 mod max_in_flight;
 
 pub use max_in_flight::MaxInFlight;
 
 use adaptive::Adaptive;
+use line::{Line, Need, Place};
 
 /// What a message takes besides what it was sent as: our own bookkeeping, roughly.
 const OVERHEAD: usize = 256;
@@ -29,6 +35,8 @@ const OVERHEAD: usize = 256;
 const SHARE: usize = 8;
 /// The part of all bytes that messages which are being received may have besides: a quarter.
 const RECEIVING: usize = 4;
+/// The part of what all batches may have that small ones may have besides, shared by as many as there are: a quarter.
+const SMALL_BATCHES: usize = 4;
 
 /// The two limits of a server.
 #[derive(Debug, Clone)]
@@ -63,10 +71,15 @@ struct Room {
     /// Whether a message is being received that may have more than there is room for: if all waited for each other, none
     /// would ever be whole.
     leader: bool,
-    /// Those who wait, in the order in which they came; for one thing at a time, so that giving back the other does not
-    /// wake them for nothing.
-    for_messages: Vec<Waker>,
-    for_bytes: Vec<Waker>,
+    /// The bytes of the batches that are collected, until their handlers have finished; they are among the bytes held.
+    collected: usize,
+    /// How many batches that are.
+    batches: usize,
+    /// Those who wait, for one thing at a time, so that giving back the other does not wake them for nothing: for leave to
+    /// start a handler, to keep a message, and to receive more of one.
+    for_permits: Line,
+    for_holds: Line,
+    for_receiving: Line,
 }
 
 /// What is in flight, as far as the limits count it.
@@ -97,8 +110,11 @@ impl Limits {
             oversize: false,
             receiving: 0,
             leader: false,
-            for_messages: Vec::new(),
-            for_bytes: Vec::new(),
+            collected: 0,
+            batches: 0,
+            for_permits: Line::default(),
+            for_holds: Line::default(),
+            for_receiving: Line::default(),
         };
         Self { shared: Arc::new(Shared { room: Mutex::new(room), max_bytes, adapts }) }
     }
@@ -107,9 +123,12 @@ impl Limits {
     pub(crate) fn share(&self) -> Share {
         let stream = Stream {
             limits: self.clone(),
-            bytes: AtomicUsize::new(0),
-            oversize: AtomicBool::new(false),
+            held: Arc::default(),
+            for_permit: Place::default(),
+            for_hold: Place::default(),
+            for_receiving: Place::default(),
             paused: AtomicUsize::new(0),
+            resumed: AtomicWaker::new(),
         };
         Share { stream: Arc::new(stream) }
     }
@@ -139,8 +158,28 @@ impl Limits {
         adaptive.observe(latency, peak, now);
         let before = std::mem::replace(&mut room.max_messages, adaptive.limit());
         if room.max_messages > before {
-            wake(guard, Room::for_messages);
+            self.wake(guard, Room::wake_for_permit);
         }
+    }
+
+    /// To be called now and then, at intervals in which anybody who is woken surely looks. Room that was promised to a
+    /// stream which does not look is offered to all others.
+    pub(crate) fn pass_time(&self) {
+        let mut room = self.lock();
+        let Room { for_permits, for_holds, for_receiving, .. } = &mut *room;
+        let lines = [for_permits, for_holds, for_receiving].map(Line::pass_time);
+        drop(room);
+        lines.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Wakes those for whom there is room now, after the lock is given up: most often nobody waits.
+    fn wake(&self, mut room: MutexGuard<'_, Room>, next: fn(&mut Room, usize) -> Option<Waker>) {
+        let max_bytes = self.shared.max_bytes;
+        let Some(first) = next(&mut room, max_bytes) else { return };
+        let others: Vec<_> = std::iter::from_fn(|| next(&mut room, max_bytes)).collect();
+        drop(room);
+        first.wake();
+        others.into_iter().for_each(Waker::wake);
     }
 
     fn lock(&self) -> MutexGuard<'_, Room> {
@@ -149,45 +188,63 @@ impl Limits {
     }
 }
 
-/// Wakes all who wait for this, after the lock is given up: most often nobody does, and then it costs nothing.
-fn wake(mut room: MutexGuard<'_, Room>, waiting: fn(&mut Room) -> &mut Vec<Waker>) {
-    let waiting = waiting(&mut room);
-    if waiting.is_empty() {
-        return;
-    }
-    let waiting = std::mem::take(waiting);
-    drop(room);
-    for waker in waiting {
-        waker.wake();
-    }
-}
-
-/// Whoever is polled with `cx` waits for this.
-fn wait<T>(waiting: &mut Vec<Waker>, cx: &Context<'_>) -> Poll<T> {
-    if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-        waiting.push(cx.waker().clone());
-    }
-    Poll::Pending
-}
-
 impl Room {
-    fn for_messages(&mut self) -> &mut Vec<Waker> {
-        &mut self.for_messages
+    /// The next one to be woken for a permit.
+    fn wake_for_permit(&mut self, _max_bytes: usize) -> Option<Waker> {
+        let free = self.max_messages.saturating_sub(self.messages);
+        if free > self.for_permits.promised() { self.for_permits.wake(|_| true) } else { None }
     }
 
-    fn for_bytes(&mut self) -> &mut Vec<Waker> {
-        &mut self.for_bytes
+    /// The next one to be woken because there are bytes for its message.
+    fn wake_for_hold(&mut self, max_bytes: usize) -> Option<Waker> {
+        let free = max_bytes.saturating_sub(self.bytes).saturating_sub(self.for_holds.promised());
+        let may_exceed = !self.oversize && self.for_holds.nobody_woken();
+        self.for_holds.wake(|Need { amount, held }| {
+            held.as_ref().is_some_and(|held| admission(held, *amount, free, may_exceed).is_some())
+        })
+    }
+
+    /// The next one to be woken to receive more of a message.
+    fn wake_for_receiving(&mut self, max_bytes: usize) -> Option<Waker> {
+        let received = self.receiving.saturating_add(self.for_receiving.promised());
+        let may_lead = !self.leader && self.for_receiving.nobody_woken();
+        self.for_receiving.wake(|need| may_lead || received.saturating_add(need.amount) <= max_bytes / RECEIVING)
     }
 
     fn give_back(&mut self, hold: &Hold) {
-        if hold.oversize {
+        let held = &hold.stream.held;
+        if hold.oversize > 0 {
             self.oversize = false;
-            hold.stream.oversize.store(false, Relaxed);
-        } else {
-            self.bytes -= hold.bytes;
+            held.oversize.store(false, Relaxed);
         }
-        hold.stream.bytes.fetch_sub(hold.bytes, Relaxed);
+        self.bytes -= hold.bytes;
+        held.bytes.fetch_sub(hold.bytes + hold.oversize, Relaxed);
+        if hold.batch {
+            self.collected -= hold.bytes + hold.oversize;
+            self.batches -= 1;
+        }
     }
+}
+
+/// Whether a stream that holds this may hold `cost` more where so much is free; and if so, whether beyond that. `may_exceed`
+/// says whether nobody else does.
+fn admission(held: &Bytes, cost: usize, free: usize, may_exceed: bool) -> Option<Admission> {
+    let bytes = held.bytes.load(Relaxed);
+    let fits = cost <= free && bytes.saturating_add(cost) <= SHARE.saturating_mul(free - cost);
+    if bytes == 0 && cost <= free || fits && !held.oversize.load(Relaxed) {
+        Some(Admission::Within)
+    } else if bytes == 0 && may_exceed {
+        Some(Admission::Oversize)
+    } else {
+        None
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Admission {
+    Within,
+    /// Although there was no room for it.
+    Oversize,
 }
 
 /// One stream's part in the limits of its server.
@@ -196,27 +253,86 @@ pub(crate) struct Share {
     stream: Arc<Stream>,
 }
 
+/// What a stream holds. Changed under the lock of the room only.
+#[derive(Debug, Default)]
+struct Bytes {
+    bytes: AtomicUsize,
+    oversize: AtomicBool,
+}
+
 /// The fields are changed under the lock of the room only.
 #[derive(Debug)]
 struct Stream {
     limits: Limits,
-    bytes: AtomicUsize,
-    oversize: AtomicBool,
+    held: Arc<Bytes>,
+    for_permit: Place,
+    for_hold: Place,
+    for_receiving: Place,
     /// Its handlers that stand still without a permit, because its peer takes nothing in.
     paused: AtomicUsize,
+    /// Woken when none of them stands still any more.
+    resumed: AtomicWaker,
+}
+
+impl Stream {
+    fn is_in_line(&self) -> bool {
+        [&self.for_permit, &self.for_hold, &self.for_receiving].into_iter().any(Place::is_in_line)
+    }
+
+    fn leave_line(&self) {
+        let leave = |line: fn(&mut Room) -> &mut Line, place: &Place, next: fn(&mut Room, usize) -> Option<Waker>| {
+            if place.is_in_line() {
+                let mut room = self.limits.lock();
+                if line(&mut room).leave(place) {
+                    self.limits.wake(room, next);
+                }
+            }
+        };
+        leave(|room| &mut room.for_permits, &self.for_permit, Room::wake_for_permit);
+        leave(|room| &mut room.for_holds, &self.for_hold, Room::wake_for_hold);
+        leave(|room| &mut room.for_receiving, &self.for_receiving, Room::wake_for_receiving);
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.leave_line();
+    }
+}
+
+/// The batches of a server would have too many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchesFull {
+    /// The bytes of the batch at hand.
+    pub(crate) own: usize,
+    /// Those of all batches.
+    pub(crate) all: usize,
 }
 
 impl Share {
+    /// Whether the stream is woken when there is room that it has asked for.
+    pub(crate) fn is_in_line(&self) -> bool {
+        self.stream.is_in_line()
+    }
+
+    /// The stream does not look again when it is woken, but by itself, and others need not wait for it. It keeps its place.
+    pub(crate) fn leave_line(&self) {
+        self.stream.leave_line();
+    }
+
     /// Leave for one more message to be with its handler. Not kept where there is none: an idle stream holds nothing. A
     /// stream whose handlers stand still starts no others, so it never has more of both together than the limit.
     pub(crate) fn poll_permit(&self, cx: &Context<'_>) -> Poll<Permit> {
-        let mut room = self.stream.limits.lock();
-        if room.messages >= room.max_messages || self.stream.paused.load(Relaxed) > 0 {
-            return wait(&mut room.for_messages, cx);
+        let stream = &*self.stream;
+        let mut room = stream.limits.lock();
+        if stream.paused.load(Relaxed) > 0 {
+            stream.resumed.register(cx.waker());
+            if room.for_permits.leave(&stream.for_permit) {
+                stream.limits.wake(room, Room::wake_for_permit);
+            }
+            return Poll::Pending;
         }
-        room.messages += 1;
-        room.peak = room.peak.max(room.messages);
-        Poll::Ready(Permit { limits: self.stream.limits.clone() })
+        poll_permit(&stream.limits, room, &stream.for_permit, cx)
     }
 
     /// Gives a permit back for as long as its handler can't go on until the peer takes something in. Otherwise one peer
@@ -226,69 +342,120 @@ impl Share {
         self.stream.paused.fetch_add(1, Relaxed);
         drop(room);
         drop(permit);
-        Paused { stream: self.stream.clone() }
+        Paused { stream: self.stream.clone(), place: Place::default() }
     }
 
-    /// A permit beyond the limit, for the other messages of a batch that was begun.
+    /// A permit beyond the limit.
     pub(crate) fn permit_beyond(&self) -> Permit {
         self.stream.limits.lock().messages += 1;
-        Permit { limits: self.stream.limits.clone() }
+        Permit { limits: self.stream.limits.clone(), messages: 1 }
     }
 
     /// Leave to keep a message of `size` bytes.
     pub(crate) fn poll_hold(&self, size: usize, cx: &Context<'_>) -> Poll<Hold> {
         let cost = cost(size);
-        let mut room = self.stream.limits.lock();
-        let held = self.stream.bytes.load(Relaxed);
-        let free = self.stream.limits.shared.max_bytes.saturating_sub(room.bytes);
-        let fits = cost <= free && held.saturating_add(cost) <= SHARE.saturating_mul(free - cost);
-        let oversize = if held == 0 && cost <= free || fits && !self.stream.oversize.load(Relaxed) {
-            false
-        } else if held == 0 && !room.oversize {
-            true
-        } else {
-            return wait(&mut room.for_bytes, cx);
+        let stream = &*self.stream;
+        let max_bytes = stream.limits.shared.max_bytes;
+        let mut room = stream.limits.lock();
+        let free = max_bytes.saturating_sub(room.bytes);
+        let Some(admission) = admission(&stream.held, cost, free, !room.oversize) else {
+            let need = Need { amount: cost, held: Some(stream.held.clone()) };
+            if room.for_holds.wait(&stream.for_hold, need, cx.waker()) {
+                stream.limits.wake(room, Room::wake_for_hold);
+            }
+            return Poll::Pending;
         };
-        if oversize {
-            room.oversize = true;
-            self.stream.oversize.store(true, Relaxed);
-        } else {
-            room.bytes += cost;
+        let was_woken = room.for_holds.served(&stream.for_hold);
+        stream.held.bytes.fetch_add(cost, Relaxed);
+        let mut hold = Hold { stream: self.stream.clone(), bytes: 0, oversize: 0, batch: false };
+        match admission {
+            Admission::Within => {
+                room.bytes += cost;
+                hold.bytes = cost;
+            }
+            Admission::Oversize => {
+                room.oversize = true;
+                stream.held.oversize.store(true, Relaxed);
+                hold.oversize = cost;
+            }
         }
-        self.stream.bytes.store(held + cost, Relaxed);
-        Poll::Ready(Hold { stream: self.stream.clone(), bytes: cost, oversize })
+        if was_woken {
+            stream.limits.wake(room, Room::wake_for_hold);
+        }
+        Poll::Ready(hold)
     }
 
     /// What is being received; nothing at first.
     pub(crate) fn receiving(&self) -> Receiving {
-        Receiving { limits: self.stream.limits.clone(), bytes: 0, leads: false }
+        Receiving { stream: self.stream.clone(), bytes: 0, leads: false }
     }
 
-    /// Leave beyond the limit, for the other messages of a batch that was begun.
+    /// Leave beyond the limit, for what is there already.
     pub(crate) fn hold_beyond(&self, size: usize) -> Hold {
-        let hold = Hold { stream: self.stream.clone(), bytes: cost(size), oversize: false };
+        let hold = Hold { stream: self.stream.clone(), bytes: cost(size), oversize: 0, batch: false };
         let mut room = self.stream.limits.lock();
         room.bytes += hold.bytes;
-        self.stream.bytes.fetch_add(hold.bytes, Relaxed);
+        self.stream.held.bytes.fetch_add(hold.bytes, Relaxed);
         hold
     }
+
+    /// Leave beyond the limit for one more message of a batch that was begun, whose first message has `permit` and `hold`.
+    ///
+    /// # Errors
+    ///
+    /// Where all batches together are larger than `limit` with it. A small one may go on all the same: else a peer that does
+    /// not complete a large one could keep the others from completing theirs.
+    pub(crate) fn add_to_batch(
+        &self,
+        permit: &mut Permit,
+        hold: &mut Hold,
+        size: usize,
+        limit: usize,
+    ) -> Result<(), BatchesFull> {
+        let cost = cost(size);
+        let mut room = self.stream.limits.lock();
+        let (own, all) = (hold.bytes + hold.oversize + cost, room.collected + cost);
+        if all > limit && own > limit / SMALL_BATCHES / room.batches.max(1) {
+            return Err(BatchesFull { own, all });
+        }
+        room.messages += 1;
+        permit.messages += 1;
+        room.bytes += cost;
+        room.collected = all;
+        hold.bytes += cost;
+        self.stream.held.bytes.fetch_add(cost, Relaxed);
+        Ok(())
+    }
+}
+
+/// A permit, or a place in line for one.
+fn poll_permit(limits: &Limits, mut room: MutexGuard<'_, Room>, place: &Place, cx: &Context<'_>) -> Poll<Permit> {
+    if room.messages >= room.max_messages {
+        room.for_permits.wait(place, Need { amount: 1, held: None }, cx.waker());
+        return Poll::Pending;
+    }
+    room.for_permits.served(place);
+    room.messages += 1;
+    room.peak = room.peak.max(room.messages);
+    Poll::Ready(Permit { limits: limits.clone(), messages: 1 })
 }
 
 fn cost(size: usize) -> usize {
     size.saturating_add(OVERHEAD)
 }
 
-/// Leave for one message to be with its handler; given back when dropped.
+/// Leave for a message to be with its handler, or for those of a batch; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     limits: Limits,
+    messages: usize,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut room = self.limits.lock();
-        room.messages -= 1;
-        wake(room, Room::for_messages);
+        room.messages -= self.messages;
+        self.limits.wake(room, Room::wake_for_permit);
     }
 }
 
@@ -296,59 +463,98 @@ impl Drop for Permit {
 #[derive(Debug)]
 pub(crate) struct Paused {
     stream: Arc<Stream>,
+    place: Place,
 }
 
 impl Paused {
     /// A permit for the handler to go on with, as soon as there is one. What was paused is over when it is dropped.
     pub(crate) fn poll_resume(&self, cx: &Context<'_>) -> Poll<Permit> {
-        let mut room = self.stream.limits.lock();
-        if room.messages >= room.max_messages {
-            return wait(&mut room.for_messages, cx);
-        }
-        room.messages += 1;
-        Poll::Ready(Permit { limits: self.stream.limits.clone() })
+        let limits = &self.stream.limits;
+        poll_permit(limits, limits.lock(), &self.place, cx)
     }
 }
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        let room = self.stream.limits.lock();
-        self.stream.paused.fetch_sub(1, Relaxed);
-        wake(room, Room::for_messages);
+        let limits = &self.stream.limits;
+        let mut room = limits.lock();
+        let was_woken = room.for_permits.leave(&self.place);
+        let last = self.stream.paused.fetch_sub(1, Relaxed) == 1;
+        if was_woken {
+            limits.wake(room, Room::wake_for_permit);
+        } else {
+            drop(room);
+        }
+        if last {
+            self.stream.resumed.wake();
+        }
     }
 }
 
-/// Leave to keep the bytes of one message, then of its answer; given back when dropped.
+/// Leave to keep the bytes of the messages of one call, then of their answers; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Hold {
     stream: Arc<Stream>,
     bytes: usize,
-    oversize: bool,
+    /// Those that there was no room for.
+    oversize: usize,
+    /// Whether they are those of a batch that is collected.
+    batch: bool,
 }
 
 impl Hold {
     /// Whether a message of this size needs no more than is held already.
     pub(crate) fn covers(&self, size: usize) -> bool {
-        cost(size) <= self.bytes
+        cost(size) <= self.bytes + self.oversize
+    }
+
+    /// The message is the first one of a batch that is collected.
+    pub(crate) fn begins_batch(&mut self) {
+        let mut room = self.stream.limits.lock();
+        self.batch = true;
+        room.batches += 1;
+        room.collected += self.bytes + self.oversize;
+    }
+
+    /// The message keeps this much in memory, whether there is room for it or not.
+    pub(crate) fn grow_to(&mut self, size: usize) {
+        let more = cost(size).saturating_sub(self.bytes + self.oversize);
+        if more > 0 {
+            let mut room = self.stream.limits.lock();
+            room.bytes += more;
+            room.collected += if self.batch { more } else { 0 };
+            self.bytes += more;
+            self.stream.held.bytes.fetch_add(more, Relaxed);
+        }
     }
 
     /// The handler is done with the message: from here on it is the answer that is held, whatever its size.
     pub(crate) fn becomes_answer(&mut self, size: usize) {
         let cost = cost(size);
-        let mut room = self.stream.limits.lock();
+        let limits = &self.stream.limits;
+        let mut room = limits.lock();
         room.give_back(self);
         room.bytes += cost;
-        self.stream.bytes.fetch_add(cost, Relaxed);
-        (self.bytes, self.oversize) = (cost, false);
-        wake(room, Room::for_bytes);
+        self.stream.held.bytes.fetch_add(cost, Relaxed);
+        (self.bytes, self.oversize, self.batch) = (cost, 0, false);
+        limits.wake(room, Room::wake_for_hold);
+    }
+
+    /// Takes over what is held for other answers of the same stream.
+    pub(crate) fn merge(&mut self, mut other: Self) {
+        debug_assert!(!other.batch && other.oversize == 0, "handlers have finished with what is merged");
+        self.bytes += std::mem::take(&mut other.bytes);
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut room = self.stream.limits.lock();
-        room.give_back(self);
-        wake(room, Room::for_bytes);
+        if self.bytes + self.oversize > 0 {
+            let limits = &self.stream.limits;
+            let mut room = limits.lock();
+            room.give_back(self);
+            limits.wake(room, Room::wake_for_hold);
+        }
     }
 }
 
@@ -356,7 +562,7 @@ impl Drop for Hold {
 /// announces and does not send costs nothing.
 #[derive(Debug)]
 pub(crate) struct Receiving {
-    limits: Limits,
+    stream: Arc<Stream>,
     bytes: usize,
     leads: bool,
 }
@@ -368,28 +574,40 @@ impl Receiving {
         if more == 0 {
             return Poll::Ready(());
         }
-        let mut room = self.limits.lock();
-        if !self.leads && room.receiving + more > self.limits.shared.max_bytes / RECEIVING {
+        let Stream { limits, for_receiving, .. } = &*self.stream;
+        let mut room = limits.lock();
+        if !self.leads && room.receiving + more > limits.shared.max_bytes / RECEIVING {
             if room.leader {
-                return wait(&mut room.for_bytes, cx);
+                if room.for_receiving.wait(for_receiving, Need { amount: more, held: None }, cx.waker()) {
+                    limits.wake(room, Room::wake_for_receiving);
+                }
+                return Poll::Pending;
             }
             room.leader = true;
             self.leads = true;
         }
+        let was_woken = room.for_receiving.served(for_receiving);
         room.receiving += more;
         self.bytes += more;
+        if was_woken {
+            limits.wake(room, Room::wake_for_receiving);
+        }
         Poll::Ready(())
     }
 }
 
 impl Drop for Receiving {
     fn drop(&mut self) {
-        let mut room = self.limits.lock();
+        if self.bytes == 0 && !self.leads {
+            return;
+        }
+        let limits = &self.stream.limits;
+        let mut room = limits.lock();
         room.receiving -= self.bytes;
         if self.leads {
             room.leader = false;
         }
-        wake(room, Room::for_bytes);
+        limits.wake(room, Room::wake_for_receiving);
     }
 }
 
@@ -416,7 +634,7 @@ pub fn default_max_in_flight_bytes() -> usize {
     share_of(memory_limit())
 }
 
-/// The most bytes of a batch that is collected for one call: half of the container's memory limit, between 128 and
+/// The most bytes of all batches that are collected for one call each: half of the container's memory limit, between 128 and
 /// 512 MiB, which is also what it is without a limit. A batch of the platform's default size (500) may have messages of a
 /// megabyte on average then.
 pub(crate) fn default_max_batch_bytes() -> usize {
@@ -437,266 +655,4 @@ fn share_of(memory_limit: Option<usize>) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::task::Wake;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const MAX_MESSAGES: usize = 3;
-    const MAX_BYTES: usize = 5 * OVERHEAD;
-    const STREAMS: usize = 3;
-    const MESSAGES: usize = 0;
-    const BYTES: usize = 1;
-
-    /// Counts how often it was woken.
-    #[derive(Debug, Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// What a stream may do.
-    #[derive(Debug, Clone, Copy)]
-    enum Step {
-        Permit,
-        PermitBeyond,
-        Hold(usize),
-        HoldBeyond(usize),
-        Receive(usize),
-        Received,
-        Answer(usize),
-        DropPermit,
-        DropHold,
-        Pause,
-        Resume,
-        GiveUp,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let size = prop_oneof![4 => 0..OVERHEAD, 1 => 0..2 * MAX_BYTES];
-        prop_oneof![
-            6 => Just(Step::Permit),
-            1 => Just(Step::PermitBeyond),
-            6 => size.clone().prop_map(Step::Hold),
-            1 => size.clone().prop_map(Step::HoldBeyond),
-            3 => size.clone().prop_map(Step::Receive),
-            1 => Just(Step::Received),
-            3 => size.prop_map(Step::Answer),
-            4 => Just(Step::DropPermit),
-            4 => Just(Step::DropHold),
-            2 => Just(Step::Pause),
-            2 => Just(Step::Resume),
-            1 => Just(Step::GiveUp),
-        ]
-    }
-
-    /// A stream, with what it was given.
-    struct Member {
-        share: Share,
-        woken: Arc<Woken>,
-        /// How often it was woken when it was last told to wait for [`MESSAGES`] and for [`BYTES`].
-        waits_since: [Option<usize>; 2],
-        receiving: Receiving,
-        permits: Vec<Permit>,
-        paused: Vec<Paused>,
-        holds: Vec<Hold>,
-    }
-
-    impl Member {
-        fn new(limits: &Limits) -> Self {
-            Self {
-                share: limits.share(),
-                woken: Arc::default(),
-                waits_since: [None; 2],
-                receiving: limits.share().receiving(),
-                permits: Vec::new(),
-                paused: Vec::new(),
-                holds: Vec::new(),
-            }
-        }
-
-        fn poll<T>(&mut self, what: usize, poll: impl FnOnce(&mut Self, &Context<'_>) -> Poll<T>) -> Option<T> {
-            let waker = Waker::from(self.woken.clone());
-            match poll(self, &Context::from_waker(&waker)) {
-                Poll::Ready(given) => Some(given),
-                Poll::Pending => {
-                    self.waits_since[what] = Some(self.woken.0.load(Relaxed));
-                    None
-                }
-            }
-        }
-    }
-
-    /// What is in flight, counted from what was given out.
-    fn counted(members: &[Member]) -> (usize, usize, usize) {
-        let permits = members.iter().map(|member| member.permits.len()).sum();
-        let holds = || members.iter().flat_map(|member| &member.holds);
-        let bytes = holds().filter(|hold| !hold.oversize).map(|hold| hold.bytes).sum();
-        (permits, bytes, holds().filter(|hold| hold.oversize).count())
-    }
-
-    proptest! {
-        /// Whatever streams do: no more is given out than there is, what is given back is there again and wakes those who
-        /// wait, and who holds nothing is refused nothing that is free.
-        #[test]
-        fn the_limits_are_kept(steps in prop::collection::vec((0..STREAMS, step()), 0..200)) {
-            let limits = Limits::new(MaxInFlight::Fixed(MAX_MESSAGES), MAX_BYTES);
-            let mut members: Vec<_> = (0..STREAMS).map(|_| Member::new(&limits)).collect();
-            for (index, step) in steps {
-                let (messages, bytes, oversize) = counted(&members);
-                let free = MAX_BYTES.saturating_sub(bytes);
-                let received: usize = members.iter().map(|member| member.receiving.bytes).sum();
-                let led = members.iter().any(|member| member.receiving.leads);
-                let member = &mut members[index];
-                let holds_nothing = member.holds.is_empty();
-                let leads = member.receiving.leads;
-                let mut gives_back = None;
-                match step {
-                    Step::Permit => {
-                        let permit = member.poll(MESSAGES, |member, cx| member.share.poll_permit(cx));
-                        let may = messages < MAX_MESSAGES && member.paused.is_empty();
-                        prop_assert_eq!(permit.is_some(), may);
-                        member.permits.extend(permit);
-                    }
-                    Step::PermitBeyond => member.permits.push(member.share.permit_beyond()),
-                    Step::Hold(size) => {
-                        if let Some(hold) = member.poll(BYTES, |member, cx| member.share.poll_hold(size, cx)) {
-                            prop_assert!(hold.covers(size) && !hold.covers(size + 1));
-                            if hold.oversize {
-                                prop_assert!(oversize == 0 && holds_nothing && cost(size) > free);
-                            } else {
-                                prop_assert!(cost(size) <= free);
-                            }
-                            member.holds.push(hold);
-                        } else {
-                            prop_assert!(!holds_nothing || cost(size) > free && oversize > 0);
-                        }
-                    }
-                    Step::HoldBeyond(size) => member.holds.push(member.share.hold_beyond(size)),
-                    Step::Receive(size) => {
-                        let more = size.saturating_sub(member.receiving.bytes);
-                        let fits = received + more <= MAX_BYTES / RECEIVING;
-                        let given = member.poll(BYTES, |member, cx| member.receiving.poll_grow(size, cx)).is_some();
-                        prop_assert_eq!(given, more == 0 || fits || !led || leads);
-                    }
-                    Step::Received => {
-                        member.receiving = member.share.receiving();
-                        gives_back = Some(BYTES);
-                    }
-                    Step::Answer(size) => if let Some(hold) = member.holds.last_mut() {
-                        hold.becomes_answer(size);
-                        gives_back = Some(BYTES);
-                    },
-                    Step::DropPermit => gives_back = member.permits.pop().map(|_| MESSAGES),
-                    Step::DropHold => gives_back = member.holds.pop().map(|_| BYTES),
-                    Step::Pause => if let Some(permit) = member.permits.pop() {
-                        member.paused.push(member.share.pause(permit));
-                        gives_back = Some(MESSAGES);
-                    },
-                    Step::Resume => if let Some(paused) = member.paused.pop() {
-                        match member.poll(MESSAGES, |_, cx| paused.poll_resume(cx)) {
-                            Some(permit) => {
-                                prop_assert!(messages < MAX_MESSAGES);
-                                member.permits.push(permit);
-                                gives_back = Some(MESSAGES);
-                            }
-                            None => {
-                                prop_assert!(messages >= MAX_MESSAGES);
-                                member.paused.push(paused);
-                            }
-                        }
-                    },
-                    Step::GiveUp => gives_back = member.paused.pop().map(|_| MESSAGES),
-                }
-                let (messages, bytes, oversize) = counted(&members);
-                prop_assert!(oversize <= 1);
-                let usage = Usage { messages, max_messages: MAX_MESSAGES, bytes, max_bytes: MAX_BYTES, adapts: false };
-                prop_assert_eq!(limits.usage(), usage);
-                if let Some(what) = gives_back {
-                    for member in &mut members {
-                        if let Some(since) = member.waits_since[what].take() {
-                            prop_assert!(member.woken.0.load(Relaxed) > since, "woken by what was given back");
-                        }
-                    }
-                }
-            }
-            // When all others have gone, one has all there is.
-            let mut last = members.pop().unwrap();
-            members.clear();
-            (last.permits, last.paused, last.holds) = Default::default();
-            last.receiving = last.share.receiving();
-            prop_assert_eq!(limits.usage().messages + limits.usage().bytes, 0);
-            for _ in 0..MAX_MESSAGES {
-                let permit = last.poll(MESSAGES, |last, cx| last.share.poll_permit(cx));
-                prop_assert!(permit.is_some());
-                last.permits.extend(permit);
-            }
-            prop_assert!(last.poll(BYTES, |last, cx| last.share.poll_hold(usize::MAX, cx)).is_some());
-        }
-    }
-
-    /// A stream that waits for bytes holds a permit during a poll, and gives it back: woken by that, it would be polled for
-    /// ever.
-    #[test]
-    fn a_permit_that_is_given_back_wakes_nobody_who_waits_for_bytes() {
-        let limits = Limits::new(MaxInFlight::Fixed(1), OVERHEAD);
-        let [mut one, mut other] = [Member::new(&limits), Member::new(&limits)];
-        let held = one.poll(BYTES, |one, cx| one.share.poll_hold(0, cx));
-        let oversize = other.poll(BYTES, |other, cx| other.share.poll_hold(0, cx));
-        assert!(oversize.as_ref().unwrap().oversize);
-        let permit = one.poll(MESSAGES, |one, cx| one.share.poll_permit(cx));
-        assert!(one.poll(BYTES, |one, cx| one.share.poll_hold(0, cx)).is_none());
-        drop(permit.unwrap());
-        assert_eq!(one.woken.0.load(Relaxed), 0);
-        drop(held);
-        assert_eq!(one.woken.0.load(Relaxed), 1);
-    }
-
-    /// A stream that is given less and less leaves room for whoever comes next.
-    #[test]
-    fn one_stream_does_not_take_all() {
-        let limits = Limits::new(MaxInFlight::Fixed(1), 100 * OVERHEAD);
-        let [mut greedy, mut next] = [Member::new(&limits), Member::new(&limits)];
-        while let Some(hold) = greedy.poll(BYTES, |greedy, cx| greedy.share.poll_hold(0, cx)) {
-            greedy.holds.push(hold);
-        }
-        assert_eq!(greedy.holds.len(), 88);
-        for _ in 0..5 {
-            let hold = next.poll(BYTES, |next, cx| next.share.poll_hold(0, cx));
-            assert!(!hold.as_ref().unwrap().oversize);
-            next.holds.extend(hold);
-        }
-    }
-
-    #[test]
-    fn the_default_is_a_quarter_within_bounds() {
-        assert_eq!(share_of(None), 256 * MIB);
-        assert_eq!(share_of(Some(100 * MIB)), 64 * MIB);
-        assert_eq!(share_of(Some(512 * MIB)), 128 * MIB);
-        assert_eq!(share_of(Some(usize::MAX)), 256 * MIB);
-    }
-
-    #[test]
-    fn a_limit_that_grows_wakes_who_waits() {
-        let limits = Limits::new((1..=8).into(), usize::MAX);
-        let share = limits.share();
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(woken.clone());
-        let cx = Context::from_waker(&waker);
-        let Poll::Ready(_permit) = share.poll_permit(&cx) else { panic!("nothing is in flight") };
-        assert!(share.poll_permit(&cx).is_pending());
-        let (latency, mut now) = (Duration::from_millis(10), Instant::now());
-        while limits.usage().max_messages == 1 {
-            assert_eq!(woken.0.load(Relaxed), 0);
-            now += latency;
-            limits.observe(latency, now);
-        }
-        assert_eq!(woken.0.load(Relaxed), 1);
-        assert!(share.poll_permit(&cx).is_ready());
-    }
-}
+mod tests;

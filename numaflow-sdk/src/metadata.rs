@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use crate::allocated::{block, table};
 use crate::pb;
 use crate::text::Text;
 
@@ -169,10 +170,16 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
-    /// The groups and the values in them.
-    pub(crate) fn len(&self) -> usize {
-        let groups = [&self.system.groups, &self.user.groups];
-        groups.into_iter().flatten().map(|groups| groups.len() + groups.values().map(HashMap::len).sum::<usize>()).sum()
+    /// The memory that it takes besides the bytes that it was received in, roughly.
+    pub(crate) fn allocated(&self) -> usize {
+        let entry = |(key, _): (&String, &Bytes)| block(key.len());
+        let group = |(name, values): (&String, &HashMap<String, Bytes>)| {
+            block(name.len()) + table(values) + values.iter().map(entry).sum::<usize>()
+        };
+        let groups = [&self.system.groups, &self.user.groups].into_iter().flatten();
+        groups
+            .map(|groups| block(size_of_val(&**groups)) + table(groups) + groups.iter().map(group).sum::<usize>())
+            .sum()
     }
 }
 

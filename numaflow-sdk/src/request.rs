@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use crate::Message;
+use crate::allocated::{block, table};
 use crate::keys::{Key, Keys};
 use crate::metadata::{Metadata, SystemMetadata, UserMetadata};
 use crate::text::Text;
@@ -65,6 +66,13 @@ impl fmt::Debug for MapRequest {
 pub(crate) struct Attached {
     pub(crate) headers: HashMap<String, String>,
     pub(crate) metadata: Metadata,
+}
+
+impl Attached {
+    fn allocated(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| block(name.len()) + block(value.len())).sum();
+        block(size_of::<Self>()) + table(&self.headers) + headers + self.metadata.allocated()
+    }
 }
 
 impl MapRequest {
@@ -191,17 +199,12 @@ impl MapRequest {
         self.parts.attached.get_or_insert_default()
     }
 
-    /// The keys, headers and values of metadata that are beyond what most messages have: each takes memory of its own,
-    /// however small it was sent.
-    pub(crate) fn many_parts(&self) -> usize {
-        /// As many as the bookkeeping of a message accounts for.
-        const FEW: usize = 4;
-        let attached =
-            self.parts.attached.as_ref().map_or(0, |attached| attached.headers.len() + attached.metadata.len());
-        (self.keys().len() + attached).saturating_sub(FEW)
+    /// The memory that it takes besides the bytes that it was received in, roughly: lists, tables, and copies of names.
+    pub(crate) fn allocated(&self) -> usize {
+        let Parts { keys, attached, .. } = &*self.parts;
+        keys.allocated() + attached.as_ref().map_or(0, |attached| attached.allocated())
     }
 
-    /// Whether there are neither headers nor metadata, and no memory for them.
     #[cfg(test)]
     pub(crate) fn has_nothing_attached(&self) -> bool {
         self.parts.attached.is_none()

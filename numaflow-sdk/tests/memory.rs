@@ -9,13 +9,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use numaflow_sdk::map::{self, Outputs};
 use numaflow_sdk::testing::MapClient;
-use numaflow_sdk::{MapRequest, Message, Server};
+use numaflow_sdk::{MapRequest, Message, Server, UserMetadata};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
 /// Where the process that is measured listens; set only there.
 const SOCKET: &str = "MEMORY_TEST_SOCKET";
 const MIB: usize = 1 << 20;
+/// What messages may take, by the server's own count.
+const IN_FLIGHT: usize = 64 * MIB;
 const LONG: Duration = Duration::from_secs(60);
 /// After which a peer that cannot send is taken to stand still.
 const STILL: Duration = Duration::from_millis(500);
@@ -40,6 +42,7 @@ fn served_to_the_others() {
     runtime.block_on(async {
         let info = Path::new(&socket).with_extension("info");
         let server = Server::new(map::stream_service(mapper)).socket_path(socket).server_info_path(info);
+        let server = server.max_in_flight_bytes(IN_FLIGHT);
         // Until the test is over, however it ends: its end of the standard input is closed then.
         let over = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
         server.bind().unwrap().serve_until(async { drop(over.await) }).await.unwrap();
@@ -172,4 +175,40 @@ async fn streams_that_are_not_read() {
     let grown = measured.memory("VmHWM").saturating_sub(before);
     // Of each: its window, the outputs that wait, and as much again for what holds them and what is read and written.
     assert!(grown < STREAMS * 4 * MIB, "{} KiB for {STREAMS} streams", grown >> 10);
+}
+
+/// A group of metadata takes some hundred bytes where it has ten on the wire.
+#[tokio::test]
+async fn messages_with_many_groups_of_metadata() {
+    const GROUPS: usize = 1800;
+    let (measured, client) = Measured::start().await;
+    let before = measured.memory("VmRSS");
+    let (sender, mut receiver) = client.open().await.unwrap().split();
+    let mut metadata = UserMetadata::new();
+    for group in 0..GROUPS {
+        metadata.insert(group.to_string(), "k", "");
+    }
+    let sending = async {
+        for id in 0..2000 {
+            let request = MapRequest::new("w").with_user_metadata(metadata.clone());
+            if timeout(STILL, sender.send(id.to_string(), request)).await.is_err() {
+                return id;
+            }
+        }
+        2000
+    };
+    // Each says that it has started, which is to be taken: else its handler stands still.
+    let receiving = async {
+        loop {
+            receiver.recv().await.unwrap().unwrap();
+        }
+    };
+    let sent = tokio::select! {
+        sent = timeout(LONG, sending) => sent.unwrap(),
+        () = receiving => 0,
+    };
+    assert!((40..2000).contains(&sent), "{sent} were read");
+    let grown = measured.memory("VmHWM").saturating_sub(before);
+    // The window of the stream and what is read from it come on top.
+    assert!(grown < IN_FLIGHT + 32 * MIB, "{} KiB for {sent} messages", grown >> 10);
 }

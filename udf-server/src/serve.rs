@@ -67,8 +67,8 @@ pub(crate) struct MapArgs {
     /// their own [default: automatic]
     #[arg(long, value_name = "WHERE")]
     pub(crate) execution: Option<String>,
-    /// The most bytes of a batch that is handled in one call, such as 256MiB [default: half of the memory limit, 128MiB to
-    /// 512MiB]
+    /// The most bytes of all batches that are collected and handled in one call each, such as 256MiB [default: half of the
+    /// memory limit, 128MiB to 512MiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_batch_bytes: Option<String>,
 }

@@ -128,6 +128,14 @@ pub(crate) fn batch_too_large(messages: usize, bytes: usize, limit: usize) -> St
     ))
 }
 
+/// The batches of all streams are larger together than what is collected for handlers that take whole batches.
+pub(crate) fn batches_too_large(bytes: usize, limit: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "all batches that are collected and handled now have {bytes} bytes together, and the limit of this server is \
+         {limit}: make the platform's batches smaller (readBatchSize), or raise --max-batch-bytes"
+    ))
+}
+
 /// The connection or the call was broken off; nobody will see this status.
 pub(crate) fn peer_gone() -> Status {
     Status::cancelled("the peer is gone")

@@ -30,6 +30,7 @@ use super::order::{Keys, Order};
 use super::outputs::{Outlet, Output, Sink};
 use super::policy::needs_input;
 use super::requests::Requests;
+use super::wire;
 use super::work::{Few, Held, Work};
 use super::writer::Writer;
 use crate::in_flight::{Current, Entry};
@@ -81,11 +82,17 @@ pub(super) struct MapBody<H: Handler> {
     outputs: Option<(Sink, mpsc::Receiver<Output>)>,
     writer: Writer,
     share: Share,
+    /// Whether there was no room for a message in the poll at hand.
+    asked_for_room: bool,
     /// Leave for the next message, from the one before it in the same poll.
     permit: Option<Permit>,
     hold: Option<Hold>,
+    /// For the answers that are written and that HTTP/2 has not taken.
+    unsent: Option<Hold>,
     /// What the message at hand was received with.
     receiving: Option<Receiving>,
+    /// The bytes that the message at hand keeps in memory, where it lies in what was received.
+    pinned: usize,
     current: Current,
     /// Whether handlers went on tasks when they were last looked at.
     heavy: bool,
@@ -105,12 +112,31 @@ pub(super) struct MapBody<H: Handler> {
 /// A message that was read and waits for room within the limits.
 struct Waiting {
     id: Text,
-    request: MapRequest,
+    message: Kept,
     size: usize,
+    pinned: usize,
     /// What it was received with, until there is room for it.
     receiving: Option<Receiving>,
-    hold: Option<Hold>,
-    entry: Option<Entry>,
+    entry: Entry,
+}
+
+/// A message in the form in which it waits for room.
+enum Kept {
+    Request(MapRequest),
+    /// As it was received, because it takes far more memory as a request.
+    Frame(Bytes),
+}
+
+impl Kept {
+    fn into_request(self) -> MapRequest {
+        match self {
+            Self::Request(request) => request,
+            // It was decoded before.
+            Self::Frame(frame) => {
+                wire::decode(&frame, &frame).ok().and_then(|decoded| decoded.request).unwrap_or_default()
+            }
+        }
+    }
 }
 
 /// Why the stream will end with a status, and when at the latest.
@@ -133,7 +159,7 @@ struct EndedCall {
     ids: Few<Text>,
     done: Done,
     call: Call,
-    held: Few<Held>,
+    held: Held,
     outlet: Option<Outlet>,
     keys: Option<Keys>,
     took: Duration,
@@ -158,9 +184,12 @@ impl<H: Handler> MapBody<H> {
             outputs: (options.mode == MapMode::Stream).then(|| Sink::new(share.clone(), context.max_message_size)),
             writer: Writer::new(options.mode, context.max_message_size, Tally::new(context.metrics.clone())),
             share,
+            asked_for_room: false,
             permit: None,
             hold: None,
+            unsent: None,
             receiving: None,
+            pinned: 0,
             current: context.in_flight.current(),
             heavy: true,
             copies_left: 0,
@@ -230,9 +259,9 @@ impl<H: Handler> MapBody<H> {
         {
             self.closing = None;
             self.core.stop_reading();
-            let collected = self.batch.as_ref().and_then(|batch| batch.held.as_ref()).map_or(&[][..], Few::as_slice);
-            let waiting = self.waiting.as_ref().filter(|_| H::WHOLE_BATCH).and_then(|waiting| waiting.entry.as_ref());
-            let entries = collected.iter().filter_map(Held::entry).chain(waiting);
+            let collected = self.batch.as_ref().and_then(|batch| batch.held.as_ref()).map_or(&[][..], Held::entries);
+            let waiting = self.waiting.as_ref().filter(|_| H::WHOLE_BATCH).map(|waiting| &waiting.entry);
+            let entries = collected.iter().chain(waiting);
             self.context.drain.give_up(entries.map(|entry| entry.listed(self.now)));
             self.forget_batch();
         }
@@ -254,6 +283,73 @@ impl<H: Handler> MapBody<H> {
     }
 }
 
+impl<H: Handler> MapBody<H> {
+    /// What the messages of a call that has ended held, kept until their answers have left.
+    fn keep_until_sent(&mut self, held: Held) {
+        let (hold, entries) = held.into_parts();
+        match (&mut self.unsent, hold) {
+            (Some(unsent), Some(hold)) => unsent.merge(hold),
+            (unsent, hold) => *unsent = unsent.take().or(hold),
+        }
+        match entries {
+            None => {}
+            Some(Few::One(entry)) => self.current.answered([entry]),
+            Some(Few::Many(entries)) => self.current.answered(entries),
+        }
+    }
+
+    /// Gives back the bytes of answers that HTTP/2 has taken. An idle stream holds nothing.
+    fn hold_unsent(&mut self) {
+        let (hold, unsent, left) = (self.hold.take(), self.unsent.take(), self.writer.len());
+        if left == 0 {
+            return;
+        }
+        let mut unsent = unsent.or(hold).unwrap_or_else(|| self.share.hold_beyond(left));
+        unsent.becomes_answer(left);
+        self.unsent = Some(unsent);
+    }
+
+    fn poll_chunk(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Frame<Bytes>>> {
+        if self.finished {
+            return Poll::Ready(None);
+        }
+        self.now = Instant::now();
+        if !self.has_turn() {
+            return self.end_turn(cx);
+        }
+        self.turn_ends.get_or_insert(self.now + TURN);
+        self.poll_closing(cx);
+        if !self.writer.is_being_taken() {
+            self.poll_work(cx);
+        }
+        // An idle stream holds nothing, and what was handled in place is handed over below.
+        self.permit = None;
+        self.writer.tally.flush();
+        if !self.writer.is_being_taken() && self.waits_for_more() {
+            self.hold_unsent();
+            return self.end_turn(cx);
+        }
+        self.ended = 0;
+        let taken = self.writer.take();
+        self.hold_unsent();
+        if let Some((chunk, is_all)) = taken {
+            // Messages are listed until the last of what answers them is written.
+            let chunk = if is_all { self.current.hand_over(chunk) } else { chunk };
+            return Poll::Ready(Some(Frame::data(chunk)));
+        }
+        self.current.end();
+        if !self.has_turn() {
+            // What was handled in this turn had no answers.
+            return self.end_turn(cx);
+        }
+        self.turn_ends = None;
+        let status = ready!(self.poll_end(cx));
+        self.finished = true;
+        self.tasks.abort_all();
+        Poll::Ready(Some(Frame::trailers(error::trailers(status.as_ref()))))
+    }
+}
+
 impl<H: Handler> Body for MapBody<H> {
     type Data = Bytes;
     type Error = Infallible;
@@ -262,46 +358,20 @@ impl<H: Handler> Body for MapBody<H> {
         mut self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let this = &mut *self;
-        if this.finished {
-            return Poll::Ready(None);
+        let polled = self.poll_chunk(cx);
+        // Only a stream that will be polled when it is woken stays in line for room: one that has handed over a chunk is
+        // polled when its peer has taken it, and one that waits for something else leaves the room to others.
+        let asked = std::mem::take(&mut self.asked_for_room);
+        if self.share.is_in_line() && !(asked && polled.is_pending()) {
+            self.share.leave_line();
         }
-        this.now = Instant::now();
-        if !this.has_turn() {
-            return this.end_turn(cx);
-        }
-        this.turn_ends.get_or_insert(this.now + TURN);
-        this.poll_closing(cx);
-        if !this.writer.is_being_taken() {
-            this.poll_work(cx);
-        }
-        // An idle stream holds nothing, and what was handled in place is handed over below.
-        (this.permit, this.hold) = (None, None);
-        this.writer.tally.flush();
-        if !this.writer.is_being_taken() && this.waits_for_more() {
-            return this.end_turn(cx);
-        }
-        this.ended = 0;
-        if let Some((chunk, is_all)) = this.writer.take() {
-            // Messages are listed until the last of what answers them is written.
-            let chunk = if is_all { this.current.hand_over(chunk) } else { chunk };
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
-        }
-        this.current.end();
-        if !this.has_turn() {
-            // What was handled in this turn had no answers.
-            return this.end_turn(cx);
-        }
-        this.turn_ends = None;
-        let status = ready!(this.poll_end(cx));
-        this.finished = true;
-        this.tasks.abort_all();
-        Poll::Ready(Some(Ok(Frame::trailers(error::trailers(status.as_ref())))))
+        polled.map(|frame| frame.map(Ok))
     }
 }
 
 impl<H: Handler> Drop for MapBody<H> {
     fn drop(&mut self) {
+        self.share.leave_line();
         self.writer.tally.finished(Outcome::Cancelled, self.core.unanswered());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::handler::Request;
-use super::work::{Few, Work};
+use super::work::Work;
 use crate::Key;
 use crate::in_flight::Stage;
 
@@ -52,7 +52,7 @@ impl<R: Request> Order<R> {
         match self.lines.get_mut(keys) {
             Some(Line { broken: true, .. }) => Admission::Never,
             Some(line) => {
-                for held in work.held.iter().flat_map(Few::as_slice) {
+                if let Some(held) = &work.held {
                     held.stage(Stage::Queued);
                 }
                 line.waiting.push_back(work);

@@ -13,6 +13,9 @@ use crate::limit::{Receiving, Share};
 /// So much of a message is received without room for it: every stream may have that. The rest waits for room, so that
 /// messages which are not whole are bounded as well.
 const RECEIVED_FREELY: usize = 64 << 10;
+/// Messages of up to so many bytes are read without room for them, one a stream: the end of a batch is one, and it must not
+/// wait for the messages of other streams.
+const READ_FREELY: usize = 64;
 
 /// One message of the peer, not decoded; to be given back with [`Requests::restore`].
 #[derive(Debug)]
@@ -35,6 +38,20 @@ pub(super) struct Requests {
 impl Requests {
     pub(super) fn new(body: Incoming, max_message_size: usize) -> Self {
         Self { body, deframer: Deframer::new(max_message_size), receiving: None, ended: None }
+    }
+
+    /// Whether there has to be room for what comes next before it is read. The end of the stream, an end of batch and what
+    /// is no message at all need none.
+    pub(super) fn poll_needs_room(&mut self, cx: &mut TaskContext<'_>) -> Poll<bool> {
+        loop {
+            if let Some(length) = self.deframer.announced() {
+                return Poll::Ready(length > READ_FREELY);
+            }
+            if self.ended.is_some() {
+                return Poll::Ready(false);
+            }
+            ready!(self.poll_more(cx));
+        }
     }
 
     /// The next message; `None` when the peer has closed its side. One that belongs to a batch which was begun waits for no
@@ -85,14 +102,5 @@ impl Requests {
     /// Takes a message back, which is needed before the next one.
     pub(super) fn restore(&mut self, message: Message) {
         self.deframer.restore(message);
-    }
-
-    /// Whether the peer has sent more than was read, as far as a look at one frame of it tells.
-    pub(super) fn has_more(&mut self, cx: &mut TaskContext<'_>) -> bool {
-        if self.deframer.is_between_messages() && self.ended.is_none() {
-            // Woken by what comes, it looks again.
-            let _more = self.poll_more(cx);
-        }
-        !self.deframer.is_between_messages()
     }
 }

@@ -142,9 +142,11 @@ impl MapService {
         self
     }
 
-    /// The most bytes of one batch that is collected for a [`BatchMapper`]. A batch is always read to its end, whatever the
-    /// limits of the server are, because two batches that were read in part would wait for each other; so it has a limit of
-    /// its own, and ends its stream with RESOURCE_EXHAUSTED. By default half of the container's memory limit, at least
+    /// The most bytes of all batches that are collected for a [`BatchMapper`] or with it, over all streams. A batch is always
+    /// read to its end, whatever the limits of the server are, because two batches that were read in part would wait for each
+    /// other; so batches have a limit of their own, and the stream whose message passes it ends with RESOURCE_EXHAUSTED. The
+    /// platform sends that batch again. Small batches may have a quarter of the limit besides, in equal parts, so that a large
+    /// one that is never completed does not keep them from being. By default half of the container's memory limit, at least
     /// 128 MiB and at most 512 MiB, which is also what it is without a memory limit. Set from outside by
     /// `--max-batch-bytes` and `UDF_MAX_BATCH_BYTES`.
     #[must_use]

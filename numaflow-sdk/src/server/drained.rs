@@ -20,8 +20,10 @@ pub struct Drained {
     pub abandoned_streams: usize,
     /// The connections that were cut off then, with these streams or with answers that their peer had not taken.
     pub abandoned_connections: usize,
-    /// The messages that were read and whose answers were not written to the socket, the oldest first. The peer knows
-    /// them as unanswered and will send them again, as it will those that it had sent and that were never read.
+    /// The messages that were read and whose answers HTTP/2 still had or never got, the oldest first. The peer knows them as
+    /// unanswered and will send them again, as it will those that it had sent and that were never read. Answers in chunks of
+    /// less than 256 bytes are not among them once they are in the write buffer of their connection, of at most 16 KiB; the
+    /// peer knows those as unanswered too, if the connection breaks before they are written.
     pub abandoned_messages: Vec<AbandonedMessage>,
 }
 

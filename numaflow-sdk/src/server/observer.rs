@@ -77,9 +77,11 @@ fn watch(context: &Context, runtime: &Handle, threshold: Duration, stopped: &Rec
     // A message is named at most an eighth late.
     let pause = (threshold / 8).clamp(Duration::from_millis(10), Duration::from_secs(5));
     let mut looks_at = Instant::now() + pause;
+    let nudges = Nudges::default();
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause.min(NUDGE)) {
+        context.limits.pass_time();
         if context.limits.usage().messages > 0 {
-            nudge(runtime);
+            nudges.send(runtime);
         }
         let now = Instant::now();
         if now < looks_at {
@@ -107,8 +109,27 @@ fn watch(context: &Context, runtime: &Handle, threshold: Duration, stopped: &Rec
 /// Makes the runtime look for something to do. The thread of it that waited for input and output may have found a handler
 /// that blocks it, while all others sleep until they are woken: nobody would see what comes in then. One that is woken
 /// waits for input and output next.
-fn nudge(runtime: &Handle) {
-    drop(runtime.spawn(async {}));
+#[derive(Debug, Default)]
+struct Nudges {
+    /// Shared with those that have not been run.
+    pending: Arc<()>,
+}
+
+impl Nudges {
+    /// So many may wait to be run. One may be stuck behind a handler that blocks, while another thread would be woken by the
+    /// next; where as many are stuck, all threads are blocked, and more would only pile up.
+    const MOST: usize = 16;
+
+    fn send(&self, runtime: &Handle) {
+        if self.pending() < Self::MOST {
+            let pending = self.pending.clone();
+            drop(runtime.spawn(async move { drop(pending) }));
+        }
+    }
+
+    fn pending(&self) -> usize {
+        Arc::strong_count(&self.pending) - 1
+    }
 }
 
 /// A thread that ends with this handle. It waits for `stop` to be dropped, which is the first thing that happens then; the
@@ -131,5 +152,28 @@ impl<S> Drop for Thread<S> {
         drop(self.stop.take());
         // What it panicked with, if it did, the panic hook has told.
         drop(self.handle.take().map(JoinHandle::join));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nudges_do_not_pile_up_while_all_threads_are_blocked() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let ((blocked, is_blocked), (go, gone)) = (sync_channel(0), sync_channel::<()>(0));
+        drop(runtime.handle().spawn(async move {
+            blocked.send(()).unwrap();
+            gone.recv().unwrap();
+        }));
+        is_blocked.recv().unwrap();
+        let nudges = Nudges::default();
+        (0..10 * Nudges::MOST).for_each(|_| nudges.send(runtime.handle()));
+        assert_eq!(nudges.pending(), Nudges::MOST);
+        go.send(()).unwrap();
+        while nudges.pending() > 0 {
+            std::thread::yield_now();
+        }
     }
 }

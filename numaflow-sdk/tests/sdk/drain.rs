@@ -316,3 +316,77 @@ async fn idle_streams_of_every_mode_end_before_the_deadline() {
     };
     tokio::join!(ends(MapMode::Unary), ends(MapMode::Batch), ends(MapMode::Stream));
 }
+
+/// Answers of handlers that were ready at once, to a peer that takes nothing in: the handlers of a batch, of messages in the
+/// order of their keys, and of one that had waited for room.
+#[tokio::test]
+async fn answers_that_nobody_takes_are_named() {
+    /// More than the peer's window for a stream.
+    const LARGE: usize = 4 << 20;
+    let in_batch = || {
+        map::batch_service(map::batch_from_fn(async |requests: Vec<MapRequest>| {
+            Ok(requests.into_iter().map(|r| (r.id().to_owned(), r.into_message())).collect::<map::BatchAnswers>())
+        }))
+    };
+    for way in ["a batch", "the order of keys", "room"] {
+        let (started, mut starts) = mpsc::channel(16);
+        let go = Arc::new(Semaphore::new(0));
+        let gate = go.clone();
+        let unary = map::service(map::from_fn(move |request: MapRequest| {
+            let (started, go) = (started.clone(), gate.clone());
+            async move {
+                if request.value().first() == Some(&b'w') {
+                    started.send(()).await?;
+                    go.acquire().await?.forget();
+                }
+                Ok(request.into_message())
+            }
+        }));
+        let service = match way {
+            "a batch" => in_batch(),
+            "the order of keys" => unary.key_ordered(true),
+            _ => unary,
+        };
+        let server = Server::new(service).drain_timeout(SHORT).admin(ANY_PORT);
+        let server = OnSocket::start(if way == "room" { server.max_in_flight_bytes(1 << 20) } else { server });
+        let client = server.map_client().await;
+        let mut stream = client.open().await.unwrap();
+        // Until handlers are known to be light, and run in place.
+        for _ in 0..200 {
+            let request = MapRequest::new("light").with_keys(["k"]);
+            if way == "a batch" {
+                stream.map_batch([request]).await.unwrap();
+            } else {
+                stream.map(request).await.unwrap();
+            }
+        }
+        let address = server.admin.unwrap();
+        let mut busy = client.open().await.unwrap();
+        if way == "room" {
+            // It has the room of the one message that may be larger than all there is.
+            busy.send("busy", MapRequest::new(vec![b'w'; 2 << 20])).await.unwrap();
+            starts.recv().await.unwrap();
+        }
+        for id in ["1", "2"].into_iter().take(if way == "a batch" { 2 } else { 1 }) {
+            stream.send(id, MapRequest::new(vec![0; LARGE]).with_keys(["k"])).await.unwrap();
+        }
+        let expected = match way {
+            "a batch" => {
+                stream.send_eot().await.unwrap();
+                vec![("1", Stage::Answered), ("2", Stage::Answered)]
+            }
+            "room" => {
+                until(address, "numaflow_udf_in_flight_messages{stage=\"queued\"}", 1.0).await;
+                go.add_permits(1);
+                busy.recv().await.unwrap().unwrap();
+                vec![("1", Stage::Answered)]
+            }
+            _ => vec![("1", Stage::Answered)],
+        };
+        let messages = f64::from(u8::try_from(expected.len()).unwrap());
+        until(address, "numaflow_udf_in_flight_messages{stage=\"answered\"}", messages).await;
+        let (_directory, served) = server.stop();
+        let drained = served.await.unwrap().unwrap();
+        assert_eq!(abandoned(&drained), expected, "after {way}");
+    }
+}

@@ -347,3 +347,46 @@ async fn as_many_handlers_as_the_limit_says() {
     let ((), answered) = within(2 * LONG, async { tokio::join!(sending, receiving) }).await;
     assert_eq!((answered, most.load(Ordering::SeqCst)), (MESSAGES, LIMIT));
 }
+
+/// Messages of one key that have waited for a slow one are handled a chunk of answers at a time, so that the others on their
+/// connection get their turns.
+#[tokio::test]
+async fn what_waited_for_a_key_does_not_run_all_at_once() {
+    const MESSAGES: usize = 2000;
+    let (steps, mut director) = steps();
+    let called = Arc::new(AtomicUsize::new(0));
+    let calls = called.clone();
+    let mapper = map::from_fn(move |request: MapRequest| {
+        let (steps, calls) = (steps.clone(), calls.clone());
+        async move {
+            if request.id() == "slow" {
+                steps.step(&request).await?;
+            }
+            calls.fetch_add(1, Ordering::SeqCst);
+            Ok(Message::new(vec![0; 4 << 10]))
+        }
+    });
+    let (_directory, address, client) = admin::serve(Server::new(map::service(mapper).key_ordered(true))).await;
+    let (sender, mut receiver) = client.open().await.unwrap().split();
+    let request = || MapRequest::new("x").with_keys(["same"]);
+    // Until they are known to be light, and run in place.
+    for _ in 0..200 {
+        sender.send("light", request()).await.unwrap();
+        within(LONG, receiver.recv()).await.unwrap().unwrap();
+    }
+    sender.send("slow", request()).await.unwrap();
+    assert_eq!(director.started().await, "slow");
+    for id in 0..MESSAGES {
+        sender.send(id.to_string(), request()).await.unwrap();
+    }
+    admin::until(address, "numaflow_udf_in_flight_messages{stage=\"queued\"}", 2000.0).await;
+    called.store(0, Ordering::SeqCst);
+    director.go(1);
+    within(LONG, receiver.recv()).await.unwrap().unwrap();
+    // They run in the thread of this test, which was let go on after some of them.
+    let called = called.load(Ordering::SeqCst);
+    assert!(called < MESSAGES / 2, "{called} of {MESSAGES} ran before the first answer could be taken");
+    for _ in 0..MESSAGES {
+        within(LONG, receiver.recv()).await.unwrap().unwrap();
+    }
+}

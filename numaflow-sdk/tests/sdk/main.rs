@@ -20,6 +20,7 @@ mod poison;
 mod policies;
 mod raw;
 mod reads;
+mod room;
 mod source;
 mod step;
 mod support;

@@ -4,11 +4,12 @@ use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use bytes::Bytes;
+use tonic::Status;
 
-use super::{CHUNK, MapBody, Waiting};
+use super::{CHUNK, Kept, MapBody, Waiting};
 use crate::frame::Message;
 use crate::in_flight::{Entry, Stage};
-use crate::limit::Hold;
+use crate::limit::{BatchesFull, Permit};
 use crate::map::core::{Meaning, Parts};
 use crate::map::execution::Execution;
 use crate::map::handler::{Handler, Request as _};
@@ -19,8 +20,9 @@ use crate::metrics::Outcome;
 use crate::text::Text;
 use crate::{MapRequest, error};
 
-/// What a key, a header or a value of metadata takes besides its bytes, roughly: its place and an allocation.
-const PART: usize = 64;
+/// A message that waits for room and has more than this in lists and tables is taken apart again when there is some: every
+/// stream may have one that waits.
+const KEPT_APART: usize = 64 << 10;
 
 impl<H: Handler> MapBody<H> {
     /// Reads requests and starts their handlers; pending when nothing more can be read for now.
@@ -32,29 +34,33 @@ impl<H: Handler> MapBody<H> {
                 self.not_ready = None;
             }
             if let Some(waiting) = self.waiting.take() {
-                let Waiting { id, request, size, receiving, hold, entry } = waiting;
-                self.receiving = receiving;
-                ready!(self.poll_admit(id, request, size, hold, entry, cx));
+                if self.poll_room(waiting.size, cx).is_pending() {
+                    self.waiting = Some(waiting);
+                    return Poll::Pending;
+                }
+                let Waiting { id, message, size, pinned, receiving, entry } = waiting;
+                self.pinned = pinned;
+                self.start(id, message.into_request(), size, Some(entry), cx);
+                drop(receiving);
                 continue;
             }
             self.run_next(cx);
             if !self.core.reads() {
                 return Poll::Pending;
             }
-            // A message is not read before it may be handled, but for those of a batch that was begun: two batches that
-            // were read in part would wait for each other.
-            if self.permit.is_none() && self.batch.is_none() && !self.core.awaits_handshake() {
-                match self.share.poll_permit(cx) {
-                    Poll::Ready(permit) => self.permit = Some(permit),
-                    Poll::Pending => {
-                        if self.requests.has_more(cx) {
-                            self.context.limit_reached();
-                        }
-                        return Poll::Pending;
-                    }
-                }
+            // A message is not read before it may be handled, but for a small one, which may be none, and for those of a
+            // batch that was begun: two batches that were read in part would wait for each other.
+            if self.permit.is_none()
+                && self.batch.is_none()
+                && !self.core.awaits_handshake()
+                && ready!(self.requests.poll_needs_room(cx))
+            {
+                self.permit = Some(ready!(self.poll_permit(cx)));
             }
-            match ready!(self.requests.poll_next(&self.share, self.batch.is_some(), cx)) {
+            let next = self.requests.poll_next(&self.share, self.batch.is_some(), cx);
+            // It may wait for room to receive the rest of a large message.
+            self.asked_for_room |= next.is_pending();
+            match ready!(next) {
                 Some(Ok(Received { message, receiving })) => {
                     self.receiving = receiving;
                     let polled = self.poll_received(&message, cx);
@@ -73,13 +79,29 @@ impl<H: Handler> MapBody<H> {
         Poll::Ready(())
     }
 
+    /// Leave for a message to be with its handler.
+    fn poll_permit(&mut self, cx: &TaskContext<'_>) -> Poll<Permit> {
+        let permit = self.share.poll_permit(cx);
+        if permit.is_pending() {
+            self.asked_for_room = true;
+            self.context.limit_reached();
+        }
+        permit
+    }
+
     /// Decodes what was received and does what it means.
     fn poll_received(&mut self, message: &Message, cx: &mut TaskContext<'_>) -> Poll<()> {
         let size = message.bytes().len();
-        let decoded = match self.copy(message) {
-            Some(copy) => wire::decode(&copy, &copy),
-            None => wire::decode(message.buffer(), message.bytes()),
+        let outlives = self.outlives();
+        // Where the buffer that it lies in is not to be kept for it, it has its bytes for itself.
+        let copied = outlives && 2 * size < message.pinned;
+        let decoded = if copied {
+            let copy = Bytes::copy_from_slice(message.bytes());
+            wire::decode(&copy, &copy)
+        } else {
+            wire::decode(message.buffer(), message.bytes())
         };
+        self.pinned = if outlives { 0 } else { message.pinned };
         let request = match decoded {
             Ok(request) => request,
             Err(problem) => {
@@ -102,8 +124,20 @@ impl<H: Handler> MapBody<H> {
                 self.writer.tally.read(size);
                 // The rules say so only where there is one.
                 let request = request.unwrap_or_default();
-                let size = size.saturating_add(PART * request.many_parts());
-                return self.poll_admit(id, request, size, None, None, cx);
+                let apart = request.allocated();
+                let kept = if outlives && !copied { size.max(message.pinned) } else { size };
+                let size = kept.saturating_add(apart);
+                if self.poll_room(size, cx).is_ready() {
+                    self.start(id, request, size, None, cx);
+                } else {
+                    let kept = if apart > KEPT_APART {
+                        Kept::Frame(Bytes::copy_from_slice(message.bytes()))
+                    } else {
+                        Kept::Request(request)
+                    };
+                    self.wait(id, kept, size);
+                    return Poll::Pending;
+                }
             }
             Err(fault) => {
                 self.writer.tally.read(size);
@@ -114,62 +148,53 @@ impl<H: Handler> MapBody<H> {
         Poll::Ready(())
     }
 
-    /// The bytes of a message for itself, where the buffer that they lie in is not to be kept for them.
-    fn copy(&mut self, message: &Message) -> Option<Bytes> {
-        let outlives = match self.options.execution {
-            Execution::Automatic => H::WHOLE_BATCH || self.heavy || self.order.is_some() || self.copies_left > 0,
-            Execution::Tasks | Execution::Blocking { .. } => true,
-        };
+    /// Whether the next message stays in memory for longer than this poll, as far as that can be known.
+    fn outlives(&mut self) -> bool {
+        let waited = self.copies_left > 0;
         self.copies_left = self.copies_left.saturating_sub(1);
-        (outlives && 2 * message.bytes().len() < message.pinned).then(|| Bytes::copy_from_slice(message.bytes()))
+        match self.options.execution {
+            Execution::Automatic => H::WHOLE_BATCH || self.heavy || self.order.is_some() || waited,
+            Execution::Tasks | Execution::Blocking { .. } => true,
+        }
     }
 
-    /// Gives a message to its handler once there is room for it.
+    /// Room for a message of this size to be with its handler. A batch that was begun needs none.
     #[inline]
-    fn poll_admit(
-        &mut self,
-        id: Text,
-        request: MapRequest,
-        size: usize,
-        hold: Option<Hold>,
-        entry: Option<Entry>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<()> {
+    fn poll_room(&mut self, size: usize, cx: &TaskContext<'_>) -> Poll<()> {
         if H::WHOLE_BATCH && self.batch.is_some() {
-            self.receiving = None;
-            self.collect(id, request, size, entry);
             return Poll::Ready(());
         }
-        // What is left from the message before may do.
-        if hold.is_some() {
-            self.hold = hold;
-        } else if !self.hold.as_ref().is_some_and(|hold| hold.covers(size)) {
-            self.hold = None;
-            match self.share.poll_hold(size, cx) {
-                Poll::Ready(hold) => self.hold = Some(hold),
-                Poll::Pending => {
-                    let receiving = self.receiving.take();
-                    return self.wait(Waiting { id, request, size, receiving, hold: None, entry });
-                }
-            }
-        }
-        self.receiving = None;
+        // What is left from the message before may do. Nothing is kept while the rest is waited for: hyper may not poll
+        // this stream for long, and then others would go without.
         if self.permit.is_none() {
-            match self.share.poll_permit(cx) {
-                Poll::Ready(permit) => self.permit = Some(permit),
-                Poll::Pending => {
-                    let hold = self.hold.take();
-                    return self.wait(Waiting { id, request, size, receiving: None, hold, entry });
-                }
+            self.permit = Some(ready!(self.poll_permit(cx)));
+        }
+        if !self.hold.as_ref().is_some_and(|hold| hold.covers(size)) {
+            self.hold = None;
+            let hold = self.share.poll_hold(size, cx);
+            if hold.is_pending() {
+                self.asked_for_room = true;
+                self.context.limit_reached();
             }
+            self.hold = Some(ready!(hold));
+        }
+        Poll::Ready(())
+    }
+
+    /// Gives a message that there is room for to its handler.
+    #[inline]
+    fn start(&mut self, id: Text, request: MapRequest, size: usize, entry: Option<Entry>, cx: &mut TaskContext<'_>) {
+        self.receiving = None;
+        if H::WHOLE_BATCH && self.batch.is_some() {
+            return self.collect(id, request, size, entry);
         }
         let request = H::Request::one(request);
         if H::WHOLE_BATCH {
             if size > self.options.max_batch_bytes {
-                self.refuse_batch(1, size);
-                return Poll::Ready(());
+                return self.refuse_batch(error::batch_too_large(1, size, self.options.max_batch_bytes));
             }
-            let held = self.held(entry.unwrap_or_else(|| self.list(&id, size)));
+            let mut held = self.held(entry.unwrap_or_else(|| self.list(&id, size)));
+            held.begins_batch();
             self.batch = Some(Work { ids: Few::One(id), request, held: Some(held), size });
         } else if self.order.is_some() {
             let held = self.held(entry.unwrap_or_else(|| self.list(&id, size)));
@@ -178,7 +203,6 @@ impl<H: Handler> MapBody<H> {
             let held = entry.map(|entry| self.held(entry));
             self.run(Work { ids: Few::One(id), request, held, size }, None, cx);
         }
-        Poll::Ready(())
     }
 
     /// Lists a message that does not run yet.
@@ -187,41 +211,41 @@ impl<H: Handler> MapBody<H> {
     }
 
     /// What the stream holds for the message at hand, for the message to take along.
-    pub(super) fn held(&mut self, entry: Entry) -> Few<Held> {
-        Few::One(Held::new(self.permit.take(), self.hold.take(), Some(entry)))
+    pub(super) fn held(&mut self, entry: Entry) -> Held {
+        Held::new(self.permit.take(), self.hold.take(), Some(entry))
     }
 
     /// Keeps a message that there is no room for. Nothing else is read meanwhile.
-    fn wait(&mut self, mut waiting: Waiting) -> Poll<()> {
-        self.context.limit_reached();
-        let Waiting { id, size, entry, .. } = &mut waiting;
-        entry.get_or_insert_with(|| self.list(id, *size));
-        self.waiting = Some(waiting);
-        Poll::Pending
+    fn wait(&mut self, id: Text, message: Kept, size: usize) {
+        let entry = self.list(&id, size);
+        let (pinned, receiving) = (self.pinned, self.receiving.take());
+        self.waiting = Some(Waiting { id, message, size, pinned, receiving, entry });
     }
 
     /// Adds a message to the batch that is being collected, whatever the limits say: a batch is read to its end.
     fn collect(&mut self, id: Text, request: MapRequest, size: usize, entry: Option<Entry>) {
         let entry = entry.unwrap_or_else(|| self.list(&id, size));
         let Some(batch) = &mut self.batch else { return };
-        batch.size = batch.size.saturating_add(size);
-        if batch.size > self.options.max_batch_bytes {
-            let (messages, size) = (batch.ids.as_slice().len() + 1, batch.size);
-            return self.refuse_batch(messages, size);
+        let (messages, limit) = (batch.ids.as_slice().len() + 1, self.options.max_batch_bytes);
+        if let Some(held) = &mut batch.held
+            && let Err(BatchesFull { own, all }) = held.add(&self.share, size, limit, entry)
+        {
+            return self.refuse_batch(if own > limit {
+                error::batch_too_large(messages, own, limit)
+            } else {
+                error::batches_too_large(all, limit)
+            });
         }
-        let hold = self.share.hold_beyond(size);
+        batch.size = batch.size.saturating_add(size);
         batch.ids.push(id);
         batch.request.add(request);
-        if let Some(held) = &mut batch.held {
-            held.push(Held::new(Some(self.share.permit_beyond()), Some(hold), Some(entry)));
-        }
     }
 
     /// Ends the stream for a batch that is too large with the message at hand.
-    fn refuse_batch(&mut self, messages: usize, size: usize) {
+    fn refuse_batch(&mut self, status: Status) {
         self.core.forgot(1);
         self.writer.tally.finished(Outcome::Cancelled, 1);
-        self.stop(error::batch_too_large(messages, size, self.options.max_batch_bytes));
+        self.stop(status);
     }
 
     /// Forgets a batch that will not be complete: no answer is made up for what was not asked in full.

@@ -32,8 +32,10 @@ const BOXES_KEPT: usize = 64;
 /// A call that goes on as a task, and what goes with it.
 struct Spawned {
     ids: Few<Text>,
+    /// The bytes of its messages.
+    size: usize,
     call: Call,
-    held: Few<Held>,
+    held: Held,
     outlet: Option<Outlet>,
     /// Where it may be tried again.
     backoff: Option<Backoff>,
@@ -53,9 +55,13 @@ impl<H: Handler> MapBody<H> {
         }
     }
 
-    /// Starts the calls whose turn has come.
+    /// Starts the calls whose turn has come, within the bounds that reading has: what is left is polled for, because
+    /// either a chunk is handed over or the stream's turn has ended.
     pub(super) fn run_next(&mut self, cx: &mut TaskContext<'_>) {
-        while let Some((work, keys)) = self.next.pop_front() {
+        while self.writer.len() < CHUNK
+            && self.has_turn()
+            && let Some((work, keys)) = self.next.pop_front()
+        {
             self.run(work, Some(keys), cx);
         }
     }
@@ -124,33 +130,40 @@ impl<H: Handler> MapBody<H> {
                 outlet.iter().for_each(Outlet::end);
                 self.keep(call);
                 self.writer.tally.took(took);
+                let before = self.writer.len();
                 self.finish(ids, done, outlet.as_ref(), keys);
+                if let Some(mut held) = held {
+                    held.answered(self.writer.len() - before);
+                    self.keep_until_sent(held);
+                }
                 return;
             }
             self.copies_left = COPIED_AFTER_WAIT;
         }
-        let held = match (held, ids.as_slice()) {
+        let mut held = match (held, ids.as_slice()) {
             (Some(held), _) => held,
             (None, [_]) if in_place => {
-                Few::One(Held::new(self.permit.take(), self.hold.take(), self.current.enter(Stage::Handler)))
+                Held::new(self.permit.take(), self.hold.take(), self.current.enter(Stage::Handler))
             }
             (None, [id, ..]) => self.held(self.list(id, size)),
             (None, []) => return,
         };
+        // It keeps what it was received in, which is counted in full.
+        held.pins(std::mem::take(&mut self.pinned));
         if !in_place {
-            held.as_slice().iter().for_each(|held| held.stage(Stage::Handler));
+            held.stage(Stage::Handler);
         }
-        self.spawn(Spawned { ids, call, held, outlet, backoff, keys });
+        self.spawn(Spawned { ids, size, call, held, outlet, backoff, keys });
     }
 
     /// Shows the messages of a call that is about to be polled in place: those that are listed are so in their own right,
     /// and a single one that is not is what the stream has in hand.
     #[inline]
-    fn show(&self, ids: &Few<Text>, held: Option<&Few<Held>>, size: usize) {
+    fn show(&self, ids: &Few<Text>, held: Option<&Held>, size: usize) {
         match (held, ids) {
             (Some(held), _) => {
                 self.current.rest(self.now);
-                held.as_slice().iter().for_each(|held| held.stage(Stage::Handler));
+                held.stage(Stage::Handler);
             }
             (None, Few::One(id)) => self.current.begin(id, size, self.now),
             (None, Few::Many(_)) => {}
@@ -166,9 +179,9 @@ impl<H: Handler> MapBody<H> {
     }
 
     fn spawn(&mut self, call: Spawned) {
-        let Spawned { ids, call, mut held, outlet, backoff, keys } = call;
+        let Spawned { ids, size, call, mut held, outlet, backoff, keys } = call;
         let begun = self.now;
-        if let (Some(outlet), [held]) = (&outlet, held.as_mut_slice()) {
+        if let Some(outlet) = &outlet {
             outlet.keep(held.take_permit());
         }
         let may_block = matches!(self.options.execution, Execution::Blocking { .. });
@@ -177,14 +190,16 @@ impl<H: Handler> MapBody<H> {
         let run = async move {
             let done = match backoff {
                 None => (&mut call).await,
-                Some(backoff) => shown(&mut call, &backoff, held.as_slice()).await,
+                Some(backoff) => shown(&mut call, &backoff, &held).await,
             };
             let took = begun.elapsed();
-            let mut size = done.as_ref().map_or(0, |answers| answers.size(ids.as_slice()));
+            let size = match &done {
+                Ok(answers) => answers.size(ids.as_slice()),
+                Err(failed) if failed.inputs.is_empty() => 0,
+                Err(_) => size,
+            };
             let outlet = outlet.end();
-            for held in held.as_mut_slice() {
-                held.answered(std::mem::take(&mut size));
-            }
+            held.answered(size);
             Ended::Call(EndedCall { ids, done, call: call.into_call(), held, outlet, keys, took })
         };
         match self.options.execution {
@@ -241,8 +256,7 @@ impl<H: Handler> MapBody<H> {
                         self.context.limits.observe(took, self.now);
                     }
                     self.finish(ids, done, outlet.as_ref(), keys);
-                    // What it kept goes with the chunk that its answer is in now, but for its place in the list.
-                    self.current.answered(held.into_entries());
+                    self.keep_until_sent(held);
                     self.run_next(cx);
                 }
                 Poll::Ready(Some(Ok(Ended::Status(status)))) => self.fail(status),
@@ -348,7 +362,7 @@ impl<H: Handler> MapBody<H> {
 }
 
 /// Brings a call to its end, and shows its messages as retrying while it waits for its next attempt.
-async fn shown(call: &mut OnTask, backoff: &Backoff, held: &[Held]) -> Done {
+async fn shown(call: &mut OnTask, backoff: &Backoff, held: &Held) -> Done {
     let mut call = pin!(call);
     let mut shown = Stage::Handler;
     poll_fn(|cx| {
@@ -356,7 +370,7 @@ async fn shown(call: &mut OnTask, backoff: &Backoff, held: &[Held]) -> Done {
         let stage = backoff.stage();
         if stage != shown {
             shown = stage;
-            held.iter().for_each(|held| held.stage(stage));
+            held.stage(stage);
         }
         polled
     })
