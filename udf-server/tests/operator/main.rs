@@ -4,5 +4,6 @@
 
 mod check_config;
 mod harness;
+mod on_call;
 mod reset;
 mod runtime;
