@@ -54,6 +54,7 @@ mod stall;
 mod start;
 mod status;
 mod thread;
+mod throttle;
 mod token;
 mod tracker;
 mod used;

@@ -53,6 +53,7 @@ counters! {
     nacked: "nacked_records", "Records nacked, each time they are.";
     expired: "expired_records", "Records delivered again because they were in flight for too long.";
     dead_letters: "dead_letter_records", "Records that the dead-letter topic has.";
+    failed_letters: "failed_dead_letters", "Times that the dead-letter topic did not take a record.";
     skipped: "skipped_records", "Records passed over because they are too large.";
     damaged: "damaged_offsets", "Offsets passed over because what is there cannot be read.";
     /// They succeed without effect.
@@ -67,6 +68,8 @@ counters! {
     broker_errors: "broker_errors", "Errors of brokers and of connections to them.";
     /// What came next was gone.
     resets: "offset_resets", "Times that a partition was read on elsewhere because records were gone.";
+    /// The log was cut, or the topic was made anew.
+    rewinds: "rewinds", "Times that the offsets of a partition went back.";
     gone: "gone_offsets", "Offsets of which the records were gone before they were read.";
     /// One could not go on.
     restarts: "client_restarts", "Kafka clients that were made anew.";

@@ -17,6 +17,13 @@ impl Status {
         gauge(text, "longest_poll_gap_seconds", help, Some(self.longest_poll_gap));
         gauge(text, "pending_records", "Records that the whole group has left.", self.pending);
         gauge(text, "end_age_seconds", "Time since the brokers told the ends of the partitions.", self.end_age);
+        let letters = &self.dead_letters;
+        let help = "Records that are given up and not in the dead-letter topic yet.";
+        gauge(text, "waiting_dead_letters", help, Some(letters.waiting));
+        gauge(text, "refused_dead_letters", "Of these, records that the topic refuses.", Some(letters.refused));
+        // Zero, so that an alert on it can end.
+        let age = letters.oldest_age.unwrap_or_default();
+        gauge(text, "waiting_dead_letters_oldest_age_seconds", "How long the oldest of them waits.", Some(age));
 
         self.each(text, "position_offset", "The offset after the last record read.", |it| it.position);
         self.each(text, "commit_point_offset", "The offset of the first record not done.", |it| it.commit_point);

@@ -13,6 +13,7 @@ use super::assignment::Assignment;
 use super::budget::Budget;
 use super::counters::Counters;
 use super::dead_letter::Letter;
+use super::dead_letter::backlog::Backlog;
 use super::progress::Progress;
 use super::token::{Token, Topics};
 
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     pub(super) arrived: Notify,
     /// What is to go to the dead-letter topic. Each is also in its tracker, which bounds how many there are.
     letters: Mutex<Vec<Letter>>,
+    /// What of that is not written yet.
+    pub(super) backlog: watch::Sender<Backlog>,
     /// What the brokers have confirmed as committed, by partition id.
     pub(super) committed: watch::Sender<BTreeMap<u16, i64>>,
     /// Why the source cannot go on, once it cannot.
@@ -51,6 +54,7 @@ impl Shared {
             assignment: Mutex::new(Assignment::new(budget)),
             arrived: Notify::new(),
             letters: Mutex::default(),
+            backlog: watch::Sender::default(),
             committed: watch::Sender::default(),
             failure: watch::Sender::default(),
             worker: OnceLock::new(),

@@ -28,6 +28,8 @@ pub(super) struct Status {
     pub(super) pending: Option<u64>,
     /// The age of what the brokers said of ends and of the group's commits.
     pub(super) end_age: Option<f64>,
+    /// Records that are given up and not in the dead-letter topic yet.
+    pub(super) dead_letters: Letters,
     /// Those that are assigned here, in the order of their ids.
     pub(super) partitions: Vec<Partition>,
     #[serde(serialize_with = "by_name")]
@@ -55,6 +57,16 @@ pub(super) struct LastError {
     pub(super) age: f64,
 }
 
+/// Records on their way to the dead-letter topic.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Letters {
+    pub(super) waiting: usize,
+    /// How many of them the topic refuses.
+    pub(super) refused: usize,
+    /// Since the oldest of them was given up.
+    pub(super) oldest_age: Option<f64>,
+}
+
 /// An assigned partition.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Partition {
@@ -80,6 +92,8 @@ pub(super) struct Partition {
     pub(super) oldest_unacked: Option<Unacked>,
     /// The record at which the partition stands still.
     pub(super) halted: Option<i64>,
+    /// Why the dead-letter topic refuses that record, if it does. The log tells the other reasons.
+    pub(super) refused: Option<String>,
 }
 
 /// The record at the commit point, while it is with the platform: everything behind it waits for its ack.
@@ -96,6 +110,7 @@ impl Status {
         let count = pending.count(shared);
         let (ends, asked) = pending.last_answer();
         let committed = shared.committed.borrow().clone();
+        let backlog = shared.backlog.borrow().clone();
         let seconds_since = |then| now.saturating_duration_since(then).as_secs_f64();
         let progress = &shared.progress;
         let assignment = shared.lock();
@@ -123,6 +138,7 @@ impl Status {
                     Some(Unacked { offset: front.offset, deliveries: front.deliveries, age })
                 }),
                 halted: tracker.halted(),
+                refused: tracker.halted().and_then(|offset| backlog.refused.get(&(id, offset)).cloned()),
             })
         };
         let partitions = assignment.ids().filter_map(partition).collect();
@@ -147,6 +163,11 @@ impl Status {
             last_broker_error: progress.broker_error().map(last_error),
             pending: count,
             end_age: asked.map(seconds_since),
+            dead_letters: Letters {
+                waiting: backlog.waiting,
+                refused: backlog.refused.len(),
+                oldest_age: backlog.since.map(seconds_since),
+            },
             partitions,
             totals: shared.counters.totals(),
         }
@@ -172,10 +193,11 @@ impl Status {
         }
         let halted = |partition: &Partition| {
             let offset = partition.halted?;
-            Some(format!("{}:{} stands still at offset {offset}", partition.topic, partition.partition))
+            let reason = partition.refused.as_deref().unwrap_or("the log says why");
+            Some(format!("{}:{} stands still at offset {offset}: {reason}", partition.topic, partition.partition))
         };
         let halted: Vec<_> = self.partitions.iter().filter_map(halted).collect();
-        if halted.is_empty() { Ok(()) } else { Err(format!("{}: the log says why", halted.join(", "))) }
+        if halted.is_empty() { Ok(()) } else { Err(halted.join("; ")) }
     }
 }
 
@@ -198,6 +220,7 @@ pub(super) mod tests {
             last_broker_error: None,
             pending: Some(30),
             end_age: Some(2.5),
+            dead_letters: Letters { waiting: 0, refused: 0, oldest_age: None },
             partitions: vec![Partition {
                 topic: "numbers".to_owned(),
                 partition: 3,
@@ -212,6 +235,7 @@ pub(super) mod tests {
                 in_flight: 4,
                 oldest_unacked: Some(Unacked { offset: 10, deliveries: 2, age: 1.5 }),
                 halted: None,
+                refused: None,
             }],
             totals: super::super::counters::Counters::default().totals(),
         }
@@ -246,6 +270,14 @@ pub(super) mod tests {
         assert_eq!(
             reason(|status| status.partitions[0].halted = Some(12)),
             "numbers:3 stands still at offset 12: the log says why"
+        );
+        let refused = "the dead-letter topic dead refuses the record (too large): raise its limit";
+        assert_eq!(
+            reason(|status| {
+                status.partitions[0].halted = Some(12);
+                status.partitions[0].refused = Some(refused.to_owned());
+            }),
+            format!("numbers:3 stands still at offset 12: {refused}")
         );
     }
 }

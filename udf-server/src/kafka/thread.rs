@@ -16,7 +16,7 @@ use super::commits::Commits;
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::damage::Passing;
-use super::dead_letter::{DeadLetters, Letter};
+use super::dead_letter::{DeadLetters, Letter, Turn};
 use super::lane::Lane;
 use super::native::commit::commit;
 use super::native::fetch;
@@ -182,6 +182,7 @@ impl Worker {
                 }
                 if !tracker.push(offset, len, record) {
                     lane.outdated = Some(position(&self.consumer, &lane.topic, lane.partition).unwrap_or(i64::MAX));
+                    self.shared.counters.rewinds.add(1);
                     tracing::warn!(
                         topic = lane.topic,
                         partition = lane.partition,
@@ -220,7 +221,7 @@ impl Worker {
             );
         }
         match (then, &mut self.letters) {
-            (Oversize::DeadLetter, Some(letters)) => letters.post(oversize),
+            (Oversize::DeadLetter, Some(letters)) => letters.post(oversize, Instant::now()),
             (Oversize::Skip, _) => self.shared.counters.skipped.add(oversize.len()),
             (Oversize::Halt | Oversize::DeadLetter, _) => {}
         }
@@ -230,19 +231,29 @@ impl Worker {
     fn send_letters(&mut self, now: Instant) {
         let posted = self.shared.posted();
         let Some(letters) = &mut self.letters else { return };
-        letters.post(posted);
-        let confirmed = letters.turn(now);
-        if confirmed.is_empty() {
-            return;
-        }
-        let mut assignment = self.shared.lock();
-        for letter in &confirmed {
-            if let Some(tracker) = assignment.tracker_mut(letter.id) {
-                tracker.settle(letter.offset);
+        letters.post(posted, now);
+        let Turn { written, refused, failures } = letters.turn(now);
+        if !written.is_empty() || !refused.is_empty() {
+            let mut assignment = self.shared.lock();
+            for letter in &written {
+                if let Some(tracker) = assignment.tracker_mut(letter.id) {
+                    tracker.settle(letter.offset);
+                }
             }
+            for (id, offset) in refused {
+                if let Some(tracker) = assignment.tracker_mut(id) {
+                    tracker.refuse(offset);
+                }
+            }
+            drop(assignment);
+            // A partition that stood still may go on.
+            self.shared.arrived.notify_one();
         }
-        drop(assignment);
-        self.shared.counters.dead_letters.add(confirmed.len());
+        self.shared.counters.dead_letters.add(written.len());
+        self.shared.counters.failed_letters.add(failures);
+        if let Some(backlog) = letters.news() {
+            self.shared.backlog.send_replace(backlog);
+        }
     }
 
     /// Looks for what does not show by itself.
@@ -267,6 +278,10 @@ impl Worker {
             }
         }
         self.stalls.keep(|id| assignment.tracker(id).is_some());
+        if let Some(letters) = &mut self.letters {
+            let is_spent = |letter: &Letter| Some(assignment.tracker(letter.id)?.is_spent(letter.offset));
+            letters.forget(|letter| is_spent(letter) == Some(true));
+        }
         drop(assignment);
         for (lane, (front, age)) in named {
             tracing::warn!(

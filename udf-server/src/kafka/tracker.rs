@@ -34,6 +34,8 @@ pub(super) struct Tracker<T> {
     in_flight: usize,
     /// How many entries are spent and not settled.
     spent: usize,
+    /// The offsets of those of them that the dead-letter topic refuses.
+    refused: BTreeSet<i64>,
     bytes: usize,
     /// The offset after the last record; `None` before there was one.
     position: Option<i64>,
@@ -114,6 +116,7 @@ impl<T: Clone> Tracker<T> {
             delayed: BTreeSet::new(),
             in_flight: 0,
             spent: 0,
+            refused: BTreeSet::new(),
             bytes: 0,
             position: start,
             limits,
@@ -155,7 +158,9 @@ impl<T: Clone> Tracker<T> {
     /// How many more records fit; none once the bytes are used up, which the last record may overshoot.
     pub(super) fn room(&self) -> usize {
         match self.flow {
-            Flow::Open if self.bytes < self.limits.bytes => self.limits.records.saturating_sub(self.entries.len()),
+            Flow::Open if self.refused.is_empty() && self.bytes < self.limits.bytes => {
+                self.limits.records.saturating_sub(self.entries.len())
+            }
             Flow::Open | Flow::Closed { .. } | Flow::Halted(_) => 0,
         }
     }
@@ -251,8 +256,29 @@ impl<T: Clone> Tracker<T> {
         };
     }
 
+    /// Stops at a spent record until it is settled: the dead-letter topic refuses it. `false`, and no effect, unless it is
+    /// spent.
+    pub(super) fn refuse(&mut self, offset: i64) -> bool {
+        let is_spent = self.is_spent(offset);
+        if is_spent {
+            self.refused.insert(offset);
+        }
+        is_spent
+    }
+
+    /// Whether a record is spent and not settled.
+    pub(super) fn is_spent(&self, offset: i64) -> bool {
+        let place = self.find(offset).and_then(|sequence| self.place(sequence));
+        place.is_some_and(|place| self.entries[place].state == State::Spent)
+    }
+
     /// The record at which the partition stands still.
     pub(super) fn halted(&self) -> Option<i64> {
+        self.halted_for_good().into_iter().chain(self.refused.first().copied()).min()
+    }
+
+    /// The record at which the partition stands still until it is assigned anew.
+    fn halted_for_good(&self) -> Option<i64> {
         match self.flow {
             Flow::Halted(offset) => Some(offset),
             Flow::Closed { halted } => halted,
@@ -262,11 +288,12 @@ impl<T: Clone> Tracker<T> {
 
     /// Hands out nothing from here on, and forgets what never was; acks and nacks are still taken.
     pub(super) fn close(&mut self) {
-        self.flow = Flow::Closed { halted: self.halted() };
+        self.flow = Flow::Closed { halted: self.halted_for_good() };
         let is_untouched = |entry: &mut Entry<T>| entry.deliveries == 0 && entry.state != State::Done;
         while let Some(entry) = self.entries.pop_back_if(is_untouched) {
             self.bytes -= entry.len;
             self.spent -= usize::from(entry.state == State::Spent);
+            self.refused.remove(&entry.offset);
             // The first of them is where the next owner begins.
             self.position = Some(entry.offset);
         }
@@ -275,7 +302,7 @@ impl<T: Clone> Tracker<T> {
 
     /// Whether nothing is out any more: no record is with the platform, and none on its way to be settled.
     pub(super) fn is_settled(&self) -> bool {
-        self.in_flight == 0 && (self.spent == 0 || self.halted().is_some())
+        self.in_flight == 0 && (self.spent == self.refused.len() || self.halted_for_good().is_some())
     }
 
     /// Makes all that is in flight ready again, for a reader that has nothing of what the last one got. Acks for it are
@@ -352,12 +379,15 @@ impl<T: Clone> Tracker<T> {
 
     fn finish(&mut self, sequence: u64) -> bool {
         let Some(entry) = self.entry(sequence) else { return false };
-        let before = std::mem::replace(&mut entry.state, State::Done);
+        let (before, offset) = (std::mem::replace(&mut entry.state, State::Done), entry.offset);
         entry.record = None;
         match before {
             State::Done => return false,
             State::Sent(_) => self.in_flight -= 1,
-            State::Spent => self.spent -= 1,
+            State::Spent => {
+                self.spent -= 1;
+                self.refused.remove(&offset);
+            }
             State::Ready => {
                 self.again.remove(&sequence);
             }
@@ -381,11 +411,11 @@ impl<T: Clone> Tracker<T> {
     }
 
     fn may_go(&self, sequence: u64) -> bool {
-        match self.flow {
-            Flow::Open => true,
-            Flow::Closed { .. } => false,
-            Flow::Halted(at) => self.place(sequence).is_some_and(|place| self.entries[place].offset < at),
+        if matches!(self.flow, Flow::Closed { .. }) {
+            return false;
         }
+        let Some(halted) = self.halted() else { return true };
+        self.place(sequence).is_some_and(|place| self.entries[place].offset < halted)
     }
 
     fn end(&self) -> u64 {

@@ -9,7 +9,9 @@ use numaflow_sdk::NackOptions;
 use numaflow_sdk::source::{Message, NackOffset, ReadRequest};
 use numaflow_sdk::testing::{self, AckStream, ReadStream, SourceClient};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{OwnedMessage, ToBytes};
@@ -106,6 +108,14 @@ impl Stage {
         while !is_there() {
             assert!(Instant::now() < deadline);
         }
+    }
+
+    /// Changes settings of the topic; those that are not named go back to their defaults.
+    pub(crate) async fn set_topic(&self, settings: &[(&str, &str)]) {
+        let config = AlterConfig::new(ResourceSpecifier::Topic(&self.topic));
+        let config = settings.iter().fold(config, |config, (name, value)| config.set(name, value));
+        let changed = self.admin().alter_configs([&config], &options()).await.unwrap();
+        assert!(changed.iter().all(Result::is_ok), "{changed:?}");
     }
 
     pub(crate) async fn delete_topic(&self) {

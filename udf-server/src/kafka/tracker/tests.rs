@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -14,7 +14,10 @@ struct Model {
     records: BTreeMap<i64, (Fate, u32)>,
     position: Option<i64>,
     closed: bool,
+    /// For good.
     halted: Option<i64>,
+    /// Spent records at which the partition stands still until they are settled.
+    refused: BTreeSet<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,10 @@ impl Model {
         self.records.iter().find(|(_, (fate, _))| *fate != Fate::Done).map(|(offset, _)| *offset).or(self.position)
     }
 
+    fn stands_still_at(&self) -> Option<i64> {
+        self.halted.into_iter().chain(self.refused.first().copied()).min()
+    }
+
     fn take(&mut self, max: usize, now: Instant) -> Vec<Delivery<i64>> {
         let ready = |fate: &Fate| match fate {
             Fate::New => true,
@@ -38,7 +45,7 @@ impl Model {
             Fate::InFlight(_) | Fate::Spent | Fate::Done => false,
         };
         let max = if self.closed { 0 } else { max };
-        let end = self.halted.unwrap_or(i64::MAX);
+        let end = self.stands_still_at().unwrap_or(i64::MAX);
         let ready = self.records.range_mut(..end).filter(|(_, (fate, _))| ready(fate));
         let deliver = |(offset, (fate, deliveries)): (&i64, &mut (Fate, u32))| {
             *fate = Fate::InFlight(now);
@@ -53,8 +60,17 @@ impl Model {
             None | Some((Fate::Done, _) | (_, 0)) => false,
             Some((fate, _)) => {
                 *fate = Fate::Done;
+                self.refused.remove(&offset);
                 true
             }
+        }
+    }
+
+    fn refuse(&mut self, offset: i64) -> bool {
+        let is_spent = matches!(self.records.get(&offset), Some((Fate::Spent, _)));
+        is_spent && {
+            self.refused.insert(offset);
+            true
         }
     }
 
@@ -76,6 +92,7 @@ impl Model {
         match self.records.get_mut(&offset) {
             Some((fate @ Fate::Spent, _)) => {
                 *fate = Fate::Done;
+                self.refused.remove(&offset);
                 true
             }
             _ => false,
@@ -95,6 +112,7 @@ impl Model {
         let first = self.records.keys().find(|offset| last < Some(**offset)).copied();
         if let Some(first) = first {
             self.records.split_off(&first);
+            self.refused.split_off(&first);
             self.position = Some(first);
         }
     }
@@ -107,6 +125,7 @@ enum Step {
     Ack { offset: i64 },
     Nack { offset: i64, delay: u64, max: Option<u32> },
     Settle { offset: i64 },
+    Refuse { offset: i64 },
     Requeue,
     Expire { age: u64 },
     Skip { gap: i64 },
@@ -124,6 +143,7 @@ fn step() -> impl Strategy<Value = Step> {
         20 => (-2i64..90, 0u64..20, prop::option::of(1u32..4))
             .prop_map(|(offset, delay, max)| Step::Nack { offset, delay, max }),
         20 => (-2i64..90).prop_map(|offset| Step::Settle { offset }),
+        10 => (-2i64..90).prop_map(|offset| Step::Refuse { offset }),
         5 => Just(Step::Requeue),
         5 => (0u64..15).prop_map(|age| Step::Expire { age }),
         5 => (0i64..4).prop_map(|gap| Step::Skip { gap }),
@@ -171,6 +191,7 @@ proptest! {
                     prop_assert_eq!(tracker.nack(offset, due, max), model.nack(offset, due, max));
                 }
                 Step::Settle { offset } => prop_assert_eq!(tracker.settle(offset), model.settle(offset)),
+                Step::Refuse { offset } => prop_assert_eq!(tracker.refuse(offset), model.refuse(offset)),
                 Step::Requeue => {
                     tracker.requeue_sent();
                     model.requeue(now, Duration::ZERO);
@@ -207,9 +228,10 @@ proptest! {
             let (in_flight, spent) =
                 (count(|fate| matches!(fate, Fate::InFlight(_))), count(|fate| *fate == Fate::Spent));
             prop_assert_eq!(tracker.in_flight(), in_flight);
-            let unsettled = if model.halted.is_some() { 0 } else { spent };
+            let unsettled = if model.halted.is_some() { 0 } else { spent - model.refused.len() };
             prop_assert_eq!(tracker.is_settled(), in_flight + unsettled == 0);
-            prop_assert_eq!(tracker.halted(), model.halted);
+            prop_assert_eq!(tracker.halted(), model.stands_still_at());
+            prop_assert!(tracker.room() == 0 || tracker.halted().is_none());
             prop_assert_eq!(tracker.is_idle(), count(|fate| *fate != Fate::Done) == 0);
             prop_assert_eq!(tracker.bytes(), tracker.len() * (1 + EACH));
         }
@@ -300,6 +322,24 @@ fn what_comes_before_a_halt_goes_its_way() {
         assert!(tracker.ack(offset));
     }
     assert_eq!(tracker.commit_point(), Some(4));
+}
+
+#[test]
+fn a_partition_stands_still_at_a_refused_record_until_it_is_settled() {
+    let mut tracker = filled(4);
+    let now = Instant::now();
+    take(&mut tracker, 2, now);
+    assert!(!tracker.refuse(1), "it is with the platform");
+    assert!(matches!(tracker.nack(1, now, Some(1)), Nacked::Spent { .. }));
+    assert!(tracker.refuse(1) && tracker.is_spent(1));
+    assert_eq!((tracker.room(), tracker.halted()), (0, Some(1)));
+    assert!(take(&mut tracker, 4, now).is_empty());
+    assert!(tracker.ack(0));
+    assert_eq!(tracker.commit_point(), Some(1), "a refused record is not done");
+    assert!(tracker.is_settled(), "nobody waits for it when the partition is given back");
+    assert!(tracker.settle(1));
+    assert_eq!((tracker.commit_point(), tracker.halted(), tracker.room() > 0), (Some(2), None, true));
+    assert_eq!(take(&mut tracker, 4, now), [2, 3]);
 }
 
 #[test]
