@@ -16,6 +16,7 @@
 #[doc = include_str!("../../docs/kafka-records.md")]
 mod records_page {}
 
+mod alarms;
 mod args;
 mod asker;
 mod assignment;
@@ -34,6 +35,8 @@ mod diagnosis;
 mod gone;
 mod group;
 mod lane;
+mod lasting;
+mod latency;
 mod members;
 mod metrics;
 #[cfg(test)]
@@ -47,11 +50,13 @@ mod protocol;
 mod rebalance;
 mod record;
 mod reset;
+mod rights;
 mod selection;
 mod shared;
 mod source;
 mod stall;
 mod start;
+mod statistics;
 mod status;
 mod thread;
 mod throttle;

@@ -93,16 +93,11 @@ impl Page {
 
     fn durations(&mut self, metrics: &Metrics) {
         let help = "Time from the first call of a message's handler to its outcome.";
-        self.family("handler_duration_seconds", "histogram", help, |family| {
-            let mut count = 0;
-            let bounds = BOUNDS.iter().map(|bound| bound.as_secs_f64().to_string()).chain(["+Inf".to_owned()]);
-            for (bound, bucket) in bounds.zip(&metrics.counts.durations) {
-                count += value(bucket);
-                family.part("_bucket", &[("le", &bound)], count);
-            }
-            let sum = Duration::from_nanos(value(&metrics.counts.duration_nanos));
-            family.part("_sum", &[], sum.as_secs_f64()).part("_count", &[], count);
-        });
+        let counts = &metrics.counts;
+        let buckets = BOUNDS.iter().zip(&counts.durations).map(|(bound, count)| (bound.as_secs_f64(), value(count)));
+        let sum = Duration::from_nanos(value(&counts.duration_nanos)).as_secs_f64();
+        let beyond = value(&counts.durations[BOUNDS.len()]);
+        self.0.histogram("numaflow_udf_handler_duration_seconds", help, buckets, beyond, sum);
     }
 
     fn source(&mut self, metrics: &Metrics) {

@@ -33,6 +33,36 @@ impl MetricsText {
         self.family(name, "gauge", help)
     }
 
+    /// Adds a histogram: how many values lay in each bucket that the one before did not hold, with the buckets' upper bounds
+    /// in ascending order; how many lay beyond the last bound; and the sum of all values. By convention the name ends in the
+    /// unit of bounds and sum.
+    ///
+    /// ```
+    /// use numaflow_sdk::MetricsText;
+    ///
+    /// let mut text = MetricsText::default();
+    /// text.histogram("parse_seconds", "Time that a flight takes.", [(0.001, 7), (0.01, 2)], 1, 0.05);
+    /// assert!(text.as_str().contains("parse_seconds_bucket{le=\"0.01\"} 9\n"));
+    /// assert!(text.as_str().ends_with("parse_seconds_sum 0.05\nparse_seconds_count 10\n"));
+    /// ```
+    pub fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        buckets: impl IntoIterator<Item = (f64, u64)>,
+        beyond: u64,
+        sum: f64,
+    ) {
+        let mut family = self.family(name, "histogram", help);
+        let mut count = 0;
+        for (bound, values) in buckets {
+            count += values;
+            family.part("_bucket", &[("le", &bound.to_string())], count);
+        }
+        count += beyond;
+        family.part("_bucket", &[("le", "+Inf")], count).part("_sum", &[], sum).part("_count", &[], count);
+    }
+
     /// What was written.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -17,9 +17,9 @@ use rdkafka::types::RDKafkaRespErr;
 use tokio::time::Instant;
 
 use super::gone::Reset;
-
-/// How long the same broker error stays out of the log after it was told.
-const QUIET: Duration = Duration::from_secs(30);
+use super::rights::{self, Denial};
+use super::statistics::{self, BrokerFigures};
+use super::throttle::Throttle;
 
 /// A refusal that is older than this is over: the library tries again within seconds.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -35,6 +35,7 @@ pub(crate) struct Context {
     resets: Mutex<Vec<Reset>>,
     has_resets: AtomicBool,
     commits: Mutex<Commits>,
+    brokers: Mutex<Option<Vec<BrokerFigures>>>,
 }
 
 /// What the brokers have answered to commits.
@@ -44,6 +45,8 @@ pub(super) struct Commits {
     pub(super) failed: usize,
     /// Topic, partition and offset of what was committed.
     pub(super) offsets: Vec<(String, i32, i64)>,
+    /// There was nothing left to commit.
+    pub(super) nothing: bool,
     /// By answer: the partitions that it is about.
     pub(super) answers: Vec<Vec<(String, i32)>>,
 }
@@ -57,11 +60,28 @@ pub(super) enum Rebalance {
 
 #[derive(Debug, Default)]
 struct Errors {
-    told: Option<(RDKafkaErrorCode, Instant)>,
+    /// By error code, and by the client library's facility where there is no code.
+    log: Throttle<String>,
     last: Option<String>,
     refused: Option<Refusal>,
+    denied: Option<Denial>,
     /// How many there were since the last look.
     count: usize,
+    /// How many of them denied a right.
+    denials: usize,
+}
+
+/// What the thread takes note of.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// How many errors there were.
+    pub(super) errors: usize,
+    /// The last of them.
+    pub(super) last: Option<String>,
+    /// How many of them denied a right.
+    pub(super) denials: usize,
+    /// The right that was denied last.
+    pub(super) denied: Option<Denial>,
 }
 
 /// The brokers refuse us.
@@ -88,9 +108,39 @@ impl Context {
         std::mem::take(&mut *lock(&self.commits))
     }
 
-    /// How many errors there were since the last call.
-    pub(super) fn take_errors(&self) -> usize {
-        std::mem::take(&mut lock(&self.errors).count)
+    /// What went wrong since the last call.
+    pub(super) fn take_news(&self) -> News {
+        let mut errors = lock(&self.errors);
+        News {
+            errors: std::mem::take(&mut errors.count),
+            last: errors.last.clone(),
+            denials: std::mem::take(&mut errors.denials),
+            denied: errors.denied.clone(),
+        }
+    }
+
+    /// Takes note of an error of the brokers, and tells of it now and then. `about` is what it is about.
+    pub(super) fn note_error(&self, code: RDKafkaErrorCode, about: &str) {
+        let now = Instant::now();
+        let mut errors = lock(&self.errors);
+        let held_back = errors.note(code, about, now);
+        let right = rights::missing(code, about);
+        if let Some(right) = &right {
+            errors.denials += 1;
+            errors.denied = Some(Denial { code, right: right.clone(), last: now });
+        }
+        drop(errors);
+        match (held_back, right) {
+            (None, _) => {}
+            (Some(held_back), Some(right)) => tracing::error!(
+                right,
+                held_back,
+                "the brokers deny a right; nothing goes on that needs it until it is given back"
+            ),
+            (Some(held_back), None) => {
+                tracing::warn!(reason = about, held_back, "trouble with a broker; the client goes on trying");
+            }
+        }
     }
 
     /// The partitions of which records were found gone since the last call.
@@ -107,6 +157,11 @@ impl Context {
         lock(&self.errors).refused.clone().filter(|refusal| now.duration_since(refusal.last) < PAUSE)
     }
 
+    /// What the client library has measured of the brokers, if it has told since the last call.
+    pub(super) fn take_figures(&self) -> Option<Vec<BrokerFigures>> {
+        lock(&self.brokers).take()
+    }
+
     /// The last thing that went wrong with a broker.
     pub(super) fn last_error(&self) -> Option<String> {
         lock(&self.errors).last.clone()
@@ -121,14 +176,33 @@ impl ClientContext for Context {
             && !matches!(level, RDKafkaLogLevel::Debug)
             && let Some(reset) = Reset::parse(message)
         {
+            if let Some(held_back) =
+                lock(&self.errors).log.admit(format!("{}:{}", reset.topic, reset.partition), Instant::now())
+            {
+                tracing::error!(held_back, "records are gone before they were read: {message}");
+            }
             lock(&self.resets).push(reset);
             self.has_resets.store(true, Ordering::Release);
-            tracing::error!("records are gone before they were read: {message}");
             return;
         }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                tracing::error!(fac, "librdkafka: {message}");
+                let held_back = lock(&self.errors).log.admit(fac.to_owned(), Instant::now());
+                if let Some(held_back) = held_back {
+                    tracing::error!(fac, held_back, "librdkafka: {message}");
+                }
+            }
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Info
+                if is_told_here_only(level, fac) =>
+            {
+                if let Some(held_back) = lock(&self.errors).note_line(fac, message, Instant::now()) {
+                    tracing::warn!(
+                        fac,
+                        reason = message,
+                        held_back,
+                        "trouble with what a broker answers; the client goes on trying"
+                    );
+                }
             }
             // A broker that is away is an "error" to the library, and told by its error callback too.
             RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
@@ -138,7 +212,11 @@ impl ClientContext for Context {
         }
     }
 
-    fn stats_raw(&self, _statistics: &[u8]) {}
+    fn stats_raw(&self, statistics: &[u8]) {
+        if let Some(brokers) = statistics::read(statistics) {
+            *lock(&self.brokers) = Some(brokers);
+        }
+    }
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
@@ -149,27 +227,38 @@ impl ClientContext for Context {
         }
         // What comes after this is of use to the library's authors only, and never the same twice.
         let reason = reason.split(" (after ").next().unwrap_or(reason);
-        if lock(&self.errors).note(code, reason, Instant::now()) {
-            tracing::warn!(reason, "trouble with a broker; the client goes on trying");
-        }
+        self.note_error(code, reason);
+    }
+}
+
+/// Whether the client library tells of this trouble with a broker in its log and nowhere else: answers that cannot be read,
+/// requests without an answer, connections that are closed while something is asked.
+fn is_told_here_only(level: RDKafkaLogLevel, fac: &str) -> bool {
+    match fac {
+        "PROTOERR" | "PROTOUFLOW" | "REQTMOUT" | "FETCH" | "APIVERSION" | "METADATA" => true,
+        // At the level of errors its callback tells of it too. Where it was idle, a connection that is closed is no trouble,
+        // and told at the level of debugging.
+        "FAIL" => matches!(level, RDKafkaLogLevel::Warning | RDKafkaLogLevel::Info),
+        _ => false,
     }
 }
 
 impl Errors {
-    /// Keeps an error; `true` when it is worth telling.
-    fn note(&mut self, code: RDKafkaErrorCode, reason: &str, now: Instant) -> bool {
+    /// Keeps an error; when it is to be told, how many of its kind were not since the last time.
+    fn note(&mut self, code: RDKafkaErrorCode, reason: &str, now: Instant) -> Option<usize> {
         if code == RDKafkaErrorCode::Authentication {
             let before = self.refused.take().filter(|refusal| now.duration_since(refusal.last) < PAUSE);
             let since = before.map_or(now, |refusal| refusal.since);
             self.refused = Some(Refusal { reason: reason.to_owned(), since, last: now });
         }
+        self.note_line(&format!("{code:?}"), reason, now)
+    }
+
+    /// As [`Errors::note`], of what the client library tells without a code.
+    fn note_line(&mut self, fac: &str, reason: &str, now: Instant) -> Option<usize> {
         self.last = Some(reason.to_owned());
         self.count += 1;
-        let known = self.told.is_some_and(|(told, at)| told == code && now.duration_since(at) < QUIET);
-        if !known {
-            self.told = Some((code, now));
-        }
-        !known
+        self.log.admit(fac.to_owned(), now)
     }
 }
 
@@ -195,6 +284,8 @@ impl ConsumerContext for Context {
         match result {
             Ok(()) => {
                 tracing::debug!(partitions = offsets.count(), "committed");
+                let is_of_group = |denied: &mut Denial| denied.code == RDKafkaErrorCode::GroupAuthorizationFailed;
+                lock(&self.errors).denied.take_if(is_of_group);
                 let mut commits = lock(&self.commits);
                 commits.succeeded += 1;
                 for element in offsets.elements() {
@@ -204,11 +295,16 @@ impl ConsumerContext for Context {
                 }
             }
             // There was nothing to commit.
-            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => lock(&self.commits).nothing = true,
             // While a broker is away or a rebalance runs this is usual.
             Err(error) => {
                 lock(&self.commits).failed += 1;
-                tracing::info!(%error, "a commit did not succeed; it is tried again");
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                let names = offsets.elements().first().map(|it| it.topic().to_owned()).unwrap_or_default();
+                if rights::missing(code, &names).is_some() {
+                    self.note_error(code, &format!("a commit of {names}"));
+                }
+                tracing::debug!(%error, "a commit did not succeed; it is tried again");
             }
         }
     }
@@ -243,18 +339,50 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::throttle::QUIET;
     use super::*;
+
+    #[test]
+    fn answers_that_cannot_be_read_and_connections_that_are_closed_are_told() {
+        let context = Context::default();
+        context.log(RDKafkaLogLevel::Error, "PROTOUFLOW", "[thrd:b]: b/1: Protocol read buffer underflow for Fetch");
+        context.log(RDKafkaLogLevel::Warning, "FAIL", "[thrd:b]: b/1: Disconnected (after 12ms in state UP)");
+        let news = context.take_news();
+        assert_eq!((news.errors, news.denials), (2, 0));
+        assert!(news.last.unwrap().contains("Disconnected"));
+        // The error callback has this one too, and a configuration is no broker's trouble.
+        context.log(RDKafkaLogLevel::Error, "FAIL", "[thrd:b]: b/1: Connect to 127.0.0.1:1 failed");
+        context.log(RDKafkaLogLevel::Warning, "CONFWARN", "a property has no effect");
+        context.log(RDKafkaLogLevel::Debug, "FAIL", "[thrd:b]: b/1: Disconnected (after 600000ms in state UP)");
+        assert_eq!(context.take_news().errors, 0);
+    }
+
+    #[test]
+    fn a_right_that_is_denied_is_named() {
+        let context = Context::default();
+        context.error(KafkaError::Global(RDKafkaErrorCode::GroupAuthorizationFailed), "JoinGroup of readers failed");
+        let news = context.take_news();
+        assert_eq!((news.errors, news.denials), (1, 1));
+        assert_eq!(news.denied.unwrap().right, "READ on the group (JoinGroup of readers failed)");
+        context.error(KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), "refused");
+        let news = context.take_news();
+        assert_eq!((news.errors, news.denials), (1, 0));
+        assert!(news.denied.is_some(), "it is remembered");
+    }
 
     #[test]
     fn the_same_trouble_is_told_once_in_a_while() {
         let mut errors = Errors::default();
         let now = Instant::now();
-        assert!(errors.note(RDKafkaErrorCode::BrokerTransportFailure, "refused", now));
-        assert!(!errors.note(RDKafkaErrorCode::BrokerTransportFailure, "reset", now + QUIET / 2));
-        assert_eq!(errors.last.as_deref(), Some("reset"), "and remembered all the same");
-        assert!(errors.note(RDKafkaErrorCode::BrokerTransportFailure, "reset", now + QUIET));
+        assert_eq!(errors.note(RDKafkaErrorCode::BrokerTransportFailure, "refused", now), Some(0));
+        for _ in 0..5 {
+            assert_eq!(errors.note(RDKafkaErrorCode::BrokerTransportFailure, "reset", now + QUIET / 2), None);
+            errors.note(RDKafkaErrorCode::RequestTimedOut, "silent", now + QUIET / 2);
+        }
+        assert_eq!(errors.last.as_deref(), Some("silent"), "and remembered all the same");
+        assert_eq!(errors.note(RDKafkaErrorCode::BrokerTransportFailure, "reset", now + QUIET), Some(5));
         assert_eq!(errors.refused, None);
-        assert!(errors.note(RDKafkaErrorCode::Authentication, "wrong password", now + QUIET));
+        assert_eq!(errors.note(RDKafkaErrorCode::Authentication, "wrong password", now + QUIET), Some(0));
         let refused = |errors: &Errors| errors.refused.clone().unwrap();
         assert_eq!(refused(&errors).reason, "wrong password");
         let first = now + QUIET;

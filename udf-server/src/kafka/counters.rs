@@ -47,6 +47,8 @@ macro_rules! counters {
 
 counters! {
     fetched: "fetched_records", "Records read from the brokers.";
+    /// As the platform gets them.
+    fetched_bytes: "fetched_bytes", "Bytes of the records read from the brokers.";
     delivered: "delivered_records", "Records given to the platform, each time they are.";
     redelivered: "redelivered_records", "Of these, records that were given to it before.";
     acked: "acked_records", "Records acked.";
@@ -66,6 +68,7 @@ counters! {
     commits: "commits", "Commits that the brokers took.";
     failed_commits: "failed_commits", "Commits that the brokers did not take.";
     broker_errors: "broker_errors", "Errors of brokers and of connections to them.";
+    denials: "denied_requests", "Answers of brokers that deny a right.";
     /// What came next was gone.
     resets: "offset_resets", "Times that a partition was read on elsewhere because records were gone.";
     /// The log was cut, or the topic was made anew.

@@ -83,7 +83,7 @@ pub(super) struct DeadLetters {
     /// Receipts of producers that have come to an end.
     late: Vec<Receipt>,
     changed: bool,
-    log: Throttle<i32>,
+    log: Throttle<String>,
     log_of_written: Throttle<()>,
     /// Letters that were written since the log told of them.
     untold: usize,
@@ -192,7 +192,7 @@ impl DeadLetters {
     }
 
     fn send(&mut self, envelope: Box<Envelope>) -> Result<(), (KafkaError, Box<Envelope>)> {
-        let producer = match (&mut self.alone, envelope.alone) {
+        let producer: &BaseProducer<Receipts> = match (&mut self.alone, envelope.alone) {
             (_, false) => &self.together,
             (Some(alone), true) => alone,
             (none, true) => match producer(&self.brokers, true) {
@@ -278,7 +278,7 @@ impl DeadLetters {
             self.changed = true;
             turn.refused.push((letter.id, letter.offset));
         }
-        if let Some(held_back) = self.log.admit(code as i32, now) {
+        if let Some(held_back) = self.log.admit(format!("{code:?}"), now) {
             tracing::error!(
                 error,
                 dead_letter_topic = topic,
@@ -295,7 +295,7 @@ impl DeadLetters {
 
     fn tell_failure(&mut self, envelope: &Envelope, code: RDKafkaErrorCode, error: &str, now: Instant) {
         let letter = &envelope.letter;
-        if let Some(held_back) = self.log.admit(code as i32, now) {
+        if let Some(held_back) = self.log.admit(format!("{code:?}"), now) {
             tracing::warn!(
                 error,
                 dead_letter_topic = self.topic,

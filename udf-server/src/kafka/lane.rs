@@ -5,6 +5,7 @@ use std::thread::Thread;
 
 use numaflow_sdk::source::EncodedMessage;
 use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::context::Context;
@@ -28,6 +29,8 @@ pub(super) struct Lane {
     pub(super) fetched: Vec<(i64, EncodedMessage)>,
     /// Records that cannot be read: what comes after them must not pass them.
     pub(super) broken: Option<Trouble>,
+    /// What else went wrong with the partition since it was last told.
+    pub(super) trouble: Option<RDKafkaErrorCode>,
     /// Such records that are being passed over, and those that have been.
     pub(super) passing: Option<Passing>,
     pub(super) passed: Option<Passing>,
@@ -65,6 +68,7 @@ impl Lane {
             room: 0,
             fetched: Vec::new(),
             broken: None,
+            trouble: None,
             passing: None,
             passed: None,
             reset_from: None,
@@ -81,7 +85,7 @@ impl Lane {
 
     /// Takes what there is and fits.
     pub(super) fn fetch(&mut self) {
-        let Self { topic, partition, queue, encoder, fetched, broken, passing, passed, room, .. } = self;
+        let Self { queue, encoder, fetched, broken, trouble: other, passing, passed, room, .. } = self;
         queue.fetch(room.saturating_sub(fetched.len()), |record| match record {
             _ if broken.is_some() => {}
             Ok(record) => {
@@ -89,7 +93,7 @@ impl Lane {
                 fetched.push((record.offset, encoder.encode(&record)));
             }
             Err(trouble) if is_damage(trouble) => *broken = Some(trouble),
-            Err(Trouble { code: error, .. }) => tracing::warn!(%error, topic, partition, "trouble with the partition"),
+            Err(Trouble { code, .. }) => *other = Some(code),
         });
     }
 

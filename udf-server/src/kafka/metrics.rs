@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use numaflow_sdk::MetricsText;
 
+use super::statistics::BrokerFigures;
 use super::status::{Partition, State, Status};
 
 impl Status {
@@ -17,6 +18,23 @@ impl Status {
         gauge(text, "longest_poll_gap_seconds", help, Some(self.longest_poll_gap));
         gauge(text, "pending_records", "Records that the whole group has left.", self.pending);
         gauge(text, "end_age_seconds", "Time since the brokers told the ends of the partitions.", self.end_age);
+        let help = "Time from the delivery of the first record of an ack to the ack.";
+        self.latency.write(text, &name("ack_duration_seconds"), help);
+        let help = "The average time from a request to its answer.";
+        self.each_broker(text, "broker_round_trip_seconds", "gauge", help, |broker| broker.round_trip);
+        let help = "The longest time for which the broker held an answer back to throttle this client.";
+        self.each_broker(text, "broker_throttle_seconds", "gauge", help, |broker| broker.throttle);
+        let help = "Bytes received from the broker.";
+        self.each_broker(text, "broker_received_bytes_total", "counter", help, |broker| broker.received_bytes);
+        let age = self.failing_commits_age.unwrap_or_default();
+        gauge(
+            text,
+            "failing_commits_age_seconds",
+            "How long commits have failed, with none that succeeded.",
+            Some(age),
+        );
+        let is_denied = u8::from(self.denied_right.is_some());
+        gauge(text, "right_denied", "1 while the brokers deny a right.", Some(is_denied));
         let letters = &self.dead_letters;
         let help = "Records that are given up and not in the dead-letter topic yet.";
         gauge(text, "waiting_dead_letters", help, Some(letters.waiting));
@@ -36,11 +54,28 @@ impl Status {
         // Zero, so that an alert on it can end.
         let age = |it: &Partition| Some(it.oldest_unacked.map_or(0.0, |unacked| unacked.age));
         self.each(text, "oldest_unacked_age_seconds", "How long the platform has had the first record not done.", age);
+        let age = |it: &Partition| Some(it.starving_age.unwrap_or_default());
+        self.each(text, "starving_age_seconds", "How long the partition has had records that do not come.", age);
         let is_halted = |it: &Partition| Some(u8::from(it.halted.is_some()));
         self.each(text, "halted", "1 while the partition stands still at a record.", is_halted);
 
         for total in &self.totals {
             text.counter(&name(&format!("{}_total", total.name)), total.help).sample(&[], total.value);
+        }
+    }
+
+    fn each_broker<V: Display>(
+        &self,
+        text: &mut MetricsText,
+        metric: &str,
+        kind: &str,
+        help: &str,
+        value: impl Fn(&BrokerFigures) -> V,
+    ) {
+        let metric = name(metric);
+        let mut family = if kind == "counter" { text.counter(&metric, help) } else { text.gauge(&metric, help) };
+        for broker in &self.brokers {
+            family.sample(&[("broker", &broker.id.to_string())], value(broker));
         }
     }
 
@@ -98,8 +133,12 @@ mod tests {
             let lines: Vec<_> = family.lines().collect();
             let (name, help) = lines[0].split_once(' ').unwrap();
             let kind = lines[1].strip_prefix(&format!("# TYPE {name} ")).unwrap();
-            let labels =
-                if lines[2].contains("{topic=\"numbers\",partition=\"3\"}") { "`topic`, `partition` " } else { "" };
+            let labels = match lines[2] {
+                line if line.contains("{topic=\"numbers\",partition=\"3\"}") => "`topic`, `partition` ",
+                line if line.contains("{broker=\"1\"}") => "`broker` ",
+                line if line.contains("{le=") => "`le` ",
+                _ => "",
+            };
             format!("| `{name}` | {kind} | {labels}| kafka-source | {help} |")
         });
         families.collect()
@@ -129,6 +168,7 @@ mod tests {
             ("held_bytes", "1000"),
             ("in_flight_records", "4"),
             ("oldest_unacked_age_seconds", "1.5"),
+            ("starving_age_seconds", "7.5"),
             ("halted", "0"),
         ] {
             let line = format!("\nnumaflow_udf_kafka_{sample}{{topic=\"numbers\",partition=\"3\"}} {value}\n");

@@ -1,10 +1,14 @@
 //! What the thread that reads from Kafka lets others see of itself.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::rights::Denial;
+use super::statistics::BrokerFigures;
 
 /// Signs of life of the thread, and where it stands in its group.
 #[derive(Debug)]
@@ -17,6 +21,20 @@ pub(super) struct Progress {
     assigned: AtomicBool,
     rebalancing: AtomicBool,
     broker_error: Mutex<Option<BrokerError>>,
+    trouble: Mutex<Trouble>,
+}
+
+/// What does not go on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Trouble {
+    /// A right that the brokers deny.
+    pub(super) denied: Option<Denial>,
+    /// Since when commits fail, with none that succeeded.
+    pub(super) commits_fail_since: Option<Instant>,
+    /// Since when partitions have records that do not come, by the partitions' ids.
+    pub(super) starving: BTreeMap<u16, Instant>,
+    /// What the client library measures of the brokers.
+    pub(super) brokers: Vec<BrokerFigures>,
 }
 
 /// What went wrong with a broker last.
@@ -36,6 +54,7 @@ impl Progress {
             assigned: AtomicBool::new(false),
             rebalancing: AtomicBool::new(false),
             broker_error: Mutex::default(),
+            trouble: Mutex::default(),
         }
     }
 
@@ -90,6 +109,12 @@ impl Progress {
 
     pub(super) fn broker_error(&self) -> Option<BrokerError> {
         self.error().clone()
+    }
+
+    /// What does not go on, to be read or changed at once.
+    pub(super) fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        // Nothing panics while it holds the lock.
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn error(&self) -> MutexGuard<'_, Option<BrokerError>> {

@@ -14,6 +14,7 @@ use super::budget::Budget;
 use super::counters::Counters;
 use super::dead_letter::Letter;
 use super::dead_letter::backlog::Backlog;
+use super::latency::Latency;
 use super::progress::Progress;
 use super::token::{Token, Topics};
 
@@ -26,6 +27,8 @@ pub(super) struct Shared {
     pub(super) topics: Topics,
     pub(super) counters: Counters,
     pub(super) progress: Progress,
+    /// From the delivery of the first record of each ack to the ack.
+    pub(super) latency: Latency,
     /// The topics to read, of which patterns may find more.
     pub(super) subscription: watch::Sender<Vec<String>>,
     assignment: Mutex<Assignment<EncodedMessage>>,
@@ -51,6 +54,7 @@ impl Shared {
             subscription: watch::Sender::new(subscription),
             counters: Counters::default(),
             progress: Progress::new(Instant::now()),
+            latency: Latency::default(),
             assignment: Mutex::new(Assignment::new(budget)),
             arrived: Notify::new(),
             letters: Mutex::default(),

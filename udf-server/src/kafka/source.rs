@@ -109,9 +109,9 @@ impl KafkaSource {
             durability: config.ack_durability,
             ended,
         };
-        let asker = Asker::start(group, config.start, pending, shared.clone())?;
+        let asker = Asker::start(group, config.start, pending.clone(), shared.clone())?;
         let work = move || {
-            Worker::new(config, shared, consumer, asker, letters).run();
+            Worker::new(config, shared, consumer, asker, pending, letters).run();
             drop(alive);
         };
         let spawned = thread::Builder::new().name("kafka".to_owned()).spawn(work);
@@ -338,6 +338,11 @@ impl Sourcer for KafkaSource {
         let mut partitions = BTreeSet::new();
         let points = {
             let mut assignment = shared.lock();
+            let first = offsets.first().and_then(|offset| shared.place(offset.as_bytes()));
+            // One value for an ack, however many records it has: records of one ack were delivered at about the same time.
+            if let Some(sent) = first.and_then(|(id, offset)| assignment.tracker(id)?.sent(offset)) {
+                shared.latency.add(sent.elapsed());
+            }
             for offset in &offsets {
                 let Some((id, offset)) = shared.place(offset.as_bytes()) else { continue };
                 acked += usize::from(assignment.tracker_mut(id).is_some_and(|tracker| tracker.ack(offset)));

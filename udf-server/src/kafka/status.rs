@@ -6,12 +6,16 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::counters::Total;
+use super::latency::Values;
 use super::pending::Pending;
 use super::shared::Shared;
+use super::statistics::BrokerFigures;
 
 /// How long the thread may go without a poll. It polls every 20 ms; the group gives it up after `max.poll.interval.ms`,
 /// five minutes by default.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5);
+/// How long a partition may have records that do not come. A broker that restarts is back by then.
+const LONGEST_STARVING: f64 = 60.0;
 
 /// A look at the source. Ages are in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,10 +28,19 @@ pub(super) struct Status {
     /// The longest time that it ever did not, up to its last poll.
     pub(super) longest_poll_gap: f64,
     pub(super) last_broker_error: Option<LastError>,
+    /// The right that the brokers deny.
+    pub(super) denied_right: Option<String>,
+    /// For how long commits have failed, with none that succeeded.
+    pub(super) failing_commits_age: Option<f64>,
     /// How many records the whole group has left, as the platform is told.
     pub(super) pending: Option<u64>,
     /// The age of what the brokers said of ends and of the group's commits.
     pub(super) end_age: Option<f64>,
+    /// What the client library measures of the brokers.
+    pub(super) brokers: Vec<BrokerFigures>,
+    /// From the delivery of the first record of each ack to the ack.
+    #[serde(skip)]
+    pub(super) latency: Values,
     /// Records that are given up and not in the dead-letter topic yet.
     pub(super) dead_letters: Letters,
     /// Those that are assigned here, in the order of their ids.
@@ -90,6 +103,8 @@ pub(super) struct Partition {
     /// Records that are with the platform.
     pub(super) in_flight: usize,
     pub(super) oldest_unacked: Option<Unacked>,
+    /// For how long the partition has had records that do not come.
+    pub(super) starving_age: Option<f64>,
     /// The record at which the partition stands still.
     pub(super) halted: Option<i64>,
     /// Why the dead-letter topic refuses that record, if it does. The log tells the other reasons.
@@ -113,6 +128,7 @@ impl Status {
         let backlog = shared.backlog.borrow().clone();
         let seconds_since = |then| now.saturating_duration_since(then).as_secs_f64();
         let progress = &shared.progress;
+        let trouble = progress.trouble().clone();
         let assignment = shared.lock();
         let partition = |id: u16| {
             let tracker = assignment.tracker(id)?;
@@ -137,6 +153,7 @@ impl Status {
                     let age = seconds_since(front.sent?);
                     Some(Unacked { offset: front.offset, deliveries: front.deliveries, age })
                 }),
+                starving_age: trouble.starving.get(&id).copied().map(seconds_since),
                 halted: tracker.halted(),
                 refused: tracker.halted().and_then(|offset| backlog.refused.get(&(id, offset)).cloned()),
             })
@@ -161,8 +178,12 @@ impl Status {
             last_poll_age: progress.silence(now).as_secs_f64(),
             longest_poll_gap: progress.longest_gap().as_secs_f64(),
             last_broker_error: progress.broker_error().map(last_error),
+            denied_right: trouble.denied.filter(|denied| denied.holds(now)).map(|denied| denied.right),
+            failing_commits_age: trouble.commits_fail_since.map(seconds_since),
             pending: count,
             end_age: asked.map(seconds_since),
+            brokers: trouble.brokers,
+            latency: shared.latency.values(),
             dead_letters: Letters {
                 waiting: backlog.waiting,
                 refused: backlog.refused.len(),
@@ -185,6 +206,9 @@ impl Status {
         if self.last_poll_age > LONGEST_SILENCE.as_secs_f64() {
             return Err(format!("the thread that reads from Kafka has not polled for {:.0} s", self.last_poll_age));
         }
+        if let Some(right) = &self.denied_right {
+            return Err(format!("the brokers deny this user a right: {right}"));
+        }
         if self.state == State::Joining {
             let trouble = self.last_broker_error.as_ref();
             let trouble = trouble.map(|error| format!("; last trouble with a broker: {}", error.reason));
@@ -196,7 +220,15 @@ impl Status {
             let reason = partition.refused.as_deref().unwrap_or("the log says why");
             Some(format!("{}:{} stands still at offset {offset}: {reason}", partition.topic, partition.partition))
         };
-        let halted: Vec<_> = self.partitions.iter().filter_map(halted).collect();
+        let starving = |partition: &Partition| {
+            let age = partition.starving_age.filter(|age| *age > LONGEST_STARVING)?;
+            let trouble =
+                self.last_broker_error.as_ref().map(|error| format!(": {}", error.reason)).unwrap_or_default();
+            let (topic, number) = (&partition.topic, partition.partition);
+            Some(format!("{topic}:{number} has had records for {age:.0} s that do not come{trouble}"))
+        };
+        let starving = self.partitions.iter().filter_map(starving);
+        let halted: Vec<_> = self.partitions.iter().filter_map(halted).chain(starving).collect();
         if halted.is_empty() { Ok(()) } else { Err(halted.join("; ")) }
     }
 }
@@ -218,8 +250,12 @@ pub(super) mod tests {
             last_poll_age: 0.01,
             longest_poll_gap: 0.05,
             last_broker_error: None,
+            denied_right: None,
+            failing_commits_age: None,
             pending: Some(30),
             end_age: Some(2.5),
+            brokers: vec![BrokerFigures { id: 1, round_trip: 0.025, throttle: 0.5, received_bytes: 1234 }],
+            latency: Values::default(),
             dead_letters: Letters { waiting: 0, refused: 0, oldest_age: None },
             partitions: vec![Partition {
                 topic: "numbers".to_owned(),
@@ -234,6 +270,7 @@ pub(super) mod tests {
                 held_bytes: 1000,
                 in_flight: 4,
                 oldest_unacked: Some(Unacked { offset: 10, deliveries: 2, age: 1.5 }),
+                starving_age: Some(7.5),
                 halted: None,
                 refused: None,
             }],
@@ -270,6 +307,14 @@ pub(super) mod tests {
         assert_eq!(
             reason(|status| status.partitions[0].halted = Some(12)),
             "numbers:3 stands still at offset 12: the log says why"
+        );
+        assert_eq!(
+            reason(|status| status.denied_right = Some("READ on the group (readers)".to_owned())),
+            "the brokers deny this user a right: READ on the group (readers)"
+        );
+        assert_eq!(
+            reason(|status| status.partitions[0].starving_age = Some(61.5)),
+            "numbers:3 has had records for 62 s that do not come"
         );
         let refused = "the dead-letter topic dead refuses the record (too large): raise its limit";
         assert_eq!(

@@ -10,17 +10,19 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::alarms::Alarms;
 use super::asker::Asker;
 use super::client;
 use super::commits::Commits;
 use super::config::KafkaConfig;
-use super::context::Context;
+use super::context::{Context, News};
 use super::damage::Passing;
 use super::dead_letter::{DeadLetters, Letter, Turn};
 use super::lane::Lane;
 use super::native::commit::commit;
 use super::native::fetch;
 use super::native::generation::generation;
+use super::pending::Pending;
 use super::policy::{Durability, Oversize};
 use super::protocol::GroupProtocol;
 use super::rebalance::Rebalancing;
@@ -47,8 +49,11 @@ pub(super) struct Worker {
     pub(super) rebalancing: Rebalancing,
     /// Where the brokers are asked what takes them time to answer.
     pub(super) asker: Asker,
+    /// What the brokers said last of the ends of the partitions.
+    pub(super) pending: Arc<Pending>,
     letters: Option<DeadLetters>,
     stalls: Stalls,
+    pub(super) alarms: Alarms,
     pub(super) commits: Commits,
     subscription: watch::Receiver<Vec<String>>,
     round: Instant,
@@ -60,6 +65,7 @@ impl Worker {
         shared: Arc<Shared>,
         consumer: Arc<BaseConsumer<Context>>,
         asker: Asker,
+        pending: Arc<Pending>,
         letters: Option<DeadLetters>,
     ) -> Self {
         let now = Instant::now();
@@ -73,8 +79,10 @@ impl Worker {
             lanes: Vec::new(),
             rebalancing: Rebalancing::default(),
             asker,
+            pending,
             letters,
             stalls: Stalls::default(),
+            alarms: Alarms::default(),
             commits,
             round: now,
         }
@@ -153,6 +161,10 @@ impl Worker {
         }
         for lane in &mut self.lanes {
             lane.fetch();
+            if let Some(code) = lane.trouble.take() {
+                let context = self.consumer.context();
+                context.note_error(code, &format!("{}:{}: {code}", lane.topic, lane.partition));
+            }
         }
         self.count_gone();
         let fetched: usize = self.lanes.iter().map(|lane| lane.fetched.len()).sum();
@@ -161,6 +173,7 @@ impl Worker {
             return false;
         }
         let mut oversize = Vec::new();
+        let mut bytes = 0;
         let lacks_topic = self.config.on_oversize == Oversize::DeadLetter && self.letters.is_none();
         let on_oversize = if lacks_topic { Oversize::Halt } else { self.config.on_oversize };
         let mut assignment = self.shared.lock();
@@ -168,6 +181,7 @@ impl Worker {
             let Some(tracker) = assignment.tracker_mut(lane.id) else { continue };
             for (offset, record) in lane.fetched.drain(..) {
                 let len = record.len();
+                bytes += len;
                 let is_oversize = len > self.config.max_record_bytes;
                 if is_oversize {
                     oversize.push(Letter {
@@ -203,6 +217,7 @@ impl Worker {
         drop(assignment);
         self.meet_damage();
         self.shared.counters.fetched.add(fetched);
+        self.shared.counters.fetched_bytes.add(bytes);
         self.refuse(oversize, on_oversize);
         self.shared.arrived.notify_one();
         true
@@ -303,12 +318,17 @@ impl Worker {
                 refusal.reason
             ));
         }
-        let context = self.consumer.context();
-        let errors = context.take_errors();
-        if let (1.., Some(error)) = (errors, context.last_error()) {
+        let News { errors, last, denials, denied } = self.consumer.context().take_news();
+        if let (1.., Some(error)) = (errors, last) {
             self.shared.progress.note_broker_error(error, now);
         }
         self.shared.counters.broker_errors.add(errors);
+        self.shared.counters.denials.add(denials);
+        self.shared.progress.trouble().denied = denied;
+        if let Some(brokers) = self.consumer.context().take_figures() {
+            self.shared.progress.trouble().brokers = brokers;
+        }
+        self.look_for_trouble(now);
     }
 
     /// Says that the source cannot go on; whoever runs it ends it.
@@ -409,6 +429,11 @@ impl Worker {
         let commits = self.consumer.context().take_commits();
         self.shared.counters.commits.add(commits.succeeded);
         self.shared.counters.failed_commits.add(commits.failed);
+        if commits.succeeded > 0 || commits.nothing {
+            self.shared.progress.trouble().commits_fail_since = None;
+        } else if commits.failed > 0 {
+            self.shared.progress.trouble().commits_fail_since.get_or_insert_with(Instant::now);
+        }
         // The library commits by itself as partitions go, and its answer says nothing of the commit that is ours.
         let is_here = |(topic, partition): &(String, i32)| self.lanes.iter().any(|lane| lane.is(topic, *partition));
         if commits.answers.iter().any(|about| about.is_empty() || about.iter().any(is_here)) {

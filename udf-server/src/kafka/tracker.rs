@@ -200,6 +200,12 @@ impl<T: Clone> Tracker<T> {
         self.delayed.iter().find(|(_, sequence)| self.may_go(*sequence)).map(|(due, _)| *due)
     }
 
+    /// Since when a record is with the platform; `None` if it is not.
+    pub(super) fn sent(&self, offset: i64) -> Option<Instant> {
+        let place = self.place(self.find(offset)?)?;
+        if let State::Sent(sent) = self.entries[place].state { Some(sent) } else { None }
+    }
+
     /// Takes note that a record is done with. `false`, and no effect, unless it was handed out and is not done yet.
     pub(super) fn ack(&mut self, offset: i64) -> bool {
         let Some(sequence) = self.find_delivered(offset) else { return false };

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use numaflow_sdk::NackOptions;
 use numaflow_sdk::source::{Message, NackOffset, Offset};
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use serde_json::{Value, json};
 use udf_server::kafka::{Exhausted, KafkaConfig, KafkaSource};
 
 use crate::endpoint::Endpoint;
-use crate::harness::{self, PATIENCE, Platform, place};
+use crate::harness::{self, PARTITIONS, PATIENCE, Platform, TOPIC, place};
 
 /// A source, its platform, and those who operate it.
 struct Watched {
@@ -162,4 +164,69 @@ async fn a_partition_that_stands_still_and_a_broker_that_is_away_are_told() {
     assert!(page["last_broker_error"]["reason"].as_str().unwrap().contains("127.0.0.1"), "{page:#}");
     assert!(watched.metric("broker_errors_total").await >= 1.0);
     assert_eq!(page["state"], "assigned", "it goes on when the broker is back");
+}
+
+/// More than a test lives to see.
+const MANY: usize = 5_000;
+
+fn cluster() -> MockCluster<'static, rdkafka::producer::DefaultProducerContext> {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();
+    harness::fill(&cluster.bootstrap_servers(), 0, 10);
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_that_is_taken_away_is_named_and_forgotten_when_it_is_back() {
+    let cluster = cluster();
+    let mut watched = Watched::start(harness::config(&cluster.bootstrap_servers())).await;
+    let messages = watched.platform.read_all(60).await;
+    cluster.request_errors(
+        RDKafkaApiKey::OffsetCommit,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; MANY],
+    );
+    watched.platform.ack(&messages).await;
+    let page = watched.endpoint.until("denied", |page| page["denied_right"] != Value::Null).await;
+    assert!(page["denied_right"].as_str().unwrap().starts_with("READ on the group"), "{page:#}");
+    let (status, reason) = watched.endpoint.get("/readyz").await;
+    assert_eq!(status, 503, "{reason}");
+    assert!(reason.starts_with("the brokers deny this user a right: READ on the group"), "{reason}");
+    assert_eq!(watched.metric("right_denied").await, 1.0);
+    assert!(watched.metric("denied_requests_total").await >= 1.0);
+    let failing = |page: &Value| page["failing_commits_age"].as_f64().is_some_and(|age| age > 0.0);
+    watched.endpoint.until("failing", failing).await;
+
+    cluster.clear_request_errors(RDKafkaApiKey::OffsetCommit);
+    let page = watched.endpoint.until("committing", |page| page["failing_commits_age"] == Value::Null).await;
+    assert!(page["totals"]["commits"].as_u64().unwrap() > 0, "{page:#}");
+    watched.endpoint.until("allowed", |page| page["denied_right"] == Value::Null).await;
+    assert!(watched.endpoint.is_ready().await);
+    assert!(watched.source.close(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_do_not_come_although_the_broker_answers_are_told() {
+    let cluster = cluster();
+    cluster.request_errors(RDKafkaApiKey::Fetch, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT; MANY]);
+    let mut watched = Watched::start(harness::config(&cluster.bootstrap_servers())).await;
+    let starving = |page: &Value| {
+        let partitions = page["partitions"].as_array().unwrap();
+        !partitions.is_empty() && partitions.iter().all(|partition| partition["starving_age"].as_f64() > Some(0.0))
+    };
+    let page = watched.endpoint.until("starving", starving).await;
+    assert_ne!(page["last_broker_error"], Value::Null, "{page:#}");
+    assert!(watched.of_partition("starving_age_seconds").await > 0.0);
+    assert!(watched.metric("broker_errors_total").await >= 1.0);
+
+    cluster.clear_request_errors(RDKafkaApiKey::Fetch);
+    let messages = watched.platform.read_all(60).await;
+    watched.platform.ack(&messages).await;
+    let fed = |page: &Value| {
+        page["partitions"].as_array().unwrap().iter().all(|partition| partition["starving_age"] == Value::Null)
+    };
+    watched.endpoint.until("fed", fed).await;
+    assert!(watched.metric("fetched_bytes_total").await > 60.0);
+    assert_eq!(watched.metric("ack_duration_seconds_count").await, 1.0);
+    watched.endpoint.until("measured", |page| page["brokers"][0]["received_bytes"].as_u64() > Some(0)).await;
+    assert!(watched.source.close(PATIENCE).await);
 }

@@ -1,0 +1,140 @@
+//! What lasts and does not show by itself: the log tells of it, and others see it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer;
+use rdkafka::topic_partition_list::Offset;
+use tokio::time::Instant;
+
+use super::group::PartitionOffsets;
+use super::lasting::Lasting;
+use super::rebalance::Rebalancing;
+use super::thread::Worker;
+
+/// How often it is looked for partitions whose records do not come: as often as the brokers are asked for the ends.
+const PERIOD: Duration = Duration::from_secs(5);
+/// An answer on the ends of the partitions that is older than this says nothing of now: the brokers may be away.
+const FRESH: Duration = Duration::from_secs(20);
+/// How long the ends of the partitions may be unknown before that is told.
+const UNKNOWN: Duration = Duration::from_secs(60);
+
+/// How long brokers may hold an answer back, in seconds, before that is told: the reads of the whole process wait then.
+const THROTTLED: f64 = 1.0;
+
+/// What lasts.
+#[derive(Debug, Default)]
+pub(super) struct Alarms {
+    source: Lasting<Condition>,
+    /// By partition.
+    starving: Lasting<u16>,
+    /// How far each partition had come at the last look.
+    positions: BTreeMap<u16, Option<i64>>,
+    looked: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Condition {
+    NotAssigned,
+    CommitsFail,
+    EndsUnknown,
+    Throttled,
+}
+
+impl Worker {
+    /// Looks for what lasts, and tells of it.
+    pub(super) fn look_for_trouble(&mut self, now: Instant) {
+        let is_assigned = self.shared.progress.is_assigned();
+        if let Some(age) = self.alarms.source.look(Condition::NotAssigned, !is_assigned, now) {
+            let reason = self.consumer.context().last_error();
+            tracing::warn!(
+                group = self.config.group(),
+                ?age,
+                last_error = reason,
+                "the group has not assigned partitions to this member; /readyz says why"
+            );
+        }
+        let fails = self.shared.progress.trouble().commits_fail_since.is_some();
+        if let Some(age) = self.alarms.source.look(Condition::CommitsFail, fails, now) {
+            tracing::warn!(
+                group = self.config.group(),
+                ?age,
+                "commits fail and are tried again; what is acked meanwhile is delivered again after a restart"
+            );
+        }
+        let throttle = self.shared.progress.trouble().brokers.iter().map(|broker| broker.throttle).fold(0.0, f64::max);
+        if let Some(age) = self.alarms.source.look(Condition::Throttled, throttle >= THROTTLED, now) {
+            tracing::warn!(
+                ?age,
+                throttle,
+                "the brokers throttle this client; raise its quota (consumer_byte_rate, request_percentage)"
+            );
+        }
+        if self.alarms.looked.is_some_and(|looked| now.duration_since(looked) < PERIOD) {
+            return;
+        }
+        self.alarms.looked = Some(now);
+        let (known, asked) = self.pending.last_answer();
+        let is_unknown = asked.is_some_and(|asked| now.duration_since(asked) >= UNKNOWN);
+        if let Some(age) = self.alarms.source.look(Condition::EndsUnknown, is_unknown, now) {
+            tracing::warn!(
+                age = ?age + UNKNOWN,
+                "the brokers do not tell the ends of the partitions; the platform scales by the last answer"
+            );
+        }
+        let is_fresh = asked.is_some_and(|asked| now.duration_since(asked) < FRESH);
+        self.look_for_starving(if is_fresh { &known } else { &[] }, now);
+    }
+
+    /// Looks for partitions that have records, have room for them, and get none. The client library tells of some reasons in
+    /// its log only, and of others nowhere.
+    fn look_for_starving(&mut self, known: &[PartitionOffsets], now: Instant) {
+        let is_reading = matches!(self.rebalancing, Rebalancing::No);
+        let mut starving = Vec::new();
+        {
+            let assignment = self.shared.lock();
+            let reads = is_reading && !assignment.is_draining();
+            for lane in &self.lanes {
+                let tracker = assignment.tracker(lane.id).filter(|tracker| reads && tracker.room() > 0);
+                let position = tracker.and_then(|tracker| tracker.position());
+                let moved = self.alarms.positions.insert(lane.id, position).is_none_or(|before| before != position);
+                let end = known.iter().find(|known| lane.is(&known.topic, known.partition));
+                let lacks = end.is_some_and(|known| position.or(known.committed).unwrap_or(known.start) < known.end);
+                if tracker.is_some() && !moved && lacks {
+                    starving.push((lane.id, end.map_or(0, |known| known.end)));
+                }
+            }
+        }
+        // What is left may be markers of transactions, which the client has passed over.
+        if !starving.is_empty()
+            && let Ok(positions) = self.consumer.position()
+        {
+            starving.retain(|(id, end)| {
+                let lane = self.lanes.iter().find(|lane| lane.id == *id);
+                let position = lane.and_then(|lane| positions.find_partition(&lane.topic, lane.partition));
+                !position.is_some_and(|it| matches!(it.offset(), Offset::Offset(offset) if offset >= *end))
+            });
+        }
+        let reason = self.consumer.context().last_error();
+        let mut since = BTreeMap::new();
+        for lane in &self.lanes {
+            let starves = starving.iter().any(|(id, _)| *id == lane.id);
+            let told = self.alarms.starving.look(lane.id, starves, now);
+            since.extend(self.alarms.starving.age(&lane.id, now).map(|age| (lane.id, now - age)));
+            if let Some(age) = told {
+                tracing::warn!(
+                    topic = lane.topic,
+                    partition = lane.partition,
+                    ?age,
+                    last_error = reason,
+                    "the partition has records that do not come; check the broker that leads it, and transactions that are \
+                     left open"
+                );
+            }
+        }
+        let is_there = |id: &u16| self.lanes.iter().any(|lane| lane.id == *id);
+        self.alarms.starving.keep(is_there);
+        self.alarms.positions.retain(|id, _| is_there(id));
+        self.shared.progress.trouble().starving = since;
+    }
+}

@@ -1,0 +1,76 @@
+//! Conditions that the log tells of when they last. Pure: no clock.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long a condition lasts before the log tells of it: what passes by itself is over by then, and an alarm is to come
+/// within a minute.
+const FIRST: Duration = Duration::from_secs(30);
+
+/// Conditions by their subjects, and when the log tells of each next.
+#[derive(Debug)]
+pub(super) struct Lasting<K> {
+    known: BTreeMap<K, (Instant, Duration)>,
+}
+
+impl<K> Default for Lasting<K> {
+    fn default() -> Self {
+        Self { known: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord> Lasting<K> {
+    /// Looks at a condition, and says for how long it has lasted if the log is to tell of that now: after thirty seconds, and
+    /// again whenever that time has doubled.
+    pub(super) fn look(&mut self, subject: K, holds: bool, now: Instant) -> Option<Duration> {
+        if !holds {
+            self.known.remove(&subject);
+            return None;
+        }
+        let (since, due) = self.known.entry(subject).or_insert((now, FIRST));
+        let age = now.duration_since(*since);
+        if age < *due {
+            return None;
+        }
+        while *due <= age {
+            *due *= 2;
+        }
+        Some(age)
+    }
+
+    /// For how long a condition has lasted; `None` while it does not hold.
+    pub(super) fn age(&self, subject: &K, now: Instant) -> Option<Duration> {
+        self.known.get(subject).map(|(since, _)| now.duration_since(*since))
+    }
+
+    /// Forgets subjects that are not `there` any more.
+    pub(super) fn keep(&mut self, there: impl Fn(&K) -> bool) {
+        self.known.retain(|subject, _| there(subject));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_is_told_at_doubling_ages_and_from_anew_after_a_break() {
+        let start = Instant::now();
+        let second = |second| start + Duration::from_secs(second);
+        let mut lasting = Lasting::default();
+        let mut told = |from: u64, to: u64| -> Vec<u64> {
+            (from..to).filter_map(|at| lasting.look("joining", true, second(at))).map(|age| age.as_secs()).collect()
+        };
+        assert_eq!(told(0, 200), [30, 60, 120]);
+        assert_eq!(lasting.age(&"joining", second(200)), Some(Duration::from_secs(200)));
+        assert_eq!(lasting.look("joining", false, second(201)), None);
+        assert_eq!(lasting.age(&"joining", second(201)), None);
+        assert_eq!(lasting.look("joining", true, second(202)), None);
+        assert_eq!(lasting.look("joining", true, second(232)), Some(Duration::from_secs(30)));
+        assert_eq!(lasting.look("other", true, second(232)), None, "each by itself");
+        lasting.keep(|subject| *subject == "other");
+        assert_eq!(lasting.age(&"joining", second(233)), None);
+    }
+}
