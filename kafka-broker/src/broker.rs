@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::error::StartError;
 use crate::options::Options;
 use crate::process::{LOOK, Process};
-use crate::properties::{self, Ports};
+use crate::properties::{self, Layout};
 use crate::{jars, java};
 
 /// How long a start may take. It takes a few seconds; a machine that builds meanwhile may need many times that.
@@ -22,7 +22,7 @@ const START: Duration = Duration::from_secs(120);
 /// How long a broker has to end in order.
 const STOP: Duration = Duration::from_secs(30);
 /// How often ports that another process was quicker to take are chosen anew.
-const ATTEMPTS: u32 = 5;
+pub(crate) const ATTEMPTS: u32 = 5;
 /// What the broker logs when it serves.
 const READY: &str = "Kafka Server started";
 /// The lines of the log that an error tells.
@@ -40,7 +40,7 @@ pub struct Broker {
     folder: TempDir,
     options: Options,
     jars: PathBuf,
-    ports: Ports,
+    layout: Layout,
 }
 
 impl fmt::Debug for Broker {
@@ -61,32 +61,40 @@ impl Broker {
         let jars = jars::find()?;
         let mut attempt = 1;
         loop {
-            let ports = Ports::choose(&options).map_err(StartError::system("free ports"))?;
-            let folder = tempfile::Builder::new().prefix("kafka-").tempdir();
-            let folder = folder.map_err(StartError::system("a folder for its data"))?;
-            let mut broker = Self { process: None, folder, options: options.clone(), jars: jars.clone(), ports };
+            let layout = Layout::alone(&options).map_err(StartError::system("free ports"))?;
+            let mut broker = Self::new(options.clone(), jars.clone(), layout)?;
             broker.configure()?;
             match broker.launch() {
                 Ok(()) => return Ok(broker),
-                Err(StartError::Failed { .. }) if attempt < ATTEMPTS && broker.log().contains("already in use") => {
-                    attempt += 1;
-                }
+                Err(StartError::Failed { .. }) if attempt < ATTEMPTS && broker.port_was_taken() => attempt += 1,
                 Err(error) => return Err(error),
             }
         }
     }
 
+    /// One that does not run yet and has no configuration.
+    pub(crate) fn new(options: Options, jars: PathBuf, layout: Layout) -> Result<Self, StartError> {
+        let folder = tempfile::Builder::new().prefix("kafka-").tempdir();
+        let folder = folder.map_err(StartError::system("a folder for its data"))?;
+        Ok(Self { process: None, folder, options, jars, layout })
+    }
+
+    /// Whether another process was quicker to take one of its ports.
+    pub(crate) fn port_was_taken(&self) -> bool {
+        self.log().contains("already in use")
+    }
+
     /// Where clients find it: `host:port`, their `bootstrap.servers`. It stays the same over restarts.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.ports.plain)
+        self.layout.endpoints.first().map(|endpoint| endpoint.advertised.clone()).unwrap_or_default()
     }
 
     /// Where clients find the listener of this name; `None` if the options had none.
     #[must_use]
     pub fn listener(&self, name: &str) -> Option<String> {
-        let mut listeners = self.options.listeners.iter().zip(&self.ports.others);
-        listeners.find(|(listener, _)| listener.name == name).map(|(_, port)| format!("127.0.0.1:{port}"))
+        let mut endpoints = self.layout.endpoints.iter();
+        endpoints.find(|endpoint| endpoint.name == name).map(|endpoint| endpoint.advertised.clone())
     }
 
     /// The number of its process, to see what it uses; `None` while it is stopped.
@@ -115,6 +123,18 @@ impl Broker {
     #[must_use]
     pub fn segment(&self, topic: &str, partition: i32) -> PathBuf {
         self.path("data").join(format!("{topic}-{partition}")).join("00000000000000000000.log")
+    }
+
+    /// With which record each leader of a partition began: the leader's epoch and the offset, as this node has them. Empty
+    /// where it has no record of the partition.
+    ///
+    /// After an election of a replica that was not in sync, the last one on the new leader says where the log was cut.
+    #[must_use]
+    pub fn leader_epochs(&self, topic: &str, partition: i32) -> Vec<(i32, i64)> {
+        let file = self.path("data").join(format!("{topic}-{partition}")).join("leader-epoch-checkpoint");
+        let text = fs::read_to_string(file).unwrap_or_default();
+        // A version and a count come first.
+        text.lines().skip(2).filter_map(|line| line.split_once(' ')).filter_map(epoch).collect()
     }
 
     /// Kills it, as a machine that loses power would, but for what the operating system has yet to write.
@@ -187,9 +207,12 @@ impl Broker {
     }
 
     /// Writes its configuration, and makes its data folder one.
-    fn configure(&self) -> Result<(), StartError> {
-        let text = properties::text(&self.options, &self.ports, &self.path("data"));
+    pub(crate) fn configure(&self) -> Result<(), StartError> {
+        let text = properties::text(&self.options, &self.layout, &self.path("data"));
         fs::write(self.path("server.properties"), text).map_err(StartError::system("a configuration file"))?;
+        if let Some(hosts) = &self.layout.hosts {
+            fs::write(self.path("hosts"), hosts).map_err(StartError::system("a file of hosts"))?;
+        }
         let output = self
             .tool("kafka.tools.StorageTool", ["format", "-t", CLUSTER, "-c"])
             .arg(self.path("server.properties"))
@@ -206,20 +229,34 @@ impl Broker {
 
     /// Runs it and waits until it serves.
     fn launch(&mut self) -> Result<(), StartError> {
+        let logged = self.spawn()?;
+        self.wait_until_it_serves(logged)
+    }
+
+    /// Runs it; how long its log was before.
+    pub(crate) fn spawn(&mut self) -> Result<usize, StartError> {
         let log = File::options().append(true).create(true).open(self.path("log"));
         let log = log.map_err(StartError::system("a log file"))?;
         let logged = self.log().len();
         let mut command = vec!["java".to_owned()];
         command.extend(self.java());
+        if self.layout.hosts.is_some() {
+            command.push(format!("-Djdk.net.hosts.file={}", self.path("hosts").display()));
+        }
         command.push("-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info".to_owned());
         command.extend(["kafka.Kafka".to_owned(), self.path("server.properties").display().to_string()]);
-        let process = Process::spawn(&command, self.folder.path(), log).map_err(StartError::system("a process"))?;
-        let process = self.process.insert(process);
+        self.process =
+            Some(Process::spawn(&command, self.folder.path(), log).map_err(StartError::system("a process"))?);
+        Ok(logged)
+    }
+
+    /// Waits until it serves, by what it has logged since its log was `logged` long. One that does not is ended.
+    pub(crate) fn wait_until_it_serves(&mut self, logged: usize) -> Result<(), StartError> {
         let deadline = Instant::now() + START;
         let problem = loop {
-            let ended = process.ended().map_err(StartError::system("to be waited for"))?;
-            let log = fs::read(self.folder.path().join("log")).unwrap_or_default();
-            if String::from_utf8_lossy(&log).get(logged..).is_some_and(|log| log.contains(READY)) {
+            let ended = self.process.as_mut().map_or(Ok(None), Process::ended);
+            let ended = ended.map_err(StartError::system("to be waited for"))?;
+            if self.log().get(logged..).is_some_and(|log| log.contains(READY)) {
                 return Ok(());
             }
             if let Some(status) = ended {
@@ -239,6 +276,11 @@ impl Broker {
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("\tat ")).collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+/// A line of the file of leaders' epochs.
+fn epoch((epoch, offset): (&str, &str)) -> Option<(i32, i64)> {
+    Some((epoch.parse().ok()?, offset.trim().parse().ok()?))
 }
 
 /// The size of all segments of records below a folder.

@@ -1,4 +1,4 @@
-//! Apache Kafka itself, one process on this machine, for tests, chaos runs and benchmarks.
+//! Apache Kafka itself, one broker or a cluster on this machine, for tests, chaos runs and benchmarks.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), kafka_broker::StartError> {
@@ -10,17 +10,23 @@
 //! It needs a Java runtime, and for the first start Maven, which fetches Kafka's jars once for the whole workspace. Where
 //! they are missing, [`StartError::Unavailable`] says what to do about it, and [`ignored`] tells tests whether to run.
 //!
+//! [`Broker`] is one broker. [`Cluster`] is several, with a [`proxy::Link`] between any two of them and between each and its
+//! clients, which can be cut, stalled, slowed down and left half-open.
+//!
 //! No broker outlives the process that started it, however that one ends.
 
 mod broker;
+mod cluster;
 mod error;
 mod jars;
 mod java;
 mod options;
 mod process;
 mod properties;
+pub mod proxy;
 
 pub use broker::Broker;
+pub use cluster::{Channel, Cluster, Way};
 pub use error::StartError;
 pub use jars::VERSION;
 pub use options::{Listener, Options, Security};

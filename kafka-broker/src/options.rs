@@ -1,5 +1,7 @@
 //! What a broker can be told.
 
+use crate::properties::Endpoint;
+
 /// What a broker can be told.
 #[derive(Debug, Clone)]
 #[must_use]
@@ -84,12 +86,19 @@ impl Listener {
         self.properties.push((name.into(), value.into()));
         self
     }
+
+    /// Its place at a port of this machine.
+    pub(crate) fn endpoint(&self, port: u16) -> Endpoint {
+        Endpoint::direct(&self.name, self.security.protocol(), port)
+    }
 }
 
 /// How a [`Listener`] is guarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Security {
+    /// Not at all.
+    Plain,
     /// TLS; the listener's properties say where the certificates are.
     Tls,
     /// SASL without TLS.
@@ -102,6 +111,7 @@ impl Security {
     /// Kafka's name of it.
     pub(crate) fn protocol(self) -> &'static str {
         match self {
+            Self::Plain => "PLAINTEXT",
             Self::Tls => "SSL",
             Self::Sasl => "SASL_PLAINTEXT",
             Self::SaslTls => "SASL_SSL",

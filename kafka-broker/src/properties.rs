@@ -9,12 +9,9 @@ use std::path::Path;
 use crate::options::Options;
 
 /// What holds for every broker, unless the options say otherwise.
-const PROPERTIES: [(&str, &str); 25] = [
-    // One process is everything there is.
+const PROPERTIES: [(&str, &str); 22] = [
+    // One process is everything that a node has.
     ("process.roles", "broker,controller"),
-    ("node.id", "1"),
-    ("controller.listener.names", "CONTROLLER"),
-    ("inter.broker.listener.name", "PLAINTEXT"),
     // Topics of Kafka's own have one partition, so that the first group and the first transaction are served at once.
     ("offsets.topic.replication.factor", "1"),
     ("offsets.topic.num.partitions", "1"),
@@ -50,55 +47,104 @@ const PORTS: std::ops::Range<u16> = 14_000..32_000;
 /// How many ports are tried before all are taken for taken.
 const ATTEMPTS: usize = 200;
 
-/// One port for each name: the plain listener, the controller, further listeners.
-#[derive(Debug, Clone)]
-pub(crate) struct Ports {
-    pub(crate) plain: u16,
-    controller: u16,
-    pub(crate) others: Vec<u16>,
+/// The listener of every broker that asks nobody who they are.
+const PLAIN: &str = "PLAINTEXT";
+/// The listener of the controller.
+const CONTROLLER: &str = "CONTROLLER";
+
+/// Where clients or other nodes find a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) name: String,
+    pub(crate) protocol: &'static str,
+    /// The port of this machine that the broker listens at.
+    pub(crate) port: u16,
+    /// What it tells others to connect to: `host:port`.
+    pub(crate) advertised: String,
 }
 
-impl Ports {
-    /// Chooses ports that are free now. Another process may still be quicker to take them.
-    pub(crate) fn choose(options: &Options) -> io::Result<Self> {
-        // Held until all are chosen, so that they differ.
-        let mut held = Vec::new();
-        for _ in 0..ATTEMPTS {
-            if held.len() == options.listeners.len() + 2 {
-                break;
-            }
-            held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(PORTS))).ok());
-        }
-        let ports: Vec<u16> = held.iter().map(|held| Ok(held.local_addr()?.port())).collect::<io::Result<_>>()?;
-        match &ports[..] {
-            [plain, controller, others @ ..] if others.len() == options.listeners.len() => {
-                Ok(Self { plain: *plain, controller: *controller, others: others.to_vec() })
-            }
-            _ => Err(io::Error::other("no port could be bound on 127.0.0.1")),
-        }
+impl Endpoint {
+    /// One that is reached at the port itself.
+    pub(crate) fn direct(name: impl Into<String>, protocol: &'static str, port: u16) -> Self {
+        Self { name: name.into(), protocol, port, advertised: format!("127.0.0.1:{port}") }
     }
 }
 
+/// A node's place in its cluster, and its addresses.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub(crate) node: u32,
+    /// The first one is that of [`Broker::address`](crate::Broker::address).
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) controller: u16,
+    /// The controllers of the cluster, as `controller.quorum.voters` has them.
+    pub(crate) voters: String,
+    /// The listener that other brokers use.
+    pub(crate) inter_broker: &'static str,
+    /// The hosts that the node knows, in the form of `/etc/hosts`; `None` for those of the machine.
+    pub(crate) hosts: Option<String>,
+}
+
+impl Layout {
+    /// The layout of a broker that is alone, at ports that are free now. Another process may still be quicker to take them.
+    pub(crate) fn alone(options: &Options) -> io::Result<Self> {
+        let ports = free_ports(options.listeners.len() + 2)?;
+        let [controller, plain, others @ ..] = &ports[..] else { return Err(no_port()) };
+        let mut endpoints = vec![Endpoint::direct(PLAIN, PLAIN, *plain)];
+        endpoints.extend(options.listeners.iter().zip(others).map(|(listener, port)| listener.endpoint(*port)));
+        Ok(Self {
+            node: 1,
+            endpoints,
+            controller: *controller,
+            voters: format!("1@127.0.0.1:{controller}"),
+            inter_broker: PLAIN,
+            hosts: None,
+        })
+    }
+}
+
+/// Chooses so many ports that are free now.
+pub(crate) fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+    // Held until all are chosen, so that they differ.
+    let mut held = Vec::new();
+    for _ in 0..ATTEMPTS {
+        if held.len() == count {
+            return held.iter().map(|held: &TcpListener| Ok(held.local_addr()?.port())).collect();
+        }
+        held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(PORTS))).ok());
+    }
+    Err(no_port())
+}
+
+fn no_port() -> io::Error {
+    io::Error::other("no port could be bound on 127.0.0.1")
+}
+
 /// The text of `server.properties`.
-pub(crate) fn text(options: &Options, ports: &Ports, logs: &Path) -> String {
-    let Ports { plain, controller, others } = ports;
-    let mut advertised = format!("PLAINTEXT://127.0.0.1:{plain}");
-    let mut protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT".to_owned();
-    let mut guarded = BTreeMap::new();
-    for (listener, port) in options.listeners.iter().zip(others) {
-        let (name, protocol) = (&listener.name, listener.security.protocol());
+pub(crate) fn text(options: &Options, layout: &Layout, logs: &Path) -> String {
+    let mut listeners = format!("{CONTROLLER}://127.0.0.1:{}", layout.controller);
+    let mut advertised = Vec::new();
+    let mut protocols = format!("{CONTROLLER}:PLAINTEXT");
+    for Endpoint { name, protocol, port, advertised: address } in &layout.endpoints {
         // Writing to a string does not fail.
-        _ = write!(advertised, ",{name}://127.0.0.1:{port}");
+        _ = write!(listeners, ",{name}://127.0.0.1:{port}");
         _ = write!(protocols, ",{name}:{protocol}");
-        let prefix = format!("listener.name.{}", name.to_lowercase());
+        advertised.push(format!("{name}://{address}"));
+    }
+    let mut guarded = BTreeMap::new();
+    for listener in &options.listeners {
+        let prefix = format!("listener.name.{}", listener.name.to_lowercase());
         guarded.extend(listener.properties.iter().map(|(name, value)| (format!("{prefix}.{name}"), value.clone())));
     }
     let mut properties: BTreeMap<String, String> =
         PROPERTIES.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     properties.extend([
-        ("controller.quorum.voters".to_owned(), format!("1@127.0.0.1:{controller}")),
-        ("listeners".to_owned(), format!("{advertised},CONTROLLER://127.0.0.1:{controller}")),
-        ("advertised.listeners".to_owned(), advertised),
+        ("node.id".to_owned(), layout.node.to_string()),
+        ("controller.listener.names".to_owned(), CONTROLLER.to_owned()),
+        ("inter.broker.listener.name".to_owned(), layout.inter_broker.to_owned()),
+        ("controller.quorum.voters".to_owned(), layout.voters.clone()),
+        ("listeners".to_owned(), listeners),
+        ("advertised.listeners".to_owned(), advertised.join(",")),
         ("listener.security.protocol.map".to_owned(), protocols),
         ("log.dirs".to_owned(), logs.display().to_string()),
     ]);
@@ -117,11 +163,19 @@ mod tests {
     fn options_come_over_defaults_and_listeners_keep_to_themselves() {
         let listener = Listener::new("LOGIN", Security::Sasl).with_property("plain.sasl.jaas.config", "a\\b;");
         let options = Options::new().with_property("num.io.threads", "7").with_listener(listener);
-        let ports = Ports { plain: 1, controller: 2, others: vec![3] };
-        let text = text(&options, &ports, Path::new("/x"));
+        let layout = Layout {
+            node: 7,
+            endpoints: vec![Endpoint::direct(PLAIN, PLAIN, 1), options.listeners[0].endpoint(3)],
+            controller: 2,
+            voters: "7@127.0.0.1:2".to_owned(),
+            inter_broker: PLAIN,
+            hosts: None,
+        };
+        let text = text(&options, &layout, Path::new("/x"));
         for line in [
             "num.io.threads=7",
-            "listeners=PLAINTEXT://127.0.0.1:1,LOGIN://127.0.0.1:3,CONTROLLER://127.0.0.1:2",
+            "node.id=7",
+            "listeners=CONTROLLER://127.0.0.1:2,PLAINTEXT://127.0.0.1:1,LOGIN://127.0.0.1:3",
             "advertised.listeners=PLAINTEXT://127.0.0.1:1,LOGIN://127.0.0.1:3",
             "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,LOGIN:SASL_PLAINTEXT",
             "listener.name.login.plain.sasl.jaas.config=a\\\\b;",
@@ -135,8 +189,10 @@ mod tests {
     #[test]
     fn ports_are_free_and_differ() {
         let options = Options::new().with_listener(Listener::new("A", Security::Tls));
-        let Ports { plain, controller, others } = Ports::choose(&options).unwrap();
-        let ports = std::collections::BTreeSet::from([plain, controller, others[0]]);
+        let layout = Layout::alone(&options).unwrap();
+        let mut ports: std::collections::BTreeSet<u16> =
+            layout.endpoints.iter().map(|endpoint| endpoint.port).collect();
+        ports.insert(layout.controller);
         assert_eq!(ports.len(), 3);
         assert!(ports.iter().all(|port| PORTS.contains(port)));
     }

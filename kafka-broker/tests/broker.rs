@@ -8,7 +8,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_broker::{Broker, Listener, Options, Security, StartError};
+use kafka_broker::proxy::Link;
+use kafka_broker::{Broker, Cluster, Listener, Options, Security, StartError};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Set for this binary when it is started as a process of its own: what it is to do.
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         with_broker("it_ends_when_its_owner_is_killed_while_it_is_paused", || orphaned("paused")),
         with_broker("one_that_cannot_start_shows_its_log", broken),
         with_broker("listeners_ask_who_is_there", listeners),
+        with_broker("a_cluster_goes_on_without_a_node_that_is_cut_off_or_killed", cluster),
         with_broker("processes_that_fetch_at_the_same_time_fetch_once", fetching),
         Trial::test("without_java_it_says_what_to_install", without_java),
         Trial::test("without_maven_or_its_network_it_says_what_to_do", without_maven),
@@ -193,6 +195,43 @@ fn listeners() -> Result<(), Failed> {
     assert!(!refused.status.success());
     let said = [refused.stdout, refused.stderr].concat();
     assert!(String::from_utf8_lossy(&said).contains("Authentication failed"), "{}", String::from_utf8_lossy(&said));
+    Ok(())
+}
+
+fn cluster() -> Result<(), Failed> {
+    let mut cluster = Cluster::start(3, &Options::new().with_heap("320m")).unwrap();
+    let folders: Vec<_> = cluster.ids().map(|id| folder(cluster.node(id).unwrap().pid().unwrap())).collect();
+    let direct = cluster.direct();
+    let topics = |cluster: &Cluster, server: &str, arguments: &[&str]| {
+        let arguments = ["--bootstrap-server", server].into_iter().chain(arguments.iter().copied());
+        let output = cluster.node(1).unwrap().tool("org.apache.kafka.tools.TopicCommand", arguments).output().unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    };
+    let created = topics(&cluster, &cluster.address(), &["--create", "--topic", "kept", "--partitions", "3"]);
+    assert!(created.is_some(), "through the links of clients");
+    // How many replicas of the topic's partitions are in sync, as those say that are still together.
+    let in_sync = |cluster: &Cluster, server: &str| {
+        let described = topics(cluster, server, &["--describe", "--topic", "kept"])?;
+        let replicas = described.lines().filter_map(|line| line.split_once("\tIsr: ")?.1.split('\t').next());
+        Some(replicas.flat_map(|replicas| replicas.split(',')).count())
+    };
+    wait_until("all replicas are in sync", || in_sync(&cluster, &direct) == Some(9))?;
+    let others = [2, 3].map(|id| cluster.node(id).unwrap().listener(Cluster::DIRECT).unwrap()).join(",");
+    cluster.links(|way| way.is_between_others_and(1)).for_each(Link::cut);
+    wait_until("the node that is cut off is not in sync", || in_sync(&cluster, &others) == Some(6))?;
+    cluster.heal();
+    wait_until("it is again", || in_sync(&cluster, &direct) == Some(9))?;
+    let leaders_began = |id| cluster.node(id).unwrap().leader_epochs("kept", 0);
+    assert!(leaders_began(1).last().is_some_and(|(_, offset)| *offset == 0), "{:?}", leaders_began(1));
+    cluster.node_mut(1).unwrap().crash()?;
+    wait_until("the node that is killed is not in sync", || in_sync(&cluster, &others) == Some(6))?;
+    cluster.node_mut(1).unwrap().restart()?;
+    wait_until("it is in the end", || in_sync(&cluster, &direct) == Some(9))?;
+    drop(cluster);
+    for folder in folders {
+        assert_eq!(processes_of(&folder), 0);
+        assert!(!Path::new(&folder).exists());
+    }
     Ok(())
 }
 
