@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::program::Outcome;
 
 mod args;
+mod brokers;
 mod chaos;
 mod clock;
 mod driver;

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::Outcome;
 use super::driver::{self, DriverArgs};
-use super::faults::KINDS;
+use super::faults::{self, KINDS};
 use super::process;
 use super::program::Seeded;
 use super::scenarios::Scenario;
@@ -18,6 +18,9 @@ use super::suite::{Plan, run_plan};
 const CI_RECORDS: u64 = 15_000;
 const CI_SEEDS: u64 = 2;
 const CI_BACKLOG: u64 = 600;
+/// The seeds on a cluster in the suite of CI, with the faults of nodes alone, and their records.
+const CI_CLUSTER_SEEDS: u64 = 3;
+const CI_CLUSTER_RECORDS: u64 = 9_000;
 
 /// Runs Kafka sources against a real broker while processes are killed and stopped, and checks that nothing is lost, and
 /// nothing committed that was not acked.
@@ -26,27 +29,38 @@ const CI_BACKLOG: u64 = 600;
 /// and SIGSTOP, broker outages, scaling, more partitions; nacks, forgotten records, broken streams. An onlooker reads what
 /// the group commits all along.
 ///
+/// With --cluster three brokers, each behind links that can be cut, stalled, slowed down and left half-open: leaders are killed,
+/// nodes cut off from each other and from clients, followers slow, partitions without a leader, and logs cut by a leader that
+/// was not in sync. A seed without a remainder by 3 keeps a record on two nodes; the next one has logs cut; the one after
+/// that, partitions without a leader. Records that the cluster itself has lost are counted and not laid to the source.
+///
 /// Exit codes: 0 all was right, 1 something wasn't, 2 a mistake in the flags.
 #[derive(Debug, Parser)]
 #[command(name = "kafka-chaos", max_term_width = 100, args_conflicts_with_subcommands = true)]
 struct Cli {
-    /// How many seeds to run, from 1 on
+    /// Run the seeds on a cluster of three brokers
+    #[arg(long)]
+    cluster: bool,
+    /// How many seeds to run
     #[arg(long, default_value = "3", value_name = "N")]
     seeds: NonZeroU64,
+    /// The first seed, to go on with a long run
+    #[arg(long, default_value_t = 1, value_name = "S", conflicts_with = "seed")]
+    from: u64,
     /// Run this seed alone
     #[arg(long, value_name = "S", conflicts_with = "seeds")]
     seed: Option<u64>,
     /// How many records are produced for a seed, those of aborted transactions included
     #[arg(long, default_value_t = 40_000, value_name = "M")]
     records: u64,
-    /// How many faults a seed has; the first nine are one of each kind
+    /// How many faults a seed has; the first nine are one of each kind, on a cluster the first twelve
     #[arg(long, default_value_t = 15, value_name = "N")]
     faults: u32,
     /// Run a scenario and no seeds; may be given several times
     #[arg(long, value_name = "SCENARIO")]
     only: Vec<Scenario>,
-    /// Run what CI runs: two short seeds and all scenarios
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "seed", "records", "faults", "only", "backlog"])]
+    /// Run what CI runs: two short seeds and all scenarios; on a cluster three short seeds
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "seed", "records", "faults", "only", "backlog", "from"])]
     suite: Option<Suite>,
     /// The backlog of the scenario memory, in MiB
     #[arg(long, default_value_t = 2048, value_name = "MIB")]
@@ -96,7 +110,11 @@ pub(super) fn run() -> Outcome<bool> {
 impl Cli {
     fn plan(self) -> Plan {
         let plan = Plan {
-            seeds: self.seed.map_or(1..self.seeds.get().saturating_add(1), |seed| seed..seed.saturating_add(1)),
+            is_on_cluster: self.cluster,
+            seeds: match self.seed {
+                Some(seed) => seed..seed.saturating_add(1),
+                None => self.from..self.from.saturating_add(self.seeds.get()),
+            },
             records: self.records,
             faults: self.faults,
             scenarios: self.only,
@@ -105,11 +123,21 @@ impl Cli {
             server: self.server,
         };
         match self.suite {
+            Some(Suite::Ci) if plan.is_on_cluster => Plan {
+                seeds: 1..CI_CLUSTER_SEEDS + 1,
+                records: CI_CLUSTER_RECORDS,
+                faults: faults::cluster::OF_CLUSTER,
+                ..plan
+            },
             Some(Suite::Ci) => Plan {
                 seeds: 1..CI_SEEDS + 1,
                 records: CI_RECORDS,
                 faults: KINDS,
-                scenarios: Scenario::value_variants().to_vec(),
+                scenarios: Scenario::value_variants()
+                    .iter()
+                    .copied()
+                    .filter(|scenario| !scenario.is_of_cluster())
+                    .collect(),
                 backlog: CI_BACKLOG << 20,
                 ..plan
             },
@@ -131,6 +159,8 @@ mod tests {
         Cli::command().debug_assert();
         let plan = |flags: &[&str]| Cli::try_parse_from([&["kafka-chaos"], flags].concat()).unwrap().plan();
         assert_eq!(plan(&["--seed", "7"]).seeds, 7..8);
+        assert_eq!(plan(&["--seeds", "30", "--from", "100"]).seeds, 100..130);
+        assert!(plan(&["--cluster", "--suite", "ci"]).is_on_cluster);
         assert!(plan(&["--only", "memory"]).seeds.is_empty());
         assert_eq!(plan(&["--suite", "ci"]).scenarios.len(), 4);
         // What would run nothing, or something else than was asked for.

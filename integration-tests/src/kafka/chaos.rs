@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use kafka_broker::Broker;
-
 use super::Outcome;
+use super::brokers::Brokers;
 use super::clock;
-use super::faults::{self, Fault, MEMBERS, Planned};
+use super::faults::{Fault, MEMBERS, Planned};
 use super::member::{Member, Orders};
 use super::process::Process;
 use super::producers::Producers;
@@ -28,12 +27,18 @@ const SOURCE: [&str; 6] = ["--inflight-timeout", "3s", "--max-deliveries", "5", 
 /// What the drivers are told.
 const DRIVER: [&str; 8] = ["--nacked", "10", "--forgotten", "3", "--broken", "15", "--poison-every", "499"];
 
+/// How long the brokers may take until a cluster has all its replicas in sync.
+const RECOVERY: Duration = Duration::from_secs(120);
+
 /// What a seed is run with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run<'a> {
+    pub(super) name: &'a str,
     pub(super) seed: u64,
     pub(super) records: u64,
-    pub(super) faults: u32,
+    /// What goes wrong, and how long that takes in all.
+    pub(super) plan: &'a [Planned],
+    pub(super) length: Duration,
     /// The source under test.
     pub(super) program: &'a Path,
     /// Where logs and journals go.
@@ -51,31 +56,29 @@ struct Open {
 
 /// The run while it goes on.
 struct Chaos<'a> {
-    broker: &'a mut Broker,
+    brokers: Brokers<'a>,
     scene: Scene,
     open: Vec<Open>,
-    broker_is_down: bool,
 }
 
 impl Run<'_> {
-    /// Runs the seed on a broker that serves, and judges it.
-    pub(super) fn run(&self, broker: &mut Broker, progress: &Progress) -> Outcome<Verdict> {
+    /// Runs the seed on brokers that serve, and judges it.
+    pub(super) fn run(&self, brokers: Brokers<'_>, progress: &Progress) -> Outcome<Verdict> {
         let began = Instant::now();
-        let stage = Stage::new(broker.address(), &format!("chaos-{}", self.seed), PARTITIONS)?;
+        let stage = Stage::new(&brokers.site(), &format!("chaos-{}", self.seed), PARTITIONS)?;
+        brokers.prepare(&stage)?;
         let mut orders = Orders::new(&SOURCE, &DRIVER);
         orders.source.extend(["--dead-letter-topic".to_owned(), stage.dead_letter_topic()]);
         let scene = Scene::new(self.program, self.folder, stage, self.seed, MEMBERS, &orders)?;
-        let plan = faults::plan(self.seed, self.faults);
-        let length = plan.last().map_or(Duration::ZERO, |planned| planned.at + planned.lasts);
-        let producers = Producers::start(&scene.stage, self.seed, self.records, length)?;
-        let mut chaos = Chaos { broker, scene, open: Vec::new(), broker_is_down: false };
-        let outcome = chaos.go_through(&plan, producers, progress);
+        let producers = Producers::start(&scene.stage, self.seed, self.records, self.length)?;
+        let mut chaos = Chaos { brokers, scene, open: Vec::new() };
+        let outcome = chaos.go_through(self.plan, producers, progress);
         progress.say("judging");
         // A fault may be open when the run has failed.
-        chaos.bring_broker_back()?;
+        chaos.brokers.bring_back()?;
         let faults = chaos.scene.happened.len();
         let (figures, violations) = chaos.scene.judge(outcome)?;
-        let name = format!("seed {}", self.seed);
+        let name = self.name.to_owned();
         Ok(Verdict { name, faults, figures, time: began.elapsed(), violations })
     }
 }
@@ -87,6 +90,10 @@ impl Chaos<'_> {
         self.scene.start()?;
         for planned in plan {
             self.wait_until(began + planned.at)?;
+            // New partitions need all nodes as well.
+            if planned.fault.is_of_cluster() || planned.fault == Fault::Grow {
+                self.wait_until_whole()?;
+            }
             progress.say(&format!("{:.0?}: {} for {:.1?}", began.elapsed(), planned.fault, planned.lasts));
             self.scene.log(&format!("{} for {:?}", planned.fault, planned.lasts))?;
             self.begin(planned)?;
@@ -98,6 +105,19 @@ impl Chaos<'_> {
         producers.finish()?;
         self.scene.wait_for_commits()?;
         self.scene.end()
+    }
+
+    /// Waits until no fault of the cluster is open and all replicas are in sync: two such faults at a time would leave
+    /// nothing that serves.
+    fn wait_until_whole(&mut self) -> Outcome<()> {
+        let deadline = Instant::now() + RECOVERY;
+        while self.open.iter().any(|open| open.fault.is_of_cluster()) || !self.brokers.are_whole(&self.scene)? {
+            self.wait_until(Instant::now() + RETRY)?;
+            if Instant::now() > deadline {
+                return Err(format!("the cluster is not whole after {} s", RECOVERY.as_secs()).into());
+            }
+        }
+        Ok(())
     }
 
     /// Makes good what is due until a time.
@@ -136,20 +156,23 @@ impl Chaos<'_> {
             Fault::StopSource(member) => members[member].stop_source(),
             Fault::KillDriver(member) => members[member].kill_driver(),
             Fault::StopDriver(member) => Ok(members[member].driver.as_mut().map_or(Ok(()), Process::stop)?),
-            Fault::CrashBroker => {
-                self.broker_is_down = true;
-                Ok(self.broker.crash()?)
-            }
-            Fault::PauseBroker if self.broker_is_down => Ok(()),
-            Fault::PauseBroker => Ok(self.broker.pause()?),
             Fault::Scale => members[1..].iter_mut().try_for_each(|member| {
                 member.kill_driver()?;
                 member.terminate_source()
             }),
             Fault::Grow => {
-                self.bring_broker_back()?;
+                self.brokers.serve()?;
                 self.scene.stage.grow(GROWTH)
             }
+            Fault::Retention => self.scene.remove_records(),
+            Fault::CrashBroker
+            | Fault::PauseBroker
+            | Fault::KillNode(_)
+            | Fault::CutOff { .. }
+            | Fault::SlowFollower { .. }
+            | Fault::LoneLeader(_)
+            | Fault::Recreate
+            | Fault::Refuse => self.brokers.begin(planned.fault),
         }
     }
 
@@ -174,18 +197,17 @@ impl Chaos<'_> {
             Fault::StopSource(member) => go_on(members[member].source.as_mut())?,
             Fault::KillDriver(member) => members[member].start_driver()?,
             Fault::StopDriver(member) => go_on(members[member].driver.as_mut())?,
-            Fault::CrashBroker | Fault::PauseBroker => self.bring_broker_back()?,
-            Fault::Grow => {}
+            Fault::Grow | Fault::Retention => {}
+            Fault::CrashBroker
+            | Fault::PauseBroker
+            | Fault::KillNode(_)
+            | Fault::CutOff { .. }
+            | Fault::SlowFollower { .. }
+            | Fault::LoneLeader(_)
+            | Fault::Recreate
+            | Fault::Refuse => return self.brokers.end(fault, &mut self.scene),
         }
         Ok(true)
-    }
-
-    /// Has the broker serve, whatever was done to it.
-    fn bring_broker_back(&mut self) -> Outcome<()> {
-        if std::mem::take(&mut self.broker_is_down) {
-            self.broker.restart()?;
-        }
-        Ok(self.broker.resume()?)
     }
 }
 

@@ -89,6 +89,7 @@ struct Driver {
 #[derive(Debug)]
 struct Held {
     offset: Offset,
+    number: u64,
     /// When the vertex is done with it.
     done: Instant,
     fate: Fate,
@@ -229,7 +230,10 @@ impl Driver {
         let offset = record.offset.clone().ok_or_else(unreadable)?;
         let place = place_of(&offset).ok_or_else(unreadable)?;
         let number = super::producers::number_of(&record.payload).ok_or_else(unreadable)?;
-        if self.in_flight.contains_key(&place) {
+        if let Some(held) = self.in_flight.get(&place) {
+            if held.number != number {
+                self.journal.note(place, Deed::Mistook { number })?;
+            }
             return Ok(());
         }
         let args = &self.args;
@@ -246,7 +250,7 @@ impl Driver {
         let work = Duration::from_millis(args.work).mul_f64(self.rng.f64().powi(3));
         let done = Instant::now() + work;
         self.journal.note(place, Deed::Took { number })?;
-        self.in_flight.insert(place, Held { offset, done, fate });
+        self.in_flight.insert(place, Held { offset, number, done, fate });
         Ok(())
     }
 

@@ -7,6 +7,8 @@ use fastrand::Rng;
 
 use super::verdict::SESSION;
 
+pub(super) mod cluster;
+
 /// How many members there are.
 pub(super) const MEMBERS: usize = 3;
 
@@ -31,12 +33,64 @@ pub(super) enum Fault {
     Scale,
     /// The topic gets two more partitions; this has no end.
     Grow,
+    /// kill -9 of a node of the cluster, and so of the leader of its partitions.
+    KillNode(u32),
+    /// A node cannot be reached by others, nor they by it.
+    CutOff { node: u32, from: Peers, how: Breakage },
+    /// One node follows slowly, another not at all.
+    SlowFollower { slow: u32, gone: u32 },
+    /// The other nodes do not follow one. It gets records that only it has, and is killed. Its partitions have no leader
+    /// until it is back, or one that cuts their logs.
+    LoneLeader(u32),
+    /// All that is in some of the partitions is removed, as when it has become too old, whether it was read or not; this has
+    /// no end.
+    Retention,
+    /// The topic is deleted and made again; of a scenario alone.
+    Recreate,
+    /// The brokers refuse something to the sources; of scenarios alone.
+    Refuse,
+}
+
+/// From whom a node is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peers {
+    /// The other nodes.
+    Nodes,
+    /// The sources.
+    Clients,
+    /// Both.
+    All,
+}
+
+/// What becomes of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Breakage {
+    /// They are reset, and new ones as well.
+    Cut,
+    /// Nothing passes and none ends.
+    Stall,
+    /// They end for one side only; new ones pass.
+    HalfOpen,
 }
 
 impl Fault {
     /// Whether the broker is away meanwhile.
     pub(super) fn is_of_broker(self) -> bool {
-        matches!(self, Self::CrashBroker | Self::PauseBroker)
+        matches!(self, Self::CrashBroker | Self::PauseBroker) || self.is_of_cluster()
+    }
+
+    /// Whether it is one of those of a cluster's run. There is one at a time.
+    pub(super) fn is_of_cluster(self) -> bool {
+        matches!(
+            self,
+            Self::KillNode(_)
+                | Self::CutOff { .. }
+                | Self::SlowFollower { .. }
+                | Self::LoneLeader(_)
+                | Self::Retention
+                | Self::Recreate
+                | Self::Refuse
+        )
     }
 }
 
@@ -52,6 +106,25 @@ impl fmt::Display for Fault {
             Self::PauseBroker => f.write_str("SIGSTOP of the broker"),
             Self::Scale => f.write_str("scale 3-1-3"),
             Self::Grow => f.write_str("two more partitions"),
+            Self::KillNode(node) => write!(f, "kill -9 of node {node}"),
+            Self::CutOff { node, from, how } => {
+                let from = match from {
+                    Peers::Nodes => "the other nodes",
+                    Peers::Clients => "the sources",
+                    Peers::All => "everybody",
+                };
+                let how = match how {
+                    Breakage::Cut => "cut off",
+                    Breakage::Stall => "stalled",
+                    Breakage::HalfOpen => "left half-open",
+                };
+                write!(f, "node {node} {how} from {from}")
+            }
+            Self::SlowFollower { slow, gone } => write!(f, "node {slow} follows slowly, node {gone} not at all"),
+            Self::Refuse => f.write_str("something is refused"),
+            Self::Recreate => f.write_str("the topic made again"),
+            Self::Retention => f.write_str("removal of records"),
+            Self::LoneLeader(node) => write!(f, "kill -9 of node {node}, which alone has all records"),
         }
     }
 }
@@ -83,6 +156,11 @@ pub(super) fn plan(seed: u64, count: u32) -> Vec<Planned> {
         faults.push(draw(kind, &mut rng));
     }
     rng.shuffle(&mut faults);
+    schedule(faults, &mut rng)
+}
+
+/// Says when each of these faults begins, and how long it lasts.
+pub(super) fn schedule(faults: Vec<Fault>, rng: &mut Rng) -> Vec<Planned> {
     let mut at = QUIET;
     let mut plan = Vec::new();
     for fault in faults {
@@ -95,7 +173,11 @@ pub(super) fn plan(seed: u64, count: u32) -> Vec<Planned> {
             }
             Fault::CrashBroker => Duration::from_millis(rng.u64(0..2_000)),
             Fault::Scale => Duration::from_millis(rng.u64(4_000..8_000)),
-            Fault::Grow => Duration::ZERO,
+            Fault::Grow | Fault::Retention | Fault::Recreate | Fault::Refuse => Duration::ZERO,
+            Fault::KillNode(_) => Duration::from_millis(rng.u64(0..6_000)),
+            Fault::CutOff { .. } | Fault::SlowFollower { .. } => Duration::from_millis(rng.u64(1_000..9_000)),
+            // How long the node has no followers, beyond what the others take to notice.
+            Fault::LoneLeader(_) => Duration::from_millis(rng.u64(1_000..4_000)),
         };
         plan.push(Planned { fault, at, lasts });
         at += Duration::from_millis(rng.u64(PAUSES));

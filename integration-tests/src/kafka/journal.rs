@@ -17,6 +17,8 @@ pub(super) type Place = (i32, i64);
 pub(super) enum Deed {
     /// It took a record with this number, which it did not have in flight.
     Took { number: u64 },
+    /// It was given a record with this number, and has another one in flight at that place: it takes it for that one.
+    Mistook { number: u64 },
     /// It is about to ack the record, for the first time.
     Acks,
     /// The ack was answered.
@@ -45,6 +47,7 @@ impl Line {
     fn write(&self, text: &mut Vec<u8>) -> io::Result<()> {
         let (letter, number) = match self.deed {
             Deed::Took { number } => ('T', number),
+            Deed::Mistook { number } => ('M', number),
             Deed::Acks => ('A', 0),
             Deed::Acked => ('D', 0),
             Deed::Nacked => ('N', 0),
@@ -63,6 +66,7 @@ impl Line {
         let number = parts.next()?.parse().ok()?;
         let deed = match letter {
             "T" => Deed::Took { number },
+            "M" => Deed::Mistook { number },
             "A" => Deed::Acks,
             "D" => Deed::Acked,
             "N" => Deed::Nacked,

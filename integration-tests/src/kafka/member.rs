@@ -66,7 +66,7 @@ impl Member {
         seed: u64,
     ) -> Self {
         let source_flags = [
-            ("--brokers", &*stage.address),
+            ("--brokers", &*stage.site.address),
             ("--topics", &stage.topic),
             ("--group", &stage.group),
             ("--drain-timeout", DRAIN),

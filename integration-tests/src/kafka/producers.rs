@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 
 use super::Outcome;
-use super::stage::Stage;
+use super::stage::{Replication, Stage};
 
 /// Half of them are transactional.
 const PRODUCERS: u64 = 4;
@@ -41,6 +41,11 @@ pub(super) struct Producers {
 impl Producers {
     /// Starts to produce `records` records within `time`. Those of aborted transactions count.
     pub(super) fn start(stage: &Arc<Stage>, seed: u64, records: u64, time: Duration) -> Outcome<Self> {
+        Self::start_at(stage, 0, seed, records, time)
+    }
+
+    /// The same with numbers from `first` on.
+    pub(super) fn start_at(stage: &Arc<Stage>, first: u64, seed: u64, records: u64, time: Duration) -> Outcome<Self> {
         let hurry = Arc::new(AtomicBool::new(false));
         let sent = Arc::new(AtomicU64::new(0));
         let mut threads = Vec::new();
@@ -49,6 +54,7 @@ impl Producers {
                 stage: stage.clone(),
                 rng: Rng::with_seed(seed.wrapping_mul(PRODUCERS).wrapping_add(index)),
                 index,
+                first,
                 count: records / PRODUCERS + u64::from(index < records % PRODUCERS),
                 time,
                 hurry: hurry.clone(),
@@ -78,6 +84,8 @@ struct Work {
     stage: Arc<Stage>,
     rng: Rng,
     index: u64,
+    /// What is added to each number.
+    first: u64,
     count: u64,
     time: Duration,
     hurry: Arc<AtomicBool>,
@@ -89,12 +97,16 @@ impl Work {
         if self.is_transactional() { self.produce_in_transactions() } else { self.produce_plainly() }
     }
 
+    /// Where logs are cut nobody is: a transaction whose end is cut off stays open for ever, and nobody reads behind it.
     fn is_transactional(&self) -> bool {
-        !self.index.is_multiple_of(2)
+        !self.index.is_multiple_of(2) && self.stage.site.replication != Replication::Unclean
     }
 
     fn produce_plainly(&mut self) -> Outcome<()> {
-        let producer: Client = self.stage.client().set("enable.idempotence", "true").set("linger.ms", "5").create()?;
+        // The client library gives up on a partition for good whose log was cut, if it may not produce anything twice.
+        let is_idempotent = (self.stage.site.replication != Replication::Unclean).to_string();
+        let producer: Client =
+            self.stage.client().set("enable.idempotence", is_idempotent).set("linger.ms", "5").create()?;
         let began = Instant::now();
         for index in 0..self.count {
             self.wait_for_turn(began, index);
@@ -110,7 +122,10 @@ impl Work {
         let mut index = 0;
         while index < self.count {
             let end = self.count.min(index + self.rng.u64(20..60));
-            producer.begin_transaction()?;
+            if producer.begin_transaction().is_err() {
+                producer = self.transactional()?;
+                producer.begin_transaction()?;
+            }
             while index < end {
                 self.wait_for_turn(began, index);
                 self.send(&producer, index)?;
@@ -156,7 +171,7 @@ impl Work {
     }
 
     fn send(&mut self, producer: &Client, index: u64) -> Outcome<()> {
-        let number = index * PRODUCERS + self.index;
+        let number = self.first + index * PRODUCERS + self.index;
         let value = format!("{number} {FILLER}");
         let mut partition = self.rng.i32(0..self.stage.partitions());
         loop {

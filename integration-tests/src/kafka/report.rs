@@ -28,7 +28,8 @@ impl Verdict {
 
     /// Its line, and below it what was wrong.
     fn text(&self) -> String {
-        let Figures { records, redelivered, duplicates, explained, dead_letters, samples } = self.figures;
+        let Figures { records, redelivered, duplicates, explained, dead_letters, lost, mistaken, samples } =
+            self.figures;
         let verdict = if self.is_good() { "ok" } else { "FAILED" };
         let mut text = format!(
             "{}: {} faults, {records} records, {redelivered} redelivered, {duplicates} duplicates (of {explained} that the \
@@ -37,6 +38,11 @@ impl Verdict {
             self.faults,
             self.time.as_secs_f64()
         );
+        if lost > 0 {
+            text.push_str(&format!(
+                "\n  {lost} records were lost by the cluster itself, or removed; {mistaken} came for one that was in flight"
+            ));
+        }
         for violation in self.violations.iter().take(TOLD) {
             text.push_str(&format!("\n  {violation}"));
         }

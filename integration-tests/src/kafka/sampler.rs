@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::types::RDKafkaErrorCode;
 
 use super::Outcome;
 use super::clock::{self, Micros};
@@ -95,8 +96,19 @@ impl Work {
 
     fn sample(&self) -> Outcome<Sample> {
         let committed = self.stage.committed(&self.onlooker, PATIENCE)?;
-        let (_, dead_letters) = self.onlooker.fetch_watermarks(&self.stage.dead_letter_topic(), 0, PATIENCE)?;
+        let dead_letters = match self.onlooker.fetch_watermarks(&self.stage.dead_letter_topic(), 0, PATIENCE) {
+            // The topic is away in some runs; nothing was in it before.
+            Err(error) if error.rdkafka_error_code().is_some_and(is_unknown) => 0,
+            watermarks => watermarks?.1,
+        };
         let journals = journal::extent(&self.folder)?;
         Ok(Sample { at: clock::now(), committed, journals, dead_letters })
     }
+}
+
+fn is_unknown(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition
+    )
 }

@@ -1,5 +1,6 @@
 //! What every run has: a topic, members that read it, a sampler that looks on, and the verdict at the end.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use super::process::LOOK;
 use super::sampler::Sampler;
 use super::stage::Stage;
 use super::truth::{self, Truth};
-use super::verdict::{Evidence, Figures, Happened, SESSION, Violation};
+use super::verdict::{Cut, Evidence, Figures, Happened, Log, SESSION, Violation};
 
 /// How long the group may take, once nothing goes wrong any more, until everything is committed.
 const CALM: Duration = Duration::from_secs(120);
@@ -25,6 +26,7 @@ pub(super) struct Scene {
     pub(super) stage: Arc<Stage>,
     pub(super) members: Vec<Member>,
     pub(super) happened: Vec<Happened>,
+    pub(super) cuts: Vec<Cut>,
     pub(super) folder: PathBuf,
     sampler: Sampler,
 }
@@ -54,7 +56,7 @@ impl Scene {
         let members = (0..members).map(member).collect();
         let stage = Arc::new(stage);
         let sampler = Sampler::start(&stage, folder)?;
-        Ok(Self { stage, members, happened: Vec::new(), folder: folder.to_owned(), sampler })
+        Ok(Self { stage, members, happened: Vec::new(), cuts: Vec::new(), folder: folder.to_owned(), sampler })
     }
 
     /// Writes a line to the log of the run, beside those of its processes.
@@ -98,6 +100,19 @@ impl Scene {
             }
             thread::sleep(LOOK);
         }
+        Ok(())
+    }
+
+    /// Removes all records that are in every third partition by now, whatever the group has of them.
+    pub(super) fn remove_records(&mut self) -> Outcome<()> {
+        let from = clock::now();
+        let truth = Truth::read(&self.stage)?;
+        let is_removed = |partition: i32| partition % 3 == 0;
+        let ends: BTreeMap<i32, i64> = truth.ends.into_iter().filter(|(partition, _)| is_removed(*partition)).collect();
+        self.stage.remove_before(&ends)?;
+        let lost = truth.records.into_iter().filter(|((partition, _), _)| is_removed(*partition)).collect();
+        self.log(&format!("removed all before {ends:?}"))?;
+        self.cuts.push(Cut { log: Log::Beginning, lost, from, to: clock::now() });
         Ok(())
     }
 
@@ -163,6 +178,7 @@ impl Scene {
             samples: &samples,
             folder: &self.folder,
             faults: &self.happened,
+            cuts: &self.cuts,
         };
         let (figures, mut violations) = evidence.judge()?;
         if let Err(error) = outcome {

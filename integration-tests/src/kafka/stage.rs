@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kafka_broker::{Broker, Cluster};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -18,10 +21,58 @@ use super::process::LOOK;
 /// How long the broker may take for what an administrator asks.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How a topic is kept by the brokers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replication {
+    /// By one: there are no others.
+    Single,
+    /// By three, of which two have to have a record.
+    Safe,
+    /// By three, of which one is enough. Where none is left that was in sync, a partition has no leader.
+    Patient,
+    /// By three, of which one is enough. Where none is left that was in sync, another one leads, and cuts the log.
+    Unclean,
+}
+
+impl Replication {
+    fn replicas(self) -> i32 {
+        if self == Self::Single { 1 } else { 3 }
+    }
+
+    /// The topic's settings, by their names.
+    pub(super) fn settings(self) -> [(&'static str, &'static str); 2] {
+        let in_sync = if self == Self::Safe { "2" } else { "1" };
+        let is_unclean = if self == Self::Unclean { "true" } else { "false" };
+        [("min.insync.replicas", in_sync), ("unclean.leader.election.enable", is_unclean)]
+    }
+}
+
+/// The brokers that a stage is on.
+#[derive(Debug, Clone)]
+pub(super) struct Site {
+    /// Where the sources find them.
+    pub(super) address: String,
+    /// Where this program finds them, whatever is done to the sources' way.
+    pub(super) direct: String,
+    pub(super) replication: Replication,
+}
+
+impl Site {
+    /// One broker.
+    pub(super) fn of_broker(broker: &Broker) -> Self {
+        Self { address: broker.address(), direct: broker.address(), replication: Replication::Single }
+    }
+
+    /// A cluster, with topics that it keeps like that.
+    pub(super) fn of_cluster(cluster: &Cluster, replication: Replication) -> Self {
+        Self { address: cluster.address(), direct: cluster.direct(), replication }
+    }
+}
+
 /// A topic of the broker, and who reads it.
 #[derive(Debug)]
 pub(super) struct Stage {
-    pub(super) address: String,
+    pub(super) site: Site,
     pub(super) topic: String,
     pub(super) group: String,
     partitions: AtomicI32,
@@ -29,18 +80,76 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Makes the topics.
-    pub(super) fn new(address: String, name: &str, partitions: i32) -> Outcome<Self> {
+    pub(super) fn new(site: &Site, name: &str, partitions: i32) -> Outcome<Self> {
         let group = format!("{name}-readers");
-        let stage = Self { address, topic: name.to_owned(), group, partitions: AtomicI32::new(partitions) };
-        let dead_letters = stage.dead_letter_topic();
-        let topics = [
-            NewTopic::new(&stage.topic, partitions, TopicReplication::Fixed(1)),
-            NewTopic::new(&dead_letters, 1, TopicReplication::Fixed(1)),
-        ];
-        let created = wait_for(stage.admin()?.create_topics(&topics, &options()))?;
-        each_is_ok(created)?;
+        let stage = Self { site: site.clone(), topic: name.to_owned(), group, partitions: AtomicI32::new(partitions) };
+        stage.create(&stage.topic, partitions, site.replication)?;
+        stage.create(&stage.dead_letter_topic(), 1, stage.dead_letter_replication())?;
         stage.wait_for_topics()?;
         Ok(stage)
+    }
+
+    /// Deletes the topic, and waits until the brokers no longer know it.
+    pub(super) fn delete_topic(&self) -> Outcome<()> {
+        self.delete(&self.topic)
+    }
+
+    fn delete(&self, topic: &str) -> Outcome<()> {
+        each_is_ok(wait_for(self.admin()?.delete_topics(&[topic], &options()))?)?;
+        let onlooker = self.onlooker()?;
+        let deadline = Instant::now() + PATIENCE;
+        while onlooker.fetch_metadata(None, PATIENCE)?.topics().iter().any(|known| known.name() == topic) {
+            if Instant::now() > deadline {
+                return Err(format!("the brokers have deleted the topic {topic} and still know it").into());
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Limits what a record of the dead-letter topic may have, in bytes, or lets it have as much as the brokers allow.
+    pub(super) fn limit_dead_letters(&self, bytes: Option<u32>) -> Outcome<()> {
+        let (topic, limit) = (self.dead_letter_topic(), bytes.map(|bytes| bytes.to_string()));
+        let config = AlterConfig::new(ResourceSpecifier::Topic(&topic));
+        let config = self
+            .dead_letter_replication()
+            .settings()
+            .into_iter()
+            .fold(config, |config, (name, value)| config.set(name, value));
+        let config = limit.iter().fold(config, |config, limit| config.set("max.message.bytes", limit));
+        for altered in wait_for(self.admin()?.alter_configs([&config], &options()))? {
+            altered.map_err(|(_, error)| format!("the brokers refuse settings of {topic}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the dead-letter topic.
+    pub(super) fn delete_dead_letters(&self) -> Outcome<()> {
+        self.delete(&self.dead_letter_topic())
+    }
+
+    /// Makes the dead-letter topic again.
+    pub(super) fn make_dead_letters(&self) -> Outcome<()> {
+        self.create(&self.dead_letter_topic(), 1, self.dead_letter_replication())?;
+        self.wait_for_topics()
+    }
+
+    /// A letter that was confirmed is never lost: what the source gave up is known by it.
+    fn dead_letter_replication(&self) -> Replication {
+        if self.site.replication == Replication::Single { Replication::Single } else { Replication::Safe }
+    }
+
+    /// Makes the topic again that was deleted, with as many partitions.
+    pub(super) fn make_topic_again(&self) -> Outcome<()> {
+        self.create(&self.topic, self.partitions(), self.site.replication)?;
+        self.wait_for_topics()
+    }
+
+    /// Makes a topic.
+    fn create(&self, name: &str, partitions: i32, replication: Replication) -> Outcome<()> {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replication.replicas()));
+        let topic = replication.settings().into_iter().fold(topic, |topic, (name, value)| topic.set(name, value));
+        each_is_ok(wait_for(self.admin()?.create_topics([&topic], &options()))?)
     }
 
     /// Waits until the broker tells clients of the topics, which is a little later than it has made them.
@@ -82,6 +191,18 @@ impl Stage {
         Ok(())
     }
 
+    /// Removes the records of the topic that are before these offsets, by partition.
+    pub(super) fn remove_before(&self, offsets: &BTreeMap<i32, i64>) -> Outcome<()> {
+        let mut partitions = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            partitions.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))?;
+        }
+        for removed in wait_for(self.admin()?.delete_records(&partitions, &options()))?.elements() {
+            removed.error()?;
+        }
+        Ok(())
+    }
+
     /// Removes the topics, so that many runs on one broker do not fill the disk.
     pub(super) fn remove(&self) -> Outcome<()> {
         let dead_letters = self.dead_letter_topic();
@@ -91,7 +212,7 @@ impl Stage {
     /// What every client begins with. The log of the library is not ours: what matters comes as an error.
     pub(super) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        client.set("bootstrap.servers", &self.address).set("reconnect.backoff.max.ms", "500").set("log_level", "0");
+        client.set("bootstrap.servers", &self.site.direct).set("reconnect.backoff.max.ms", "500").set("log_level", "0");
         client
     }
 
@@ -115,12 +236,12 @@ impl Stage {
         Ok(offsets)
     }
 
-    fn admin(&self) -> Outcome<AdminClient<DefaultClientContext>> {
+    pub(super) fn admin(&self) -> Outcome<AdminClient<DefaultClientContext>> {
         Ok(self.client().create()?)
     }
 }
 
-fn options() -> AdminOptions {
+pub(super) fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE))
 }
 
@@ -131,7 +252,7 @@ fn each_is_ok(results: Vec<Result<String, (String, RDKafkaErrorCode)>>) -> Outco
     Ok(())
 }
 
-fn wait_for<T>(asked: impl Future<Output = rdkafka::error::KafkaResult<T>>) -> Outcome<T> {
+pub(super) fn wait_for<T>(asked: impl Future<Output = rdkafka::error::KafkaResult<T>>) -> Outcome<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     Ok(runtime.block_on(asked)?)
 }

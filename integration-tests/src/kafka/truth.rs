@@ -25,8 +25,11 @@ pub(super) struct Truth {
     pub(super) ends: BTreeMap<i32, i64>,
 }
 
+/// A record by its place and its number: after a log was cut there is another one at the place.
+pub(super) type Numbered = (Place, u64);
+
 /// What was given up, and where that is in the dead-letter topic, in its order.
-pub(super) type DeadLetters = Vec<(i64, Place)>;
+pub(super) type DeadLetters = Vec<(i64, Numbered)>;
 
 impl Truth {
     /// Reads all partitions of the topic from their beginning to their end.
@@ -57,7 +60,9 @@ pub(super) fn read_dead_letters(stage: &Stage) -> Outcome<DeadLetters> {
         let place = partition.zip(header("numaflow.dlq.offset"));
         let place =
             place.ok_or_else(|| format!("the dead letter {} does not say where it is from", message.offset()))?;
-        letters.push((message.offset(), place));
+        let number = message.payload().and_then(producers::number_of);
+        let number = number.ok_or_else(|| format!("the dead letter {} has no number", message.offset()))?;
+        letters.push((message.offset(), (place, number)));
         Ok(())
     })?;
     Ok(letters)

@@ -1,6 +1,6 @@
 //! Whether a run was right: samples, journals and dead letters held against the truth.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,9 +10,14 @@ use super::clock::{Micros, micros};
 use super::faults::Fault;
 use super::journal::{self, Deed, Line, Place, Reading};
 use super::sampler::Sample;
-use super::truth::{DeadLetters, Truth};
+use super::truth::{DeadLetters, Numbered, Truth};
+use cut::Cuts;
+pub(super) use cut::{Cut, Log};
+use done::Held;
 use window::Window;
 
+mod cut;
+mod done;
 mod window;
 
 /// How long the broker waits for a member of the group.
@@ -55,6 +60,10 @@ pub(super) struct Figures {
     /// The most duplicates that the faults explain.
     pub(super) explained: usize,
     pub(super) dead_letters: usize,
+    /// Records that the cluster itself has lost.
+    pub(super) lost: usize,
+    /// Records that a driver took for one of these, which it had in flight under the same name.
+    pub(super) mistaken: usize,
     pub(super) samples: usize,
 }
 
@@ -68,6 +77,7 @@ pub(super) struct Evidence<'a> {
     /// Where the journals are.
     pub(super) folder: &'a Path,
     pub(super) faults: &'a [Happened],
+    pub(super) cuts: &'a [Cut],
 }
 
 impl Evidence<'_> {
@@ -91,30 +101,32 @@ impl Evidence<'_> {
 
     /// I1: no sample shows more than what was done by then.
     fn committed_too_much(&self) -> Outcome<Option<Violation>> {
-        let mut journals: HashMap<PathBuf, Reading> = HashMap::new();
+        let mut journals: HashMap<PathBuf, (Reading, Held)> = HashMap::new();
         let mut letters = self.dead_letters.iter().peekable();
-        let mut undone: BTreeSet<Place> = self.truth.records.keys().copied().collect();
+        let mut undone: BTreeSet<Numbered> =
+            self.truth.records.iter().map(|(place, number)| (*place, *number)).collect();
         for sample in self.samples {
             for (path, length) in &sample.journals {
                 if !journals.contains_key(path) {
-                    journals.insert(path.clone(), Reading::open(path)?);
+                    journals.insert(path.clone(), (Reading::open(path)?, Held::default()));
                 }
-                let Some(reading) = journals.get_mut(path) else { continue };
-                for line in reading.lines_to(*length).filter(|line| line.deed == Deed::Acks) {
-                    undone.remove(&line.place);
+                let Some((reading, held)) = journals.get_mut(path) else { continue };
+                for line in reading.lines_to(*length) {
+                    held.follow(&line).for_each(|record| _ = undone.remove(&record));
                 }
             }
-            while let Some((_, place)) = letters.next_if(|(at, _)| *at < sample.dead_letters) {
-                undone.remove(place);
+            while let Some((_, record)) = letters.next_if(|(at, _)| *at < sample.dead_letters) {
+                undone.remove(record);
             }
             for (partition, committed) in &sample.committed {
-                let passed = undone.range((*partition, 0)..(*partition, *committed)).next();
-                if let Some(place) = passed {
+                let judged = self.cuts().judged(*partition, sample.at).min(*committed);
+                let passed = undone.range(((*partition, 0), 0)..((*partition, judged), 0)).next();
+                if let Some((place, number)) = passed {
                     let what = format!(
                         "the group has committed {committed} of partition {partition}, and {} (number {}) was neither acked \
                          nor dead-lettered by then ({} us)",
                         self.name(*place),
-                        self.truth.records.get(place).copied().unwrap_or_default(),
+                        number,
                         sample.at
                     );
                     return Ok(Some(Violation { invariant: "I1", what }));
@@ -124,13 +136,17 @@ impl Evidence<'_> {
         Ok(None)
     }
 
-    /// I3: what is committed never becomes less.
+    fn cuts(&self) -> Cuts<'_> {
+        Cuts(self.cuts)
+    }
+
+    /// I3: what is committed never becomes less, unless the cluster has cut a log.
     fn went_back(&self) -> Option<Violation> {
         self.samples.windows(2).find_map(|pair| {
             let [before, after] = pair else { return None };
             before.committed.iter().find_map(|(partition, committed)| {
                 let now = after.committed.get(partition);
-                if now.is_some_and(|now| now >= committed) {
+                if now.is_some_and(|now| now >= committed) || self.cuts().allow_less(*partition, after.at) {
                     return None;
                 }
                 let now = now.map_or_else(|| "nothing".to_owned(), ToString::to_string);
@@ -146,29 +162,33 @@ impl Evidence<'_> {
     /// I2 and I8: every record of the topic is done, nothing else is, and each has its own name.
     fn lost_or_invented(&self, lines: &[Line]) -> Vec<Violation> {
         let mut violations = Vec::new();
-        let mut done: BTreeSet<Place> = self.dead_letters.iter().map(|(_, place)| *place).collect();
         for line in lines {
-            match line.deed {
-                Deed::Acks => _ = done.insert(line.place),
-                Deed::Took { number }
-                    if self.truth.records.get(&line.place).is_none_or(|true_one| *true_one != number) =>
-                {
-                    let place = self.name(line.place);
-                    let what = match self.truth.records.get(&line.place) {
-                        Some(other) => {
-                            format!("{place} came with the number {number}, and in the topic it has {other}")
-                        }
-                        None => format!("{place} (number {number}) came, and no reader of committed records finds it"),
-                    };
-                    violations.push(Violation { invariant: "I8", what });
-                }
-                Deed::Took { .. } | Deed::Acked | Deed::Nacked | Deed::LetGo | Deed::Broke | Deed::Connected => {}
+            if let Deed::Took { number } | Deed::Mistook { number } = line.deed
+                && self.truth.records.get(&line.place).is_none_or(|true_one| *true_one != number)
+                && !self.cuts().have_lost((line.place, number))
+            {
+                let place = self.name(line.place);
+                let what = match self.truth.records.get(&line.place) {
+                    Some(other) => format!("{place} came with the number {number}, and in the topic it has {other}"),
+                    None => format!("{place} (number {number}) came, and no reader of committed records finds it"),
+                };
+                violations.push(Violation { invariant: "I8", what });
+            }
+            if let Deed::Mistook { number } = line.deed
+                && !self.cuts().have_lost_one_at(line.place)
+            {
+                let place = self.name(line.place);
+                let what =
+                    format!("{place} came with the number {number} while another record of that name was in flight");
+                violations.push(Violation { invariant: "I8", what });
             }
         }
+        let mut done: BTreeSet<Numbered> = self.dead_letters.iter().map(|(_, record)| *record).collect();
+        done.extend(acks(lines));
         let last = self.samples.last();
         let committed = |partition| last.and_then(|sample| sample.committed.get(&partition)).copied();
         for (place, number) in &self.truth.records {
-            if !done.contains(place) {
+            if !done.contains(&(*place, *number)) {
                 let what = format!(
                     "{} (number {number}) was neither acked nor dead-lettered; committed of its partition is {}",
                     self.name(*place),
@@ -177,11 +197,12 @@ impl Evidence<'_> {
                 violations.push(Violation { invariant: "I2", what });
             }
         }
-        let invented = done.iter().filter(|place| !self.truth.records.contains_key(place));
-        violations.extend(invented.map(|place| Violation {
+        let is_true = |(place, number): &Numbered| self.truth.records.get(place) == Some(number);
+        let invented = done.iter().filter(|record| !is_true(record) && !self.cuts().have_lost(**record));
+        violations.extend(invented.map(|(place, number)| Violation {
             invariant: "I2",
             what: format!(
-                "{} was acked or dead-lettered, and no reader of committed records finds it",
+                "{} (number {number}) was acked or dead-lettered, and no reader of committed records finds it",
                 self.name(*place)
             ),
         }));
@@ -189,20 +210,17 @@ impl Evidence<'_> {
     }
 
     fn figures(&self, lines: &[Line]) -> Figures {
-        let count = |wanted: fn(Deed) -> bool| {
-            let deeds = lines.iter().filter(|line| wanted(line.deed));
-            let mut times: BTreeMap<Place, usize> = BTreeMap::new();
-            for line in deeds {
-                *times.entry(line.place).or_default() += 1;
-            }
-            times.into_values().map(|times| times - 1).sum()
-        };
+        let taken = lines
+            .iter()
+            .filter_map(|line| if let Deed::Took { number } = line.deed { Some((line.place, number)) } else { None });
         Figures {
             records: self.truth.records.len(),
-            redelivered: count(|deed| matches!(deed, Deed::Took { .. })),
-            duplicates: count(|deed| deed == Deed::Acks),
+            redelivered: beyond_the_first(taken),
+            duplicates: beyond_the_first(acks(lines).into_iter()),
             explained: self.explained(lines),
             dead_letters: self.dead_letters.len(),
+            lost: self.cuts().lost(),
+            mistaken: lines.iter().filter(|line| matches!(line.deed, Deed::Mistook { .. })).count(),
             samples: self.samples.len(),
         }
     }
@@ -222,6 +240,22 @@ impl Evidence<'_> {
         };
         self.faults.iter().map(of_fault).sum()
     }
+}
+
+/// The records that were acked, as often as they were.
+fn acks(lines: &[Line]) -> Vec<Numbered> {
+    let mut drivers: HashMap<usize, Held> = HashMap::new();
+    let mut acks = Vec::new();
+    for line in lines {
+        acks.extend(drivers.entry(line.driver).or_default().follow(line));
+    }
+    acks
+}
+
+/// How many of these are not the first of their record.
+fn beyond_the_first(records: impl Iterator<Item = Numbered>) -> usize {
+    let mut seen = BTreeSet::new();
+    records.filter(|record| !seen.insert(*record)).count()
 }
 
 #[cfg(test)]

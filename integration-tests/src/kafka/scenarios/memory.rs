@@ -12,7 +12,7 @@ use super::super::Outcome;
 use super::super::member::{Member, Orders};
 use super::super::process::LOOK;
 use super::super::report::Progress;
-use super::super::stage::Stage;
+use super::super::stage::{Site, Stage};
 
 const PARTITIONS: i32 = 48;
 /// The size of a record.
@@ -36,7 +36,7 @@ pub(in super::super) fn run(
     progress: &Progress,
 ) -> Outcome<bool> {
     let began = Instant::now();
-    let stage = Stage::new(broker.address(), "memory", PARTITIONS)?;
+    let stage = Stage::new(&Site::of_broker(broker), "memory", PARTITIONS)?;
     produce(&stage, backlog)?;
     let mut member = Member::new("member", &stage, program, folder, Orders::new(&SOURCE, &DRIVER), 0);
     member.start()?;

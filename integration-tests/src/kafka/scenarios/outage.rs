@@ -13,7 +13,7 @@ use super::super::member::Orders;
 use super::super::producers::Producers;
 use super::super::report::Verdict;
 use super::super::scene::Scene;
-use super::super::stage::Stage;
+use super::super::stage::{Site, Stage};
 use super::super::verdict::Happened;
 
 /// How long the broker is away.
@@ -41,7 +41,7 @@ impl Outage {
     pub(in super::super) fn begin(program: &Path, folder: &Path) -> Outcome<Self> {
         let began = Instant::now();
         let mut broker = Broker::start(Options::new())?;
-        let stage = Stage::new(broker.address(), "outage", PARTITIONS)?;
+        let stage = Stage::new(&Site::of_broker(&broker), "outage", PARTITIONS)?;
         let mut scene = Scene::new(program, folder, stage, 0, MEMBERS, &Orders::new(&[], &DRIVER))?;
         scene.start()?;
         let producers = Producers::start(&scene.stage, 0, RECORDS, PRODUCING)?;

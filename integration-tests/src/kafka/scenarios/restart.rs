@@ -13,7 +13,7 @@ use super::super::member::Orders;
 use super::super::producers::Producers;
 use super::super::report::Verdict;
 use super::super::scene::Scene;
-use super::super::stage::Stage;
+use super::super::stage::{Site, Stage};
 use super::super::verdict::Happened;
 
 const PARTITIONS: i32 = 12;
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Runs it on a broker that serves.
 pub(in super::super) fn run(broker: &Broker, program: &Path, folder: &Path) -> Outcome<Verdict> {
     let began = Instant::now();
-    let stage = Stage::new(broker.address(), "restart", PARTITIONS)?;
+    let stage = Stage::new(&Site::of_broker(broker), "restart", PARTITIONS)?;
     let mut scene = Scene::new(program, folder, stage, 0, 1, &Orders::new(&[], &DRIVER))?;
     let outcome = restart(&mut scene);
     let (figures, violations) = scene.judge(outcome)?;

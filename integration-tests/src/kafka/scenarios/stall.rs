@@ -11,7 +11,7 @@ use super::super::member::Orders;
 use super::super::producers::Producers;
 use super::super::report::Verdict;
 use super::super::scene::Scene;
-use super::super::stage::Stage;
+use super::super::stage::{Site, Stage};
 use super::super::verdict::Violation;
 
 const PARTITIONS: i32 = 12;
@@ -29,7 +29,7 @@ const DRIVER: [&str; 2] = ["--work", "1000"];
 /// Runs it on a broker that serves.
 pub(in super::super) fn run(broker: &Broker, program: &Path, folder: &Path) -> Outcome<Verdict> {
     let began = Instant::now();
-    let stage = Stage::new(broker.address(), "stall", PARTITIONS)?;
+    let stage = Stage::new(&Site::of_broker(broker), "stall", PARTITIONS)?;
     let mut scene = Scene::new(program, folder, stage, 0, MEMBERS, &Orders::new(&SOURCE, &DRIVER))?;
     let outcome = stall(&mut scene);
     let (figures, mut violations) = scene.judge(outcome)?;

@@ -1,5 +1,7 @@
 //! Runs made up by hand, each wrong in one way.
 
+use std::collections::BTreeMap;
+
 use tempfile::TempDir;
 
 use super::super::journal::Journal;
@@ -11,16 +13,22 @@ struct Story {
     journal: Journal,
     samples: Vec<Sample>,
     dead_letters: DeadLetters,
+    cuts: Vec<Cut>,
 }
 
 impl Story {
     fn new() -> Self {
+        Self::of(&[10, 11])
+    }
+
+    /// A driver took records with these numbers.
+    fn of(numbers: &[u64]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::create(&folder.path().join("a.journal")).unwrap();
-        for offset in 0..2 {
-            journal.note((0, offset), Deed::Took { number: 10 + offset.unsigned_abs() }).unwrap();
+        for (offset, number) in (0..).zip(numbers) {
+            journal.note((0, offset), Deed::Took { number: *number }).unwrap();
         }
-        Self { folder, journal, samples: Vec::new(), dead_letters: Vec::new() }
+        Self { folder, journal, samples: Vec::new(), dead_letters: Vec::new(), cuts: Vec::new() }
     }
 
     fn note(&mut self, offset: i64, deed: Deed) -> &mut Self {
@@ -39,8 +47,17 @@ impl Story {
         self
     }
 
+    /// The cluster loses record 1, which had the number 21 until then.
+    fn cut(&mut self) -> &mut Self {
+        let now = super::super::clock::now();
+        let log = Log::Partition { partition: 0, from: 1 };
+        self.cuts.push(Cut { log, lost: BTreeSet::from([((0, 1), 21)]), from: now, to: now });
+        self
+    }
+
     fn give_up(&mut self, offset: i64) -> &mut Self {
-        self.dead_letters.push((self.dead_letters.len().try_into().unwrap(), (0, offset)));
+        let number = 10 + offset.unsigned_abs();
+        self.dead_letters.push((self.dead_letters.len().try_into().unwrap(), ((0, offset), number)));
         self
     }
 
@@ -54,6 +71,7 @@ impl Story {
             samples: &self.samples,
             folder: self.folder.path(),
             faults: &[],
+            cuts: &self.cuts,
         };
         let (_, violations) = evidence.judge().unwrap();
         violations.iter().map(|violation| (violation.invariant, violation.what.contains("t:0:0"))).collect()
@@ -111,4 +129,47 @@ fn duplicates_that_nothing_explains() {
     let mut story = Story::new();
     story.note(0, Deed::Acks).note(1, Deed::Acks).note(1, Deed::Acks);
     assert_eq!(story.broken(), [("duplicates", false)]);
+}
+
+#[test]
+fn what_the_cluster_has_lost_is_not_laid_to_the_source() {
+    let mut story = Story::of(&[10, 21]);
+    story.note(0, Deed::Acks).note(1, Deed::Acks).sample(2).cut().sample(1);
+    story.note(1, Deed::Took { number: 11 }).note(1, Deed::Acks).sample(2);
+    assert_eq!(story.broken(), []);
+    // Without the cut each of these is wrong.
+    story.cuts.clear();
+    assert_eq!(story.broken(), [("I1", false), ("I3", false), ("I8", false), ("I2", false)]);
+}
+
+#[test]
+fn a_record_at_the_place_of_a_lost_one_has_to_be_done_as_well() {
+    let mut story = Story::of(&[10, 21]);
+    story.note(0, Deed::Acks).note(1, Deed::Acks).sample(2).cut().note(1, Deed::Took { number: 11 });
+    assert_eq!(story.broken(), [("I2", false)]);
+    // Long after the cut, a commit of before it is none.
+    story.cuts[0].to = 0;
+    story.cuts[0].from = 0;
+    assert_eq!(story.broken(), [("I1", false), ("I2", false)]);
+}
+
+#[test]
+fn a_driver_takes_a_record_for_the_lost_one_that_it_has_in_flight() {
+    let mut story = Story::of(&[10, 21]);
+    story.note(0, Deed::Acks).cut().note(1, Deed::Mistook { number: 11 }).note(1, Deed::Acks).sample(2);
+    assert_eq!(story.broken(), []);
+    story.cuts.clear();
+    assert_eq!(story.broken(), [("I8", false), ("I8", false), ("I2", false)]);
+}
+
+#[test]
+fn where_the_offsets_were_cut_commits_may_go_back_for_a_while() {
+    let mut story = Story::new();
+    story.note(0, Deed::Acks).note(1, Deed::Acks).sample(2);
+    let now = super::super::clock::now();
+    story.cuts.push(Cut { log: Log::Offsets, lost: BTreeSet::new(), from: now, to: now });
+    story.sample(1);
+    assert_eq!(story.broken(), []);
+    (story.cuts[0].from, story.cuts[0].to) = (0, 0);
+    assert_eq!(story.broken(), [("I3", false)]);
 }

@@ -18,7 +18,7 @@ impl Window {
     /// Counts along the journals, whose lines are in the order of time.
     pub(super) fn of(lines: &[Line], dead_letters: &DeadLetters) -> Self {
         // A record that is given up is so after its last nack.
-        let given_up: BTreeSet<Place> = dead_letters.iter().map(|(_, place)| *place).collect();
+        let given_up: BTreeSet<Place> = dead_letters.iter().map(|(_, (place, _))| *place).collect();
         let nacks = lines.iter().filter(|line| line.deed == Deed::Nacked && given_up.contains(&line.place));
         let last_nacks: BTreeMap<Place, Micros> = nacks.map(|line| (line.place, line.at)).collect();
         let (mut open, mut acked) = (BTreeSet::new(), BTreeSet::new());
@@ -42,7 +42,7 @@ impl Window {
                 Deed::Nacked if last_nacks.get(&line.place) == Some(&line.at) => {
                     open.remove(&line.place);
                 }
-                Deed::Nacked | Deed::Acked | Deed::LetGo | Deed::Broke | Deed::Connected => {}
+                Deed::Nacked | Deed::Mistook { .. } | Deed::Acked | Deed::LetGo | Deed::Broke | Deed::Connected => {}
             }
         }
         counts.extend(lines.last().map(|line| (line.at, count(&open, &acked))));
