@@ -21,6 +21,7 @@ mod args;
 mod asker;
 mod assignment;
 mod auth;
+mod backoff;
 mod brokers;
 mod budget;
 mod client;

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
-use rdkafka::topic_partition_list::Offset;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
 use super::group::PartitionOffsets;
 use super::lasting::Lasting;
 use super::rebalance::Rebalancing;
 use super::thread::Worker;
+use super::throttle::Throttle;
 
 /// How often it is looked for partitions whose records do not come: as often as the brokers are asked for the ends.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -31,6 +32,8 @@ pub(super) struct Alarms {
     /// How far each partition had come at the last look.
     positions: BTreeMap<u16, Option<i64>>,
     looked: Option<Instant>,
+    /// Lines on records that were not acked in time, by partition.
+    pub(super) expired: Throttle<u16>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +42,13 @@ enum Condition {
     CommitsFail,
     EndsUnknown,
     Throttled,
+}
+
+/// A list of one partition.
+fn one(topic: &str, partition: i32) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, partition);
+    list
 }
 
 impl Worker {
@@ -84,6 +94,30 @@ impl Worker {
         }
         let is_fresh = asked.is_some_and(|asked| now.duration_since(asked) < FRESH);
         self.look_for_starving(if is_fresh { &known } else { &[] }, now);
+    }
+
+    /// Waits with a partition whose fetches fail again and again.
+    pub(super) fn back_off(&mut self, now: Instant) {
+        for lane in &mut self.lanes {
+            let (topic, partition) = (&*lane.topic, lane.partition);
+            if let Some(code) = lane.trouble.take() {
+                self.consumer.context().note_error(code, &format!("{topic}:{partition}: {code}"));
+                if lane.backoff.fail(now)
+                    && let Err(error) = self.consumer.pause(&one(topic, partition))
+                {
+                    tracing::debug!(%error, topic, partition, "it is fetched on");
+                }
+            } else if !lane.fetched.is_empty() {
+                lane.backoff.succeed();
+            }
+            // One that is damaged stays as it is.
+            if lane.backoff.is_over(now)
+                && lane.broken.is_none()
+                && let Err(error) = self.consumer.resume(&one(topic, partition))
+            {
+                tracing::debug!(%error, topic, partition, "it cannot be fetched yet");
+            }
+        }
     }
 
     /// Looks for partitions that have records, have room for them, and get none. The client library tells of some reasons in

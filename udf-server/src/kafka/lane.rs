@@ -8,6 +8,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::backoff::Backoff;
 use super::context::Context;
 use super::damage::{Passing, is_damage};
 use super::native::fetch::{Queue, Trouble};
@@ -31,6 +32,8 @@ pub(super) struct Lane {
     pub(super) broken: Option<Trouble>,
     /// What else went wrong with the partition since it was last told.
     pub(super) trouble: Option<RDKafkaErrorCode>,
+    /// Whether it is fetched after that.
+    pub(super) backoff: Backoff,
     /// Such records that are being passed over, and those that have been.
     pub(super) passing: Option<Passing>,
     pub(super) passed: Option<Passing>,
@@ -69,6 +72,7 @@ impl Lane {
             fetched: Vec::new(),
             broken: None,
             trouble: None,
+            backoff: Backoff::default(),
             passing: None,
             passed: None,
             reset_from: None,

@@ -119,7 +119,7 @@ impl Worker {
         self.serve_events()?;
         self.rebalance(now);
         self.shared.progress.set_rebalancing(!matches!(self.rebalancing, Rebalancing::No));
-        let fetched = self.fetch();
+        let fetched = self.fetch(now);
         self.send_letters(now);
         if now.duration_since(self.round) >= ROUND {
             self.round = now;
@@ -151,7 +151,7 @@ impl Worker {
     }
 
     /// Takes what has come of every partition that has room, and puts it where reads find it.
-    fn fetch(&mut self) -> bool {
+    fn fetch(&mut self, now: Instant) -> bool {
         {
             let assignment = self.shared.lock();
             for lane in &mut self.lanes {
@@ -161,11 +161,8 @@ impl Worker {
         }
         for lane in &mut self.lanes {
             lane.fetch();
-            if let Some(code) = lane.trouble.take() {
-                let context = self.consumer.context();
-                context.note_error(code, &format!("{}:{}: {code}", lane.topic, lane.partition));
-            }
         }
+        self.back_off(now);
         self.count_gone();
         let fetched: usize = self.lanes.iter().map(|lane| lane.fetched.len()).sum();
         if fetched == 0 {
@@ -371,13 +368,22 @@ impl Worker {
     }
 
     /// Delivers again what the platform has had for too long.
-    fn expire(&self, now: Instant, timeout: Duration) {
+    fn expire(&mut self, now: Instant, timeout: Duration) {
         let expired = self.shared.lock().expire(now, timeout);
         for (id, count) in &expired {
             self.shared.counters.expired.add(*count);
-            if let Some(lane) = self.lanes.iter().find(|lane| lane.id == *id) {
-                let (topic, partition) = (&lane.topic, lane.partition);
-                tracing::warn!(topic, partition, records = count, ?timeout, "not acked in time, and delivered again");
+            if let Some(lane) = self.lanes.iter().find(|lane| lane.id == *id)
+                && let Some(held_back) = self.alarms.expired.admit(*id, now)
+            {
+                let (topic, partition, records) = (&lane.topic, lane.partition, count);
+                tracing::warn!(
+                    topic,
+                    partition,
+                    records,
+                    held_back,
+                    ?timeout,
+                    "not acked in time, and delivered again"
+                );
             }
         }
         if !expired.is_empty() {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod commits;
+mod dead_letters;
 #[path = "../support/endpoint.rs"]
 mod endpoint;
 mod group;

@@ -230,3 +230,20 @@ async fn records_that_do_not_come_although_the_broker_answers_are_told() {
     watched.endpoint.until("measured", |page| page["brokers"][0]["received_bytes"].as_u64() > Some(0)).await;
     assert!(watched.source.close(PATIENCE).await);
 }
+
+/// However often its fetches have failed before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_whose_fetches_fail_is_read_on_when_they_succeed() {
+    let cluster = cluster();
+    let mut watched = Watched::start(harness::config(&cluster.bootstrap_servers())).await;
+    let messages = watched.platform.read_all(60).await;
+    watched.platform.ack(&messages).await;
+    cluster.request_errors(RDKafkaApiKey::Fetch, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN; MANY]);
+    let errors = |page: &Value| page["totals"]["broker_errors"].as_u64() > Some(40);
+    watched.endpoint.until("failing", errors).await;
+    cluster.clear_request_errors(RDKafkaApiKey::Fetch);
+    harness::fill(&cluster.bootstrap_servers(), 10, 1);
+    let messages = watched.platform.read_all(6).await;
+    assert_eq!(messages.len(), 6);
+    assert!(watched.source.close(PATIENCE).await);
+}
