@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -25,16 +25,23 @@ use crate::kind::Kind;
 use crate::server::observer::Thread;
 use crate::service::Context;
 
+mod host;
 mod pages;
+mod places;
 mod pulse;
 pub(crate) mod recorder;
 
+use places::{Asked, Places};
 use pulse::Pulse;
 
-/// More than Prometheus, the probes and a few people need. Others wait to be accepted.
+/// More than Prometheus, the probes and a few people need. Beyond them the oldest connection loses its place.
 const MAX_CONNECTIONS: usize = 32;
-/// From a connection's start to the end of its one answer, so that peers that send or read nothing do not keep others out.
+/// From a connection's start to the end of the head of its request: those who ask send it at once.
+const HEAD_TIME: Duration = Duration::from_secs(2);
+/// From a connection's start to the end of its one answer.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
+/// How often the log says that connections lose their places, at the most.
+const CROWD_PAUSE: Duration = Duration::from_mins(1);
 /// More than the head of any request that makes sense here.
 const MAX_HEAD: usize = 16 << 10;
 /// How often the runtime shows that it lives, and how often the recorder forgets samples that it has counted.
@@ -124,16 +131,28 @@ fn run(
 }
 
 async fn serve(listener: &TcpListener, observed: &Arc<Observed>, mut stopped: oneshot::Receiver<Infallible>) {
-    let mut connections = JoinSet::new();
+    let mut places = Places::new(MAX_CONNECTIONS);
+    let mut told: Option<Instant> = None;
     let mut upkeep = interval(PERIOD);
     upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = &mut stopped => return,
             _ = upkeep.tick() => recorder::upkeep(),
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(timeout(CONNECTION_TIME, answer(stream, observed.clone())))),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let crowded = places.take(|asked| answer(stream, observed.clone(), asked));
+                    if crowded && told.is_none_or(|told| told.elapsed() >= CROWD_PAUSE) {
+                        told = Some(Instant::now());
+                        tracing::warn!(
+                            connections = MAX_CONNECTIONS,
+                            "the admin endpoint has as many connections as it takes: the oldest idle ones are closed \
+                             (told once a minute)"
+                        );
+                    }
+                    // It reads what its peer has sent before the next one can take its place.
+                    yield_now().await;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a connection to the admin endpoint cannot be accepted");
                     sleep(ACCEPT_PAUSE).await;
@@ -144,18 +163,21 @@ async fn serve(listener: &TcpListener, observed: &Arc<Observed>, mut stopped: on
 }
 
 /// One connection, one answer: those who ask do so every few seconds, and a connection that is kept would keep its place.
-async fn answer(stream: TcpStream, observed: Arc<Observed>) {
+async fn answer(stream: TcpStream, observed: Arc<Observed>, asked: Asked) {
     let answer = service_fn(|request| {
+        asked.set();
         let page = pages::answer(&observed, &request, Instant::now());
         async { Ok::<_, Infallible>(page) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(CONNECTION_TIME)
+        .header_read_timeout(HEAD_TIME)
         .keep_alive(false)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), answer);
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection to the admin endpoint ended");
+    match timeout(CONNECTION_TIME, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection to the admin endpoint ended"),
+        Err(_) => tracing::debug!("a connection to the admin endpoint took too long"),
     }
 }

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Observed, recorder};
+use super::{Observed, host, recorder};
 use crate::additions::{AdminPage, PATHS};
 use crate::in_flight::Listed;
 use crate::metrics::page;
@@ -29,6 +29,16 @@ pub(super) fn answer<B>(observed: &Observed, request: &Request<B>, now: Instant)
         return refused;
     }
     let (path, query) = (request.uri().path(), request.uri().query());
+    // Probes and Prometheus may call the server by any name; what they get has no contents of messages.
+    if !["/metrics", "/livez", "/readyz"].contains(&path)
+        && let Some(name) = host::foreign(request)
+    {
+        let reason = format!(
+            "this server is not known as {name:?}: ask it by an IP address, as localhost, or by a name of the cluster, such as \
+             map.namespace.svc\n"
+        );
+        return page(StatusCode::MISDIRECTED_REQUEST, TEXT, reason);
+    }
     // Much of this asks the program.
     let answered = panic::catching(|| match path {
         "/metrics" => metrics(observed, now),

@@ -30,16 +30,20 @@ const HANDSHAKE: &[u8] = &[0x1a, 0x02, 0x08, 0x01];
 
 /// An HTTP answer.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     /// In lower case.
     head: String,
     body: String,
 }
 
 async fn ask(address: SocketAddr, method: &str, path: &str) -> Answer {
+    ask_as(address, method, path, &address.to_string()).await
+}
+
+async fn ask_as(address: SocketAddr, method: &str, path: &str, host: &str) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     // The server closes the connection.
@@ -48,8 +52,13 @@ async fn ask(address: SocketAddr, method: &str, path: &str) -> Answer {
     Answer { status: head[9..12].parse().unwrap(), head: head.to_lowercase(), body: body.to_owned() }
 }
 
-async fn get(address: SocketAddr, path: &str) -> Answer {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
     ask(address, "GET", path).await
+}
+
+/// The status of a page for those who know the server by the name `host`.
+pub(crate) async fn status_of(address: SocketAddr, path: &str, host: &str) -> u16 {
+    ask_as(address, "GET", path, host).await.status
 }
 
 pub(crate) async fn in_flight(address: SocketAddr, query: &str) -> Value {
