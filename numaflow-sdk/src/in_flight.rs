@@ -23,6 +23,8 @@ const MAX_ID_BYTES: usize = 128;
 const CUT_MARK: &str = "…";
 /// Streams run on different threads and meet at these locks only where their numbers happen to.
 const SHARDS: usize = 16;
+/// So few streams are not worth looking for those that have ended.
+const FEW_STREAMS: usize = 16;
 
 /// Where a message is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,8 +157,28 @@ impl Shard {
 struct Registry {
     next_sequence: AtomicU64,
     shards: [Mutex<Shard>; SHARDS],
-    /// The messages that streams have in hand at this moment, and the answers on their way.
-    currents: Mutex<Vec<Weak<Mutex<Shown>>>>,
+    currents: Mutex<Currents>,
+}
+
+/// The messages that streams have in hand at this moment, and the answers on their way.
+#[derive(Debug, Default)]
+struct Currents {
+    /// Of streams that are open, and of some that have ended.
+    shown: Vec<Weak<Mutex<Shown>>>,
+    /// The number of them at which those that have ended are looked for.
+    full: usize,
+}
+
+impl Currents {
+    /// Ended streams are looked for whenever the list has doubled, so that the work for each one that is opened stays the
+    /// same however many are open.
+    fn push(&mut self, shown: Weak<Mutex<Shown>>) {
+        if self.shown.len() >= self.full {
+            self.shown.retain(|shown| shown.strong_count() > 0);
+            self.full = 2 * self.shown.len().max(FEW_STREAMS);
+        }
+        self.shown.push(shown);
+    }
 }
 
 /// The messages in flight of one server, over all its connections and streams. Cheap to clone.
@@ -253,7 +275,7 @@ impl InFlight {
         for shard in &self.registry.shards {
             lock(shard).slots.iter().filter(|slot| slot.taken).for_each(|slot| visit(slot.message.seen()));
         }
-        for shown in lock(&self.registry.currents).iter().filter_map(Weak::upgrade) {
+        for shown in lock(&self.registry.currents).shown.iter().filter_map(Weak::upgrade) {
             lock(&shown).each(&mut visit);
         }
     }
@@ -276,6 +298,13 @@ impl InFlight {
     fn any_blocks(&self, now: Instant) -> bool {
         let currents = lock(&self.registry.currents);
         currents.iter().filter_map(Weak::upgrade).any(|shown| blocks(lock(&shown).polls_since(), now))
+    }
+
+    /// Whether nothing is in flight.
+    pub(crate) fn is_empty(&self) -> bool {
+        let mut empty = true;
+        self.each(|_| empty = false);
+        empty
     }
 
     /// The figures of what is in flight, which are cheaper to have than the list.

@@ -124,10 +124,7 @@ pub(crate) struct Current {
 impl Current {
     pub(super) fn new(in_flight: InFlight) -> Self {
         let shown = Arc::default();
-        let mut currents = lock(&in_flight.registry.currents);
-        currents.retain(|shown| shown.strong_count() > 0);
-        currents.push(Arc::downgrade(&shown));
-        drop(currents);
+        lock(&in_flight.registry.currents).push(Arc::downgrade(&shown));
         Self { in_flight, shown, answered: Vec::new() }
     }
 
