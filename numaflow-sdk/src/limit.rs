@@ -613,8 +613,8 @@ impl Drop for Receiving {
 
 const MIB: usize = 1 << 20;
 
-/// A quarter of the container's memory limit, between 64 and 256 MiB; 256 MiB where there is no limit. With what it was
-/// taken from. Read from the cgroup: `NUMAFLOW_MEMORY_LIMIT` is the whole node where no limit is set.
+/// A quarter of the container's memory limit, between 64 and 256 MiB but never more than half of the limit; 256 MiB where
+/// there is no limit. With what it was taken from. Read from the cgroup: `NUMAFLOW_MEMORY_LIMIT` is the whole node where no limit is set.
 pub(crate) fn default_max_bytes() -> (usize, String) {
     let limit = memory_limit();
     let origin = match limit {
@@ -625,7 +625,8 @@ pub(crate) fn default_max_bytes() -> (usize, String) {
 }
 
 /// The most bytes in flight of a server that is told nothing else: a quarter of the container's memory limit, at least 64
-/// MiB and at most 256 MiB, which is also what it is without a memory limit.
+/// MiB (in a container with less than 128 MiB, half of its limit) and at most 256 MiB, which is also what it is without a
+/// memory limit.
 ///
 /// It is what [`Server::max_in_flight_bytes`](crate::Server::max_in_flight_bytes) is by default. A source that holds
 /// messages before they are read takes it for its own bound.
@@ -634,11 +635,26 @@ pub fn default_max_in_flight_bytes() -> usize {
     share_of(memory_limit())
 }
 
-/// The most bytes of all batches that are collected for one call each: half of the container's memory limit, between 128 and
-/// 512 MiB, which is also what it is without a limit. A batch of the platform's default size (500) may have messages of a
-/// megabyte on average then.
+/// The most bytes of all batches that are collected for one call each: half of the container's memory limit, at least
+/// 128 MiB (in a container with less, its limit) and at most 512 MiB, which is also what it is without a limit. A batch of
+/// the platform's default size (500) may have messages of a megabyte on average then.
 pub(crate) fn default_max_batch_bytes() -> usize {
     2 * share_of(memory_limit())
+}
+
+/// Says in the log that a container's memory has no room for what may be in flight in it: nothing else tells of it before
+/// the container is killed.
+pub(crate) fn warn_beyond_memory(max_bytes: usize) {
+    if let Some(limit) = memory_limit()
+        && max_bytes > limit
+    {
+        tracing::warn!(
+            max_in_flight_bytes = max_bytes,
+            memory_limit = limit,
+            "more bytes may be in flight than the container may have, which will be killed then: lower max-in-flight-bytes, or \
+             raise the container's memory limit"
+        );
+    }
 }
 
 fn memory_limit() -> Option<usize> {
@@ -651,7 +667,7 @@ fn memory_limit() -> Option<usize> {
 }
 
 fn share_of(memory_limit: Option<usize>) -> usize {
-    memory_limit.map_or(256 * MIB, |limit| (limit / 4).clamp(64 * MIB, 256 * MIB))
+    memory_limit.map_or(256 * MIB, |limit| (limit / 4).clamp(64 * MIB, 256 * MIB).min(limit / 2).max(1))
 }
 
 #[cfg(test)]

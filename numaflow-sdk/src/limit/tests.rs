@@ -219,7 +219,12 @@ fn one_stream_does_not_take_all() {
 #[test]
 fn the_default_is_a_quarter_within_bounds() {
     assert_eq!(share_of(None), 256 * MIB);
-    assert_eq!(share_of(Some(100 * MIB)), 64 * MIB);
+    assert_eq!(share_of(Some(200 * MIB)), 64 * MIB);
+    assert_eq!(share_of(Some(128 * MIB)), 64 * MIB);
+    // What is in flight must fit beside the program itself.
+    assert_eq!(share_of(Some(100 * MIB)), 50 * MIB);
+    assert_eq!(share_of(Some(32 * MIB)), 16 * MIB);
+    assert_eq!(share_of(Some(0)), 1);
     assert_eq!(share_of(Some(512 * MIB)), 128 * MIB);
     assert_eq!(share_of(Some(usize::MAX)), 256 * MIB);
 }
