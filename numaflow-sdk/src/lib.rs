@@ -51,6 +51,7 @@ mod run;
 mod server;
 mod service;
 mod settings;
+mod signals;
 pub mod source;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -72,6 +73,7 @@ pub use run::{run, run_server_with, run_with};
 pub use server::{AbandonedMessage, Bound, Description, Drained, Draining, Server};
 pub use service::Service;
 pub use settings::{Environment, ProcessEnvironment, Settings, parse_duration, parse_size};
+pub use signals::stop_signals;
 
 /// Generated from `proto/` by `codegen/`.
 #[allow(missing_docs, unreachable_pub, dead_code, clippy::all, clippy::pedantic, reason = "generated code")]

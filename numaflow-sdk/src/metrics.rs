@@ -144,6 +144,7 @@ pub(crate) struct Metrics {
     pub(crate) handler_failures: [AtomicU64; Failure::ALL.len()],
     pub(crate) handler_retries: AtomicU64,
     pub(crate) connections_opened: AtomicU64,
+    pub(crate) requests_refused: AtomicU64,
     pub(crate) streams_opened: AtomicU64,
     pub(crate) limit_reached: AtomicU64,
     pub(crate) slow_messages: AtomicU64,

@@ -7,7 +7,7 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -17,17 +17,20 @@ use crate::panic::{Panic, catch, catching};
 use crate::server::{Description, Drained, Files, Server};
 use crate::service::{Context, Service};
 use crate::settings::{ProcessEnvironment, Settings};
+use crate::signals::stop_signals;
+use crate::time::bounded;
 use crate::{HandlerError, ServeError};
 
 /// What is added to the drain's time before the process ends without the runtime's help. A runtime that works is done
 /// before the drain's time is over, so this is for a machine that is slow.
 const MARGIN: Duration = Duration::from_millis(100);
 
-/// Serves until the process is told to stop by SIGTERM or SIGINT, drains, and returns the exit code. Works as PID 1.
+/// Serves until the process is told to stop by SIGTERM, SIGINT or SIGHUP ([`stop_signals`]), drains, and returns the exit
+/// code. Works as PID 1.
 ///
 /// Paths, limits and the drain's time come from the `UDF_` variables of [`Settings`], container name and replica from
-/// those that the platform sets (`NUMAFLOW_UD_CONTAINER_TYPE`, `NUMAFLOW_REPLICA`). A second signal ends the process at
-/// once, and the drain's deadline does so even when handlers block every thread of the runtime.
+/// those that the platform sets (`NUMAFLOW_UD_CONTAINER_TYPE`, `NUMAFLOW_REPLICA`). A second signal other than SIGHUP,
+/// which a terminal that is closed may send twice, ends the process at once, and the drain's deadline does so even when handlers block every thread of the runtime.
 ///
 /// The exit code is 0 after a drain, 64 when a setting is wrong, 1 otherwise and after a panic that ends the server
 /// ([`exit_on_panic`](crate::map::MapService::exit_on_panic)); the reason is on standard error. Messages that a drain had to
@@ -92,7 +95,7 @@ where
     }
 }
 
-/// Serves what `set_up` makes until SIGTERM or SIGINT, as [`run`] does, but takes no setting from the environment and
+/// Serves what `set_up` makes until the process is told to stop, as [`run`] does, but takes no setting from the environment and
 /// returns how it went. For programs that have a configuration of their own. (`TOKIO_WORKER_THREADS`, which is tokio's,
 /// says how many threads the runtime has.)
 ///
@@ -114,7 +117,9 @@ where
     let runtime = runtime().map_err(runtime_error)?;
     let shutdown = CancellationToken::new();
     let set_up = catching(set_up).map_err(set_up_panicked)?;
-    let serve = serve(set_up, shutdown.clone(), events.clone());
+    // Shared from the start on: a signal may end the process while the server makes its files.
+    let files = Arc::new(Files::default());
+    let serve = serve(set_up, shutdown.clone(), events.clone(), files.clone());
     runtime.spawn(async move {
         // The main thread waits for this event, and nothing but it: the threads that send signals never end.
         let result =
@@ -131,6 +136,8 @@ where
             Some(deadline) => queue.recv_timeout(deadline.saturating_duration_since(Instant::now())),
         };
         match (event, &serving) {
+            // A terminal that is closed and its shell both send it.
+            (Ok(Event::Signal(SIGHUP)), _) if signalled => {}
             (Ok(Event::Finished(result)), _) => break result,
             (Ok(Event::Bound(bound)), _) => {
                 announce(&bound.description.to_string());
@@ -138,7 +145,7 @@ where
                 deadline = deadline.map(|_| bound.deadline());
                 serving = Some(bound);
             }
-            (Ok(Event::Signal), Some(serving)) if !signalled => {
+            (Ok(Event::Signal(_)), Some(serving)) if !signalled => {
                 signalled = true;
                 shutdown.cancel();
                 // A drain that began by itself keeps its deadline.
@@ -149,23 +156,25 @@ where
             // It began by itself.
             (Ok(Event::Draining), Some(serving)) if deadline.is_none() => deadline = Some(draining(serving)),
             (Ok(Event::Draining), _) => {}
-            (Ok(Event::Signal), Some(serving)) => break Ok(serving.cut_off("a second signal cuts the drain short")),
+            (Ok(Event::Signal(_)), Some(serving)) => {
+                break Ok(serving.cut_off(&files, "a second signal cuts the drain short"));
+            }
             (Err(_), Some(serving)) => {
-                break Ok(serving.cut_off("the drain's time is over, and handlers block the threads of the runtime"));
+                break Ok(
+                    serving.cut_off(&files, "the drain's time is over, and handlers block the threads of the runtime")
+                );
             }
             // Not listening yet, as far as is known here: what was begun is given up.
-            (Ok(Event::Signal), None) if !signalled => {
+            (Ok(Event::Signal(_)), None) if !signalled => {
                 signalled = true;
                 deadline = Some(Instant::now() + MARGIN);
                 shutdown.cancel();
             }
-            (Ok(Event::Signal) | Err(_), None) => break Ok(Drained::default()),
+            (Ok(Event::Signal(_)) | Err(_), None) => break Ok(Drained::default()),
         }
     };
-    // Also where a panic has kept the server from it.
-    if let Some(serving) = &serving {
-        serving.files.remove();
-    }
+    // Also where a panic has kept the server from it, or where it has not got as far as to tell that it listens.
+    files.remove();
     if let Ok(drained) | Err(ServeError::OnShutdown { drained, .. }) = &result
         && !tracing::dispatcher::has_been_set()
     {
@@ -196,7 +205,7 @@ fn draining(serving: &Serving) -> Instant {
 
 enum Event {
     Bound(Serving),
-    Signal,
+    Signal(i32),
     /// The drain has begun, by a signal or by itself.
     Draining,
     Finished(Result<Drained, ServeError>),
@@ -205,20 +214,19 @@ enum Event {
 /// What the main thread has to know of a server that listens.
 struct Serving {
     description: Description,
-    files: Arc<Files>,
     context: Arc<Context>,
 }
 
 impl Serving {
     /// When a drain that starts now is over, whatever handlers do.
     fn deadline(&self) -> Instant {
-        Instant::now() + self.description.drain_timeout + MARGIN
+        Instant::now() + bounded(self.description.drain_timeout) + MARGIN
     }
 
     /// Ends the drain without the runtime.
-    fn cut_off(&self, reason: &str) -> Drained {
+    fn cut_off(&self, files: &Files, reason: &str) -> Drained {
         let drained = self.context.abandon();
-        self.files.remove();
+        files.remove();
         drained.log(reason);
         drained
     }
@@ -228,6 +236,7 @@ async fn serve<S: Service>(
     set_up: impl Future<Output = Result<Server<S>, ServeError>>,
     shutdown: CancellationToken,
     events: SyncSender<Event>,
+    files: Arc<Files>,
 ) -> Result<Drained, ServeError> {
     let server = tokio::select! {
         // A signal during the set-up is not lost on a set-up that is done at the same time.
@@ -236,8 +245,8 @@ async fn serve<S: Service>(
         server = catch(set_up) => server.map_err(set_up_panicked)??,
     };
     let began = events.clone();
-    let bound = server.first_on_shutdown(move || drop(began.try_send(Event::Draining))).bind()?;
-    let serving = Serving { description: bound.describe(), files: bound.files(), context: bound.context() };
+    let bound = server.tell_of_drain(move || drop(began.try_send(Event::Draining))).bind_with(files)?;
+    let serving = Serving { description: bound.describe(), context: bound.context() };
     // The queue has room: a signal or two is all that can be in it.
     drop(events.try_send(Event::Bound(serving)));
     bound.serve_until(shutdown.cancelled_owned()).await
@@ -248,10 +257,10 @@ fn set_up_panicked(panic: Panic) -> ServeError {
 }
 
 fn forward_signals(events: SyncSender<Event>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new(stop_signals())?;
     let forward = move || {
-        for _ in signals.forever() {
-            if events.send(Event::Signal).is_err() {
+        for signal in signals.forever() {
+            if events.send(Event::Signal(signal)).is_err() {
                 return;
             }
         }

@@ -6,37 +6,41 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::UnixListener;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{sleep_until, timeout_at};
 
 use crate::additions::{Additions, AdminPage};
 use crate::in_flight::InFlight;
-use crate::limit::{Limits, MaxInFlight, default_max_bytes};
+use crate::limit::{Limits, MaxInFlight, default_max_bytes, warn_beyond_memory};
 use crate::metrics::Metrics;
 use crate::metrics::text::MetricsText;
-use crate::panic::{self, catch};
+use crate::panic;
 use crate::service::{Context, Service};
+use crate::time::bounded;
 use crate::{ServeError, Settings};
 
+mod condition;
 mod connection;
 mod description;
 pub(crate) mod drain;
 mod drained;
 pub(crate) mod info;
 pub(crate) mod observer;
+mod outgoing;
 pub(crate) mod socket;
 pub(crate) mod together;
+mod transport;
 
 pub use description::Description;
 pub use drain::Draining;
 pub use drained::{AbandonedMessage, Drained};
 pub(crate) use socket::Files;
 
+use condition::{Condition, Watched};
 use drain::Drain;
 use observer::Observer;
 
@@ -77,11 +81,10 @@ pub struct Server<S> {
     drain: Drain,
     options: Options,
     on_shutdown: Vec<OnShutdown>,
-    stop_when: StopWhen,
+    stop_when: Option<Condition>,
     additions: Additions,
 }
 
-type StopWhen = Pin<Box<dyn Future<Output = ()> + Send>>;
 type OnShutdown = Box<dyn FnOnce() + Send + Sync>;
 
 #[derive(Debug, Clone)]
@@ -127,7 +130,7 @@ impl<S: Service> Server<S> {
             service,
             drain: Drain::new(),
             on_shutdown: Vec::new(),
-            stop_when: Box::pin(std::future::pending()),
+            stop_when: None,
             additions: Additions::default(),
             options: Options {
                 socket_path: None,
@@ -147,6 +150,9 @@ impl<S: Service> Server<S> {
     }
 
     /// Where to listen. By default the name that the platform dials, in `/var/run/numaflow`.
+    ///
+    /// A client must call the server by the name of a host in `:authority`, such as `localhost`. HTTP/2 refuses others with
+    /// PROTOCOL_ERROR, such as the path of the socket, which some gRPC libraries use by default; the log says so.
     ///
     /// Folders that are missing are made. A socket that a dead process left is replaced; one that is listened on, or
     /// anything that is not a socket, makes `bind` fail.
@@ -183,8 +189,9 @@ impl<S: Service> Server<S> {
     }
 
     /// The most bytes of messages in flight, over all streams; a single message above it is in flight alone. By default a
-    /// quarter of the container's memory limit, at least 64 MiB and at most 256 MiB, which is also what it is without a
-    /// memory limit.
+    /// quarter of the container's memory limit, at least 64 MiB (in a container with less than 128 MiB, half of its limit)
+    /// and at most 256 MiB, which is also what it is without a memory limit. A value above the memory limit is taken, with
+    /// a warning in the log.
     #[must_use]
     pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
         self.options.max_in_flight_bytes = Chosen::set(bytes);
@@ -198,7 +205,7 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// How long a drain may take. 25 s by default, below the 30 s that Kubernetes gives a pod.
+    /// How long a drain may take. 25 s by default, below the 30 s that Kubernetes gives a pod. `Duration::MAX` is no limit.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.options.drain_timeout = Chosen::set(timeout);
@@ -337,20 +344,21 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// As [`Server::on_shutdown`], before all others.
-    pub(crate) fn first_on_shutdown(mut self, action: impl FnOnce() + Send + Sync + 'static) -> Self {
-        self.on_shutdown.insert(0, Box::new(action));
+    /// As [`Server::on_shutdown`], before all others, and by the thread that finds out that the server is to drain.
+    pub(crate) fn tell_of_drain(self, herald: impl Fn() + Send + Sync + 'static) -> Self {
+        self.drain.tell(herald);
         self
     }
 
     /// Stops the server as a signal does once `condition` is ready: for a service that finds out that it cannot go on. The
     /// server drains, and ends without an error: what was wrong is for the program to tell.
     ///
-    /// It is polled together with the listener, so it must not block. If it panics, the server drains all the same, and
+    /// A thread of its own polls it, inside the runtime that serves, so that it also ends a server whose handlers block
+    /// every worker of the runtime. It must not block. If it panics, the server drains all the same, and
     /// [`ServeError::OnShutdown`] is what comes of it. The last call counts.
     #[must_use]
     pub fn stop_when(mut self, condition: impl Future<Output = ()> + Send + 'static) -> Self {
-        self.stop_when = Box::pin(condition);
+        self.stop_when = Some(Box::pin(condition));
         self
     }
 
@@ -371,21 +379,27 @@ impl<S: Service> Server<S> {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn bind(mut self) -> Result<Bound<S>, ServeError> {
+    pub fn bind(self) -> Result<Bound<S>, ServeError> {
+        self.bind_with(Arc::default())
+    }
+
+    /// As [`Server::bind`], with `files` for whoever may have to remove the files before it has returned.
+    pub(crate) fn bind_with(mut self, files: Arc<Files>) -> Result<Bound<S>, ServeError> {
         self.options.check()?;
         self.service.check()?;
         self.additions.check()?;
+        warn_beyond_memory(self.options.max_in_flight_bytes.value);
         let kind = self.service.kind();
-        let stop_when = std::mem::replace(&mut self.stop_when, Box::pin(std::future::pending()));
+        let stop_when = self.stop_when.take();
         let serving = self.into_serving();
         let Options { socket_path, server_info_path, socket_mode, slow_after, admin, .. } = &serving.options;
         let observer = Observer::start(kind, &serving.context, *slow_after, *admin)?;
         let socket_path = in_runtime_directory(socket_path.as_ref(), kind.socket_name());
         let server_info_path = in_runtime_directory(server_info_path.as_ref(), kind.server_info_name());
-        let (listener, files) = socket::bind(&socket_path, &server_info_path, *socket_mode, kind)?;
+        let listener = socket::bind(&socket_path, &server_info_path, *socket_mode, kind, &files)?;
         let bind_error = |source| ServeError::Bind { path: socket_path.clone(), source };
         let listener = UnixListener::from_std(listener).map_err(bind_error)?;
-        Ok(Bound { listener, files: Arc::new(files), socket_path, server_info_path, serving, stop_when, observer })
+        Ok(Bound { listener, files, socket_path, server_info_path, serving, stop_when, observer })
     }
 
     fn into_serving(self) -> Serving<S> {
@@ -404,6 +418,7 @@ impl<S: Service> Server<S> {
             in_flight: InFlight::default(),
             metrics: Arc::new(Metrics::default()),
             limit_told: AtomicBool::new(false),
+            refusal_told: Mutex::new(None),
             drain: drain.clone(),
             additions,
         };
@@ -468,17 +483,18 @@ pub struct Bound<S> {
     socket_path: PathBuf,
     server_info_path: PathBuf,
     serving: Serving<S>,
-    stop_when: StopWhen,
+    stop_when: Option<Condition>,
     observer: Observer,
 }
 
 impl<S: Service> Bound<S> {
-    /// Serves until `shutdown` is ready, or what [`Server::stop_when`] waits for, then drains.
+    /// Serves until `shutdown` is ready, or what [`Server::stop_when`] waits for, then drains. A connection has at most 1,024
+    /// streams at a time.
     ///
     /// A drain goes on serving what its peers have open and send, until they have closed their streams. Five seconds
     /// before its time is over (a fifth of it, if it is shorter than 25 s) it stops reading, answers what is in flight and
-    /// ends the streams with UNAVAILABLE, and just before its deadline it aborts what is left. The files are removed in any
-    /// case.
+    /// ends the streams with UNAVAILABLE, and just before its deadline it aborts what is left. Once no stream is open, it waits
+    /// for no connection that has nothing in flight. The files are removed in any case.
     ///
     /// What it had to give up is in the result, and in the log at level WARN.
     ///
@@ -499,18 +515,24 @@ impl<S: Service> Bound<S> {
         observer.serving();
         let on_shutdown = std::mem::take(&mut serving.on_shutdown);
         let drain = serving.drain.clone();
-        let mut panicked = None;
+        // Dropped last: a condition that blocks its thread holds up nothing of the drain.
+        let mut stop_when = stop_when
+            .map(|condition| Watched::start(condition, drain.clone()))
+            .transpose()
+            .map_err(|source| ServeError::Runtime { source })?;
         tokio::pin!(shutdown);
         tokio::select! {
             () = accept(&listener, &serving) => {}
             () = &mut shutdown => {}
-            stop = catch(stop_when) => if let Err(panic) = stop {
-                tracing::error!(%panic, "what was to tell when to stop panicked");
-                // For whoever ends the drain without this function.
-                drain.end_after_panic();
-                panicked = Some(panic.to_string());
-            },
-            () = drain.panicked() => tracing::error!("draining, because a handler panicked"),
+            () = drain.asked() => {}
+        }
+        let begun = drain.begin();
+        let mut panicked = stop_when.as_mut().and_then(Watched::panic).map(|panic| {
+            tracing::error!(%panic, "the condition that ends the server panicked");
+            panic.to_string()
+        });
+        if panicked.is_none() && drain.has_panicked() {
+            tracing::error!("draining, because a handler panicked");
         }
         for action in on_shutdown {
             // The messages that are in flight have no part in it: the drain goes on.
@@ -522,8 +544,8 @@ impl<S: Service> Bound<S> {
             }
         }
         drain.start();
-        let drain_timeout = serving.options.drain_timeout.value;
-        let deadline = Instant::now() + drain_timeout;
+        let drain_timeout = bounded(serving.options.drain_timeout.value);
+        let deadline = begun + drain_timeout;
         let closing_time = CLOSING_TIME.min(drain_timeout / 5);
         let breaking_time = BREAKING_TIME.min(drain_timeout / 10);
         // A peer that lost its connection may still come back for what it has in flight.
@@ -576,11 +598,6 @@ impl<S: Service> Bound<S> {
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.observer.admin_address()
-    }
-
-    /// The files, for whoever may have to remove them when the runtime cannot.
-    pub(crate) fn files(&self) -> Arc<Files> {
-        self.files.clone()
     }
 
     /// What the streams know, for whoever may have to tell of it when the runtime cannot.

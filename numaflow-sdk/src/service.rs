@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::convert::Infallible;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -26,6 +27,9 @@ use crate::metrics::{Metrics, add};
 use crate::server::drain::Drain;
 use crate::server::{AbandonedMessage, Drained};
 use crate::{ServeError, Settings};
+
+/// How often the log says that requests are refused, at the most.
+const REFUSAL_PAUSE: Duration = Duration::from_mins(1);
 
 /// What a [`Server`](crate::Server) can serve: made by [`map::service`](crate::map::service) or
 /// [`source::service`](crate::source::service), and by nothing outside this crate.
@@ -74,6 +78,8 @@ pub struct Context {
     pub(crate) metrics: Arc<Metrics>,
     /// Whether it was said that a limit was reached.
     pub(crate) limit_told: AtomicBool,
+    /// When it was last said that a request was refused.
+    pub(crate) refusal_told: Mutex<Option<Instant>>,
     pub(crate) drain: Drain,
     /// What the program adds to the admin endpoint.
     pub(crate) additions: Additions,
@@ -159,6 +165,24 @@ impl Context {
                 bytes,
                 max_bytes,
                 "a limit on what is in flight was reached while the peer had more to send: it waits (told once)"
+            );
+        }
+    }
+
+    /// HTTP/2 has refused a request, which no service has seen.
+    pub(crate) fn request_refused(&self) {
+        add(&self.metrics.requests_refused, 1);
+        let now = Instant::now();
+        // Nothing panics while it holds the lock.
+        let mut told = self.refusal_told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| now.saturating_duration_since(told) >= REFUSAL_PAUSE) {
+            *told = Some(now);
+            drop(told);
+            tracing::warn!(
+                refused = self.metrics.requests_refused.load(Ordering::Relaxed),
+                "HTTP/2 has refused a request with PROTOCOL_ERROR, because its head is malformed; mostly its :authority is no \
+                 host, as with gRPC clients on a Unix socket that use its path: set the client's authority to localhost \
+                 (grpc.default_authority, overrideAuthority; told once a minute)"
             );
         }
     }

@@ -1,8 +1,17 @@
-//! Wire time to ours and back, in one place.
+//! Wire time to ours and back, in one place, and times that a clock can hold.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost_types::Timestamp;
+
+/// A century: longer than any server runs, and short enough to be added to any time of a clock.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// A time that a user has set, for a deadline: with one that is too long (`Duration::MAX` is meant as "for ever") the
+/// addition would panic.
+pub(crate) fn bounded(duration: Duration) -> Duration {
+    duration.min(LONGEST)
+}
 
 /// The time a wire timestamp means; `None` where it is out of range (nanoseconds outside a second, or seconds that this
 /// system's clock cannot hold), so that no timestamp a peer sends can do harm.
@@ -44,6 +53,13 @@ mod tests {
         let time = UNIX_EPOCH - Duration::from_millis(1);
         assert_eq!(to_wire(time), Timestamp { seconds: -1, nanos: 999_000_000 });
         assert_eq!(from_wire(Timestamp { seconds: -1, nanos: 999_000_000 }), Some(time));
+    }
+
+    #[test]
+    fn any_time_can_be_waited_for() {
+        assert_eq!(bounded(Duration::from_secs(25)), Duration::from_secs(25));
+        assert!(std::time::Instant::now().checked_add(2 * bounded(Duration::MAX)).is_some());
+        assert!(tokio::time::Instant::now().checked_add(2 * bounded(Duration::MAX)).is_some());
     }
 
     #[test]

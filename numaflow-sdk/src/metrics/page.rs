@@ -53,6 +53,8 @@ impl Page {
         );
         self.gauge("connections", "Connections that are open.", gauges.open_connections);
         self.counter("connections_opened_total", "Connections that were accepted.", &metrics.connections_opened);
+        let help = "Requests that HTTP/2 refused because their head is malformed.";
+        self.counter("requests_refused_total", help, &metrics.requests_refused);
         self.gauge("streams", "Streams of messages that are open.", gauges.open_streams);
         self.counter("streams_opened_total", "Streams of messages that were opened.", &metrics.streams_opened);
         self.counter("messages_sent_total", "Messages sent to the platform.", &metrics.counts.messages_sent);

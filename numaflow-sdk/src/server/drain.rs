@@ -1,8 +1,10 @@
 //! The way down: what is told to stop, who is still at work, and who can be made to stop.
 
+use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -43,10 +45,25 @@ pub(crate) struct Drain {
     cut: CancellationToken,
     /// A handler has panicked that the server is to end for, or something that runs when the drain starts.
     panicked: CancellationToken,
+    /// The server is to drain although nobody outside asked for it.
+    asked: CancellationToken,
+    /// When the server was first known to have to drain.
+    begun: Arc<OnceLock<Instant>>,
+    herald: Herald,
     streams: TaskTracker,
     connections: TaskTracker,
     /// What streams had read and gave up because of the drain.
     given_up: Arc<Mutex<Vec<Listed>>>,
+}
+
+/// Told that the server is to drain, once and by the thread that finds it out.
+#[derive(Clone, Default)]
+struct Herald(Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>);
+
+impl fmt::Debug for Herald {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Herald").finish_non_exhaustive()
+    }
 }
 
 impl Drain {
@@ -56,20 +73,50 @@ impl Drain {
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
             panicked: CancellationToken::new(),
+            asked: CancellationToken::new(),
+            begun: Arc::default(),
+            herald: Herald::default(),
             streams: TaskTracker::new(),
             connections: TaskTracker::new(),
             given_up: Arc::default(),
         }
     }
 
-    /// The server is to end, because a handler has panicked.
-    pub(crate) fn end_after_panic(&self) {
-        self.panicked.cancel();
+    /// Calls `herald` once the server is to drain, before the drain does anything. The thread that finds out calls it: the
+    /// workers of the runtime may all be blocked. It must not block.
+    pub(crate) fn tell(&self, herald: impl Fn() + Send + Sync + 'static) {
+        // A server has one.
+        drop(self.herald.0.set(Box::new(herald)));
     }
 
-    /// Waits until the server is to end because a handler has panicked.
-    pub(crate) async fn panicked(&self) {
-        self.panicked.cancelled().await;
+    /// The server is to drain. Returns when that was first known.
+    pub(crate) fn begin(&self) -> Instant {
+        let mut first = false;
+        let begun = *self.begun.get_or_init(|| {
+            first = true;
+            Instant::now()
+        });
+        if first && let Some(herald) = self.herald.0.get() {
+            herald();
+        }
+        begun
+    }
+
+    /// Asks the server to drain.
+    pub(crate) fn ask(&self) {
+        self.begin();
+        self.asked.cancel();
+    }
+
+    /// Waits until the server is asked to drain by something inside of it.
+    pub(crate) async fn asked(&self) {
+        self.asked.cancelled().await;
+    }
+
+    /// The server is to end with an error, because a handler has panicked, or something that runs when the drain starts.
+    pub(crate) fn end_after_panic(&self) {
+        self.panicked.cancel();
+        self.ask();
     }
 
     pub(crate) fn has_panicked(&self) -> bool {
@@ -146,5 +193,30 @@ impl Drain {
     /// Waits until every connection is over, and its calls with it. Only after [`Drain::start`].
     pub(crate) async fn connections_closed(&self) {
         self.connections.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Whoever keeps the deadline must learn of a drain from the thread that finds it out, and not from the runtime, whose
+    /// workers may be blocked a moment later.
+    #[test]
+    fn the_thread_that_asks_for_a_drain_tells_of_it() {
+        let asks: [fn(&Drain); 3] = [Drain::ask, Drain::end_after_panic, |drain| _ = drain.begin()];
+        for ask in asks {
+            let (drain, told) = (Drain::new(), Arc::new(AtomicUsize::new(0)));
+            let counted = told.clone();
+            drain.tell(move || _ = counted.fetch_add(1, Ordering::SeqCst));
+            assert_eq!(told.load(Ordering::SeqCst), 0);
+            ask(&drain);
+            assert_eq!(told.load(Ordering::SeqCst), 1);
+            let begun = drain.begin();
+            ask(&drain);
+            assert_eq!((drain.begin(), told.load(Ordering::SeqCst)), (begun, 1), "once");
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! The server-info file: what the platform reads before it trusts a server.
 
-use std::io::{self, Write};
+use std::fs::{File, Permissions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::kind::Kind;
 
@@ -25,11 +26,24 @@ pub(crate) fn is_replaceable(path: &Path) -> io::Result<bool> {
     if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("server-info")) {
         return Ok(true);
     }
-    match std::fs::read(path) {
-        Ok(content) => Ok(content.is_empty() || content.ends_with(END_MARKER.as_bytes())),
+    match std::fs::metadata(path) {
+        // Nothing else is opened: the open of a FIFO waits for a writer, and a device may have no end.
+        Ok(metadata) if metadata.is_file() => is_ours_or_empty(path),
+        Ok(_) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error),
     }
+}
+
+/// Reads no more than the end of a file: it may be of any size.
+fn is_ours_or_empty(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let marker = END_MARKER.len() as u64;
+    file.seek(SeekFrom::Start(length.saturating_sub(marker)))?;
+    let mut end = Vec::new();
+    file.take(marker).read_to_end(&mut end)?;
+    Ok(length == 0 || end == END_MARKER.as_bytes())
 }
 
 /// The content of the file for a server of this kind.
@@ -48,26 +62,21 @@ pub(crate) fn content(kind: Kind) -> String {
     format!("{info}{END_MARKER}")
 }
 
-/// Writes the file under a name of its own and renames it, so that no reader ever sees half of it.
-pub(crate) fn publish(path: &Path, kind: Kind) -> io::Result<()> {
-    let temporary = temporary_name(path);
-    let write = || -> io::Result<()> {
-        let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(content(kind).as_bytes())?;
-        // Whatever the umask: the platform may run under another uid.
-        file.set_permissions(std::fs::Permissions::from_mode(MODE))?;
-        std::fs::rename(&temporary, path)
-    };
-    write().inspect_err(|_| {
-        // Best effort: the error that matters is the one above.
-        drop(std::fs::remove_file(&temporary));
-    })
-}
-
-fn temporary_name(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    path.with_file_name(name)
+/// Writes the file under a name of its own and renames it, so that no reader ever sees half of it. Returns the file.
+///
+/// The name cannot be guessed and the file is created exclusively. Others may write to the folder, which the containers of
+/// a pod share: with a name that is known before, a symbolic link put there would have the file that it points to
+/// overwritten. The rename replaces a link at `path` and leaves the file that it points to alone.
+pub(crate) fn publish(path: &Path, kind: Kind) -> io::Result<File> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let mut prefix = path.file_name().unwrap_or_default().to_owned();
+    prefix.push(".");
+    // Removed when it is dropped, unless it has got its name.
+    let mut file = tempfile::Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(directory)?;
+    file.write_all(content(kind).as_bytes())?;
+    // Whatever the umask: the platform may run under another uid.
+    file.as_file().set_permissions(Permissions::from_mode(MODE))?;
+    Ok(file.persist(path)?)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! What they may not do is hold the thread: see the turns of a `MapFn` stream, and handlers that are heavy.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_util::stream::{FuturesUnordered, Stream};
 use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
+use tokio::task::yield_now;
 
 use crate::panic::catching;
 
@@ -76,6 +77,8 @@ impl Calls {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Turn {
     ended: Arc<AtomicBool>,
+    /// Whether the runtime is to look for input and output before the next turn.
+    after_input: Arc<AtomicBool>,
 }
 
 impl Turn {
@@ -83,6 +86,17 @@ impl Turn {
     pub(crate) fn end(&self, cx: &Context<'_>) {
         self.ended.store(true, Ordering::Relaxed);
         cx.waker().wake_by_ref();
+    }
+
+    /// Lets other tasks of this thread go first, and those as well for which input has come meanwhile: the runtime looks for
+    /// it only now and then while tasks are ready.
+    pub(super) fn end_for_input(&self) {
+        self.after_input.store(true, Ordering::Relaxed);
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    fn take_after_input(&self) -> bool {
+        self.after_input.swap(false, Ordering::Relaxed)
     }
 
     fn take_end(&self) -> bool {
@@ -106,6 +120,7 @@ pub(super) struct Together<C> {
     connection: Pin<Box<C>>,
     started: Calls,
     calls: FuturesUnordered<Call>,
+    has_had_calls: bool,
     bell: Arc<Bell>,
 }
 
@@ -133,11 +148,23 @@ impl Wake for Bell {
 
 impl<C: Future> Together<C> {
     pub(super) fn new(connection: C, started: Calls) -> Self {
-        Self { connection: Box::pin(connection), started, calls: FuturesUnordered::new(), bell: Arc::default() }
+        let calls = FuturesUnordered::new();
+        Self { connection: Box::pin(connection), started, calls, has_had_calls: false, bell: Arc::default() }
     }
 
     pub(super) fn connection(&mut self) -> Pin<&mut C> {
         self.connection.as_mut()
+    }
+
+    /// Whether there is no call.
+    pub(super) fn is_idle(&self) -> bool {
+        let started = self.started.started.lock().unwrap_or_else(PoisonError::into_inner);
+        started.is_empty() && self.calls.is_empty()
+    }
+
+    /// Whether there ever was a call.
+    pub(super) fn has_had_calls(&self) -> bool {
+        self.has_had_calls
     }
 
     fn poll_round(&mut self, cx: &mut Context<'_>) -> Poll<C::Output> {
@@ -145,6 +172,7 @@ impl<C: Future> Together<C> {
             return Poll::Ready(output);
         }
         let started = std::mem::take(&mut *self.started.started.lock().unwrap_or_else(PoisonError::into_inner));
+        self.has_had_calls |= !started.is_empty();
         self.calls.extend(started);
         while let Poll::Ready(Some(())) = Pin::new(&mut self.calls).poll_next(cx) {}
         Poll::Pending
@@ -170,6 +198,12 @@ impl<C: Future> Future for Together<C> {
             }
         }
         bell.inside.store(false, Ordering::SeqCst);
+        if self.started.turn.take_after_input() {
+            self.started.turn.take_end();
+            // Wakes the task once the runtime has looked for input.
+            _ = pin!(yield_now()).poll(cx);
+            return Poll::Pending;
+        }
         if bell.rung.load(Ordering::SeqCst) {
             cx.waker().wake_by_ref();
         }

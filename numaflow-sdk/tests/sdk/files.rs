@@ -1,11 +1,13 @@
 //! The socket and the info file: made in the right order, taken over from the dead, left alone when they are others'.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::Command;
 
 use numaflow_sdk::testing::ServerInfo;
 use numaflow_sdk::{Kind, MapMode, MapRequest, ServeError, Server, map};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 
 use crate::support::left_in;
@@ -124,4 +126,65 @@ async fn files_that_a_successor_made_are_not_removed() {
     std::fs::write(directory.path().join("i"), "the successor's").unwrap();
     drop(bound);
     assert_eq!(left_in(&directory), ["i"]);
+}
+
+/// The containers of a pod share the folder: a link that one of them puts there must not have another file overwritten.
+#[tokio::test]
+async fn no_link_is_followed() {
+    let directory = TempDir::new().unwrap();
+    let precious = directory.path().join("precious");
+    std::fs::write(&precious, "precious").unwrap();
+    std::fs::set_permissions(&precious, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let links = ["mapper-server-info".to_owned(), format!("mapper-server-info.{}.tmp", std::process::id())];
+    for link in &links {
+        std::os::unix::fs::symlink(&precious, directory.path().join(link)).unwrap();
+    }
+    let info = directory.path().join(&links[0]);
+    let bound = server(directory.path()).server_info_path(&info).bind().unwrap();
+    assert_eq!(std::fs::read(&precious).unwrap(), b"precious");
+    assert_eq!(std::fs::metadata(&precious).unwrap().permissions().mode() & 0o777, 0o600);
+    // The link itself was replaced.
+    assert!(std::fs::symlink_metadata(&info).unwrap().is_file());
+    assert_eq!(std::fs::metadata(&info).unwrap().permissions().mode() & 0o777, 0o644);
+    ServerInfo::read(&info).unwrap();
+    drop(bound);
+    let mut left = left_in(&directory);
+    left.sort();
+    assert_eq!(left, [links[1].as_str(), "precious"]);
+}
+
+#[tokio::test]
+async fn what_would_be_waited_for_is_refused() {
+    // A FIFO without a writer, at the info file's path.
+    let directory = TempDir::new().unwrap();
+    let info = directory.path().join("i");
+    assert!(Command::new("mkfifo").arg(&info).status().unwrap().success());
+    let error = server(directory.path()).bind().unwrap_err();
+    assert!(matches!(error, ServeError::NotServerInfo { .. }), "{error}");
+    assert!(std::fs::symlink_metadata(&info).unwrap().file_type().is_fifo());
+
+    // A device without an end.
+    std::fs::remove_file(&info).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &info).unwrap();
+    let error = server(directory.path()).bind().unwrap_err();
+    assert!(matches!(error, ServeError::NotServerInfo { .. }), "{error}");
+
+    // A listener that accepts nothing, with as many connections waiting as may wait.
+    std::fs::remove_file(&info).unwrap();
+    let address = SockAddr::unix(directory.path().join("s")).unwrap();
+    let socket = || Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let listener = socket();
+    listener.bind(&address).unwrap();
+    listener.listen(1).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let stream = socket();
+        stream.set_nonblocking(true).unwrap();
+        match stream.connect(&address) {
+            Ok(()) => waiting.push(stream),
+            Err(full) => break assert_eq!(full.kind(), std::io::ErrorKind::WouldBlock),
+        }
+    }
+    let error = server(directory.path()).bind().unwrap_err();
+    assert!(matches!(error, ServeError::SocketInUse { .. }), "{error}");
 }

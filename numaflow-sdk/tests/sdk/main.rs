@@ -3,6 +3,8 @@
 
 mod adaptive;
 mod admin;
+mod admin_peers;
+mod connections;
 mod drain;
 mod execution;
 mod failures;
@@ -18,7 +20,9 @@ mod modes;
 mod panics;
 mod poison;
 mod policies;
+mod quiet_peers;
 mod raw;
+mod raw_http2;
 mod reads;
 mod room;
 mod source;

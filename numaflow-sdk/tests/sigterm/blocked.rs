@@ -9,7 +9,7 @@ use numaflow_sdk::testing::{MapClient, MapStream};
 use tokio::time::timeout;
 
 use crate::process::{DRAIN, Process, WORKERS};
-use crate::server::{Doing, STOPS_ITSELF};
+use crate::server::{Doing, STOPS_ITSELF, STOPS_WHEN_ALL_BLOCK};
 
 /// The bound is 100 ms; five times that, for machines that do something else as well.
 const AT_ONCE: Duration = Duration::from_millis(500);
@@ -77,24 +77,32 @@ pub(crate) fn one_of_two() {
     });
 }
 
-/// A drain that nobody asked for has a deadline too, and a signal that comes during it is the first.
+/// A drain that nobody asked for has a deadline too, and a signal that comes during it is the first. It may begin before the
+/// second handler blocks or after that.
 pub(crate) fn stops_itself() {
-    block_on(async {
-        let mut process = Process::spawn(STOPS_ITSELF);
-        process.listens().await;
-        let client = MapClient::connect(process.socket()).await.unwrap();
-        let mut stream = client.open().await.unwrap();
-        for index in 0..WORKERS {
-            stream.send(format!("stuck-{index}"), MapRequest::new(Doing::BlocksLater.to_text())).await.unwrap();
-            process.lines("blocks ", index + 1).await;
-        }
-        process.line("draining").await;
-        process.terminate();
-        let end = process.end().await;
-        end.check().unwrap();
-        assert!(end.took > DRAIN / 2, "{end:?}");
-        assert!(is_stuck(&mut end.abandoned.iter().map(String::as_str)), "{end:?}");
-    });
+    block_on(stops(STOPS_ITSELF));
+}
+
+/// The same where it can only begin when no thread of the runtime is left.
+pub(crate) fn stops_when_all_block() {
+    block_on(stops(STOPS_WHEN_ALL_BLOCK));
+}
+
+async fn stops(server: &str) {
+    let mut process = Process::spawn(server);
+    process.listens().await;
+    let client = MapClient::connect(process.socket()).await.unwrap();
+    let mut stream = client.open().await.unwrap();
+    for index in 0..WORKERS {
+        stream.send(format!("stuck-{index}"), MapRequest::new(Doing::BlocksLater.to_text())).await.unwrap();
+        process.lines("blocks ", index + 1).await;
+    }
+    process.line("draining").await;
+    process.terminate();
+    let end = process.end().await;
+    end.check().unwrap();
+    assert!(end.took > DRAIN / 2, "{end:?}");
+    assert!(is_stuck(&mut end.abandoned.iter().map(String::as_str)), "{end:?}");
 }
 
 pub(crate) fn second_signal() {

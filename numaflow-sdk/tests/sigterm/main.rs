@@ -9,10 +9,12 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 mod blocked;
+mod hearing;
 mod panics;
 mod process;
 mod runs;
 mod server;
+mod signals;
 
 fn main() -> ExitCode {
     if std::env::var_os(server::VARIABLE).is_some() {
@@ -30,7 +32,11 @@ fn main() -> ExitCode {
         trial("blocked_workers_are_listed_and_end_with_the_process", blocked::test),
         trial("one_blocked_worker_leaves_what_comes_in_to_the_other", blocked::one_of_two),
         trial("a_drain_that_begins_by_itself_has_its_deadline", blocked::stops_itself),
+        trial("a_drain_can_begin_while_every_worker_is_blocked", blocked::stops_when_all_block),
         trial("a_second_signal_ends_it_at_once", blocked::second_signal),
+        trial("two_signals_at_the_start_leave_nothing", signals::at_the_start),
+        trial("a_hang_up_is_a_signal_to_stop", signals::hang_up),
+        trial("a_hang_up_that_is_ignored_stays_ignored", signals::hang_up_ignored),
         trial("a_panic_in_the_set_up_ends_the_process", panics::set_up),
         trial("a_panic_on_shutdown_is_the_processs_failure", panics::on_shutdown),
     ];

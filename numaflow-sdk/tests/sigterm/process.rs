@@ -62,8 +62,19 @@ impl Process {
 
     /// Starts a server with this value of [`VARIABLE`].
     pub(crate) fn spawn(value: &str) -> Self {
+        Self::run(Command::new(std::env::current_exe().unwrap()), value)
+    }
+
+    /// Starts a server as `nohup` does.
+    pub(crate) fn ignoring_hang_ups() -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' HUP; exec \"$0\""]).arg(std::env::current_exe().unwrap());
+        Self::run(shell, "1")
+    }
+
+    fn run(mut command: Command, value: &str) -> Self {
         let directory = TempDir::new().unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut child = command
             .env(VARIABLE, value)
             .env("UDF_SOCKET", directory.path().join("s"))
             .env("UDF_SERVER_INFO", directory.path().join("i"))
@@ -101,8 +112,12 @@ impl Process {
     }
 
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
     /// Waits for its end.

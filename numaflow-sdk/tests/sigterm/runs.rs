@@ -9,6 +9,7 @@ use numaflow_sdk::testing::MapClient;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
+use crate::hearing::Hearing;
 use crate::process::{End, Process, WORKERS};
 use crate::server::Doing;
 
@@ -125,7 +126,8 @@ async fn run(index: u64, seed: u64) -> Report {
     let unanswered = Cell::new(0);
     let peer = async {
         // During the drain of a process that nobody has connected to, there may be nobody to connect to.
-        let Ok(client) = MapClient::connect(socket).await else { return };
+        let Ok(socket) = Hearing::connect(&socket).await else { return };
+        let Ok(client) = MapClient::over(socket).await else { return };
         let Ok(stream) = client.open().await else { return };
         let (sender, mut receiver) = stream.split();
         let places = Semaphore::new(UNANSWERED);

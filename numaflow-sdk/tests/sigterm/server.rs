@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use numaflow_sdk::{HandlerError, MapRequest, Message, ProcessEnvironment, Server, Settings, map};
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
+
+use crate::process::WORKERS;
 
 /// Set for the process that serves.
 pub(crate) const VARIABLE: &str = "SIGTERM_TEST_SERVER";
@@ -13,6 +15,8 @@ pub(crate) const VARIABLE: &str = "SIGTERM_TEST_SERVER";
 pub(crate) const SET_UP_PANICS: &str = "set-up panics";
 /// where it stops by itself once a handler blocks its thread,
 pub(crate) const STOPS_ITSELF: &str = "stops itself";
+/// where it does so once handlers block every thread of the runtime,
+pub(crate) const STOPS_WHEN_ALL_BLOCK: &str = "stops when all block";
 /// and where it does when it is told to stop.
 pub(crate) const SHUTDOWN_PANICS: &str = "shutdown panics";
 
@@ -75,14 +79,23 @@ pub(crate) fn run() -> ExitCode {
                 }
             }
         }
-        Ok(STOPS_ITSELF) => {
-            let settings = Settings::from_environment(&ProcessEnvironment).unwrap();
-            let server = async || Ok(Server::new(service).settings(settings).stop_when(BLOCKED.notified()));
-            numaflow_sdk::run_server_with(server).unwrap();
-            ExitCode::SUCCESS
-        }
+        Ok(STOPS_ITSELF) => stops_when(service, 1),
+        Ok(STOPS_WHEN_ALL_BLOCK) => stops_when(service, WORKERS),
         _ => numaflow_sdk::run(service),
     }
+}
+
+/// Serves until so many handlers block their thread.
+fn stops_when(service: map::MapService, blocked: usize) -> ExitCode {
+    let settings = Settings::from_environment(&ProcessEnvironment).unwrap();
+    let all = async move {
+        for _ in 0..blocked {
+            BLOCKED.acquire().await.unwrap().forget();
+        }
+    };
+    let server = async || Ok(Server::new(service).settings(settings).stop_when(all));
+    numaflow_sdk::run_server_with(server).unwrap();
+    ExitCode::SUCCESS
 }
 
 /// Says on standard error what it has in hand before it does anything: what it was given must be accounted for.
@@ -102,13 +115,13 @@ async fn handle(request: MapRequest) -> Result<Message, HandlerError> {
     Ok(request.into_message())
 }
 
-/// A handler blocks its thread.
-static BLOCKED: Notify = Notify::const_new();
+/// The handlers that block their thread.
+static BLOCKED: Semaphore = Semaphore::const_new(0);
 
 fn block(id: &str) -> ! {
     say("blocks", id);
     // From another thread: what this one wakes waits for it.
-    std::thread::spawn(|| BLOCKED.notify_one());
+    std::thread::spawn(|| BLOCKED.add_permits(1));
     loop {
         std::thread::park();
     }

@@ -41,12 +41,13 @@ pub(crate) fn command(args: &DemoArgs, environment: &dyn Environment) -> Result<
     let name = args.topic.clone().unwrap_or_else(a_name);
     let kafka = real_kafka(args, &name, environment)?;
     let failed = |what: &str, error: io::Error| Failure::Run(format!("{what}: {error}"));
+    // Before there is a folder that a signal would leave behind.
+    let signals = signals().map_err(|error| failed("signals cannot be handled", error))?;
     let directory = tempfile::Builder::new()
         .prefix("udf-demo-")
         .tempdir()
         .map_err(|error| failed("no folder can be made for the sockets", error))?;
     fits(directory.path())?;
-    let signals = signals().map_err(|error| failed("signals cannot be handled", error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
