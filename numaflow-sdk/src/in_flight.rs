@@ -297,7 +297,7 @@ impl InFlight {
     /// Whether a handler blocks the thread of its connection.
     fn any_blocks(&self, now: Instant) -> bool {
         let currents = lock(&self.registry.currents);
-        currents.iter().filter_map(Weak::upgrade).any(|shown| blocks(lock(&shown).polls_since(), now))
+        currents.shown.iter().filter_map(Weak::upgrade).any(|shown| blocks(lock(&shown).polls_since(), now))
     }
 
     /// Whether nothing is in flight.

@@ -225,6 +225,8 @@ impl Serving {
 
     /// Ends the drain without the runtime.
     fn cut_off(&self, files: &Files, reason: &str) -> Drained {
+        // Streams take no new messages from here on: none that is taken later would be listed.
+        self.context.drain.close();
         let drained = self.context.abandon();
         files.remove();
         drained.log(reason);

@@ -78,17 +78,7 @@ pub(super) struct Transport<I, F> {
 
 impl<I, F: FnMut()> Transport<I, F> {
     pub(super) fn new(io: I, turn: Turn, line: Line, refused: F) -> Self {
-        Self {
-            io,
-            cut,
-            line,
-            full: false,
-            turn,
-            reads_since: None,
-            found: false,
-            outgoing: Outgoing::default(),
-            refused,
-        }
+        Self { io, line, full: false, turn, reads_since: None, found: false, outgoing: Outgoing::default(), refused }
     }
 
     fn note_write(&mut self, written: &Poll<io::Result<usize>>) {

@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use crate::server::VARIABLE;
 
 pub(crate) const DRAIN: Duration = Duration::from_secs(1);
-/// What the process may take beyond the drain on a machine that is busy with others.
-pub(crate) const SLACK: Duration = Duration::from_millis(700);
+/// What the process may take beyond the drain on a machine that is busy with others: less than the five seconds between
+/// the default drain and the end of the time that Kubernetes gives a pod.
+pub(crate) const SLACK: Duration = Duration::from_secs(4);
 /// The threads of its runtime.
 pub(crate) const WORKERS: usize = 2;
 

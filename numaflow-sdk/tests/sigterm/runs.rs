@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use numaflow_sdk::MapRequest;
 use numaflow_sdk::testing::MapClient;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::sleep;
 
 use crate::hearing::Hearing;
@@ -18,6 +18,8 @@ const RUNS: u64 = 24;
 const ABREAST: usize = 4;
 /// The messages that the peer keeps unanswered.
 const UNANSWERED: usize = 300;
+/// From so many on a run is busy.
+const BUSY: usize = 100;
 /// The latest moment of the signal, and what slow handlers take at most, in milliseconds.
 const LATEST: u64 = 500;
 const SLOWEST: u64 = 900;
@@ -70,7 +72,7 @@ pub(crate) fn all() {
     }));
     let problems: Vec<_> = reports.iter().filter_map(|report| report.check().err()).collect();
     let sum = |of: fn(&Report) -> usize| reports.iter().map(of).sum::<usize>();
-    let busy = reports.iter().filter(|report| report.unanswered >= 100).count();
+    let busy = reports.iter().filter(|report| report.unanswered >= BUSY).count();
     let slowest = reports.iter().map(|report| report.end.took).max().unwrap_or_default();
     println!(
         "{runs} SIGTERMs from DRAIN_SEED={seed}: {busy} with 100 messages or more in flight, {} sent, {} answered, {} \
@@ -124,6 +126,7 @@ async fn run(index: u64, seed: u64) -> Report {
     let socket = process.socket();
     let (sent, received) = (RefCell::new(HashSet::new()), RefCell::new(HashSet::new()));
     let unanswered = Cell::new(0);
+    let busy = Notify::new();
     let peer = async {
         // During the drain of a process that nobody has connected to, there may be nobody to connect to.
         let Ok(socket) = Hearing::connect(&socket).await else { return };
@@ -137,6 +140,9 @@ async fn run(index: u64, seed: u64) -> Report {
                 places.acquire().await.unwrap().forget();
                 let (id, doing) = (format!("{index}-{number}"), what.next().unwrap());
                 sent.borrow_mut().insert(id.clone());
+                if sent.borrow().len() >= received.borrow().len() + BUSY {
+                    busy.notify_one();
+                }
                 if sender.send(id, MapRequest::new(format!("{:padding$}", doing.to_text()))).await.is_err() {
                     return;
                 }
@@ -157,6 +163,10 @@ async fn run(index: u64, seed: u64) -> Report {
         }
     };
     let stop = async {
+        // In every other run at any moment, in the others at a busy one, however slow the machine.
+        if index.is_multiple_of(2) {
+            busy.notified().await;
+        }
         sleep(moment).await;
         unanswered.set(sent.borrow().len() - received.borrow().len());
         process.terminate();
