@@ -12,7 +12,7 @@ use super::process::Process;
 use super::producers::Producers;
 use super::report::{Progress, Verdict};
 use super::scene::Scene;
-use super::stage::Stage;
+use super::stage::{Replication, Stage};
 use super::verdict::Happened;
 
 /// The partitions at the start.
@@ -29,6 +29,9 @@ const DRIVER: [&str; 8] = ["--nacked", "10", "--forgotten", "3", "--broken", "15
 
 /// How long the brokers may take until a cluster has all its replicas in sync.
 const RECOVERY: Duration = Duration::from_secs(120);
+
+/// What the drivers are told as well where logs are cut: there are records in flight then from before the cut.
+const SLOW: [&str; 2] = ["--work", "8000"];
 
 /// What a seed is run with.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +72,9 @@ impl Run<'_> {
         brokers.prepare(&stage)?;
         let mut orders = Orders::new(&SOURCE, &DRIVER);
         orders.source.extend(["--dead-letter-topic".to_owned(), stage.dead_letter_topic()]);
+        if stage.site.replication == Replication::Unclean {
+            orders.driver.extend(SLOW.map(str::to_owned));
+        }
         let scene = Scene::new(self.program, self.folder, stage, self.seed, MEMBERS, &orders)?;
         let producers = Producers::start(&scene.stage, self.seed, self.records, self.length)?;
         let mut chaos = Chaos { brokers, scene, open: Vec::new() };

@@ -85,7 +85,7 @@ impl Work {
             // One more sample after the end, so that the last commits are seen.
             is_last = self.over.load(Ordering::Relaxed);
             // A broker that is down does not answer; the next sample will do.
-            if let Ok(sample) = self.sample() {
+            if let Ok(sample) = self.sample(samples.last().is_some_and(|sample: &Sample| sample.dead_letters > 0)) {
                 self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&sample.committed);
                 samples.push(sample);
             }
@@ -94,11 +94,12 @@ impl Work {
         Ok(samples)
     }
 
-    fn sample(&self) -> Outcome<Sample> {
+    fn sample(&self, has_letters: bool) -> Outcome<Sample> {
         let committed = self.stage.committed(&self.onlooker, PATIENCE)?;
-        let dead_letters = match self.onlooker.fetch_watermarks(&self.stage.dead_letter_topic(), 0, PATIENCE) {
-            // The topic is away in some runs; nothing was in it before.
-            Err(error) if error.rdkafka_error_code().is_some_and(is_unknown) => 0,
+        let watermarks = self.onlooker.fetch_watermarks(&self.stage.dead_letter_topic(), 0, PATIENCE);
+        let dead_letters = match watermarks {
+            // A topic that nobody has written to may be away. One that has letters is there, whatever a broker knows of it.
+            Err(error) if !has_letters && error.rdkafka_error_code().is_some_and(is_unknown) => 0,
             watermarks => watermarks?.1,
         };
         let journals = journal::extent(&self.folder)?;
@@ -107,8 +108,5 @@ impl Work {
 }
 
 fn is_unknown(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition
-    )
+    matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
 }

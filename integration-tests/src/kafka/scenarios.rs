@@ -40,6 +40,8 @@ pub(super) enum Scenario {
     LettersTooLarge,
     /// On a cluster: the dead-letter topic is deleted, and made again
     LettersGone,
+    /// On a cluster: the right to write dead letters is missing, and given
+    LettersForbidden,
     /// On a cluster: the rights to read the topic and to be in the group are taken and given back
     Rights,
     /// On a cluster: the password is changed at the brokers, and a little later in its file
@@ -62,6 +64,7 @@ impl Scenario {
             | Self::Recreated
             | Self::LettersTooLarge
             | Self::LettersGone
+            | Self::LettersForbidden
             | Self::Rights
             | Self::Password => return None,
             Self::LeaderKilled => (

@@ -50,23 +50,25 @@ struct Tally<'a> {
 }
 
 impl Tally<'_> {
-    /// Takes note of a run, and keeps its folder if it has failed.
-    fn add(&mut self, run: Outcome<bool>, folder: TempDir, again: &str) {
+    /// Takes note of a run, and keeps its folder if it has failed; `false` then.
+    fn add(&mut self, run: Outcome<bool>, folder: TempDir, again: &str) -> bool {
         if let Err(error) = &run {
             self.progress.line(&format!("FAILED: {error}"));
         }
         if run.unwrap_or(false) {
             self.good += 1;
-            return;
+            return true;
         }
         self.failed += 1;
         self.progress.line(&format!("  logs and journals are in {}", folder.keep().display()));
         self.progress.line(&format!("  again: kafka-chaos {again}"));
+        false
     }
 
-    fn add_verdict(&mut self, run: Outcome<Verdict>, folder: TempDir, again: &str) {
+    /// The same with what a run has come to.
+    fn add_verdict(&mut self, run: Outcome<Verdict>, folder: TempDir, again: &str) -> bool {
         let run = run.map(|verdict| self.progress.verdict(&verdict));
-        self.add(run, folder, again);
+        self.add(run, folder, again)
     }
 }
 
@@ -130,6 +132,7 @@ fn run_on_broker(plan: &Plan, scenarios: &[Scenario], program: &Path, tally: &mu
             | Scenario::Recreated
             | Scenario::LettersTooLarge
             | Scenario::LettersGone
+            | Scenario::LettersForbidden
             | Scenario::Rights
             | Scenario::Password
             | Scenario::Retention => {}
@@ -156,7 +159,8 @@ fn run_on_broker(plan: &Plan, scenarios: &[Scenario], program: &Path, tally: &mu
 fn run_on_cluster(plan: &Plan, scenarios: &[Scenario], program: &Path, tally: &mut Tally<'_>) -> Outcome<()> {
     let progress = tally.progress;
     progress.say("starting the cluster");
-    let mut cluster = Cluster::start(NODES, &login::options(Options::new().with_heap(HEAP)))?;
+    let options = login::options(Options::new().with_heap(HEAP));
+    let mut cluster = Cluster::start(NODES, &options)?;
     for scenario in scenarios {
         let (folder, name) = (folder()?, scenario.name());
         progress.say(&name);
@@ -171,7 +175,10 @@ fn run_on_cluster(plan: &Plan, scenarios: &[Scenario], program: &Path, tally: &m
             }
             None => on_cluster(*scenario, &cluster, program, folder.path()),
         };
-        tally.add_verdict(verdict, folder, &format!("--only {name} --records {}", plan.records));
+        if !tally.add_verdict(verdict, folder, &format!("--only {name} --records {}", plan.records)) {
+            // What a run has left behind is nothing for the next one.
+            cluster = Cluster::start(NODES, &options)?;
+        }
     }
     let seeds = if plan.is_on_cluster { plan.seeds.clone() } else { 0..0 };
     for seed in seeds {
@@ -183,7 +190,9 @@ fn run_on_cluster(plan: &Plan, scenarios: &[Scenario], program: &Path, tally: &m
         let run = Run { name, seed, records, plan: &planned, length, program, folder: folder.path() };
         let replication = faults::cluster::replication(seed);
         let verdict = Brokers::cluster(&mut cluster, replication).and_then(|brokers| run.run(brokers, progress));
-        tally.add_verdict(verdict, folder, &plan.again(seed));
+        if !tally.add_verdict(verdict, folder, &plan.again(seed)) {
+            cluster = Cluster::start(NODES, &options)?;
+        }
     }
     Ok(())
 }
@@ -195,6 +204,7 @@ fn on_cluster(scenario: Scenario, cluster: &Cluster, program: &Path, folder: &Pa
         Scenario::Recreated => recreated::run(&site, program, folder),
         Scenario::LettersTooLarge => refused::run(&site, Refusal::TooSmall, program, folder),
         Scenario::LettersGone => refused::run(&site, Refusal::Gone, program, folder),
+        Scenario::LettersForbidden => login::run(cluster, Taken::Letters, program, folder),
         Scenario::Rights => login::run(cluster, Taken::Rights, program, folder),
         Scenario::Password => login::run(cluster, Taken::Password, program, folder),
         Scenario::Outage

@@ -17,6 +17,7 @@ use super::super::report::Verdict;
 use super::super::scene::Scene;
 use super::super::stage::{Replication, Site, Stage};
 use super::super::verdict::Happened;
+use super::refused;
 
 /// The listener of the cluster that asks who is there.
 const LOGIN: &str = "LOGIN";
@@ -52,6 +53,8 @@ pub(in super::super) fn options(options: Options) -> Options {
 pub(in super::super) enum Taken {
     /// The right to read the topic, then that to be in the group and to commit.
     Rights,
+    /// The right to write dead letters, from the beginning on. The sources start anew when they have it.
+    Letters,
     /// The password: it is another one, and a little later it is so in the file that the sources have it from.
     Password,
 }
@@ -63,6 +66,7 @@ pub(in super::super) fn run(cluster: &Cluster, taken: Taken, program: &Path, fol
     let site = Site { address, ..Site::of_cluster(cluster, Replication::Safe) };
     let name = match taken {
         Taken::Rights => "rights",
+        Taken::Letters => "letters-forbidden",
         Taken::Password => "password",
     };
     let stage = Stage::new(&site, name, PARTITIONS)?;
@@ -77,6 +81,12 @@ pub(in super::super) fn run(cluster: &Cluster, taken: Taken, program: &Path, fol
     let settings = folder.join("settings.yaml");
     fs::write(&settings, format!("properties-from-files:\n  sasl.password: {}\n", secret.display()))?;
     orders.source.extend(["--config".to_owned(), settings.display().to_string()]);
+    if taken == Taken::Letters {
+        orders
+            .source
+            .extend(["--max-deliveries", "2", "--dead-letter-topic", &stage.dead_letter_topic()].map(str::to_owned));
+        orders.driver.extend(["--poison-every", "40"].map(str::to_owned));
+    }
     let mut scene = Scene::new(program, folder, stage, 0, MEMBERS, &orders)?;
     let outcome = take(&mut scene, cluster, taken, &secret);
     let faults = scene.happened.len();
@@ -91,6 +101,12 @@ fn take(scene: &mut Scene, cluster: &Cluster, taken: Taken, secret: &Path) -> Ou
     let use_group = ["--operation", "Read", "--operation", "Describe", "--group", &group];
     rights(cluster, "--add", &read_topic)?;
     rights(cluster, "--add", &use_group)?;
+    let letters = scene.stage.dead_letter_topic();
+    let see_letters = ["--operation", "Describe", "--topic", &letters];
+    let write_letters = ["--operation", "Write", "--operation", "Describe", "--topic", &letters];
+    if taken == Taken::Letters {
+        rights(cluster, "--add", &see_letters)?;
+    }
     scene.start()?;
     let producers = Producers::start(&scene.stage, 0, RECORDS, PRODUCING)?;
     wait_for_acks(scene)?;
@@ -104,6 +120,13 @@ fn take(scene: &mut Scene, cluster: &Cluster, taken: Taken, secret: &Path) -> Ou
                 scene.happened.push(Happened { fault: Fault::Refuse, from, to: clock::now() });
                 wait_for_acks(scene)?;
             }
+        }
+        Taken::Letters => {
+            let from = clock::now();
+            scene.wait_for("word of the dead letters that are refused", PATIENCE, |scene| refused::is_told(scene))?;
+            rights(cluster, "--add", &write_letters)?;
+            refused::start_anew(scene)?;
+            scene.happened.push(Happened { fault: Fault::Refuse, from, to: clock::now() });
         }
         Taken::Password => {
             let from = clock::now();

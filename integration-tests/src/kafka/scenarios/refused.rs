@@ -64,21 +64,26 @@ fn refuse(scene: &mut Scene, refusal: Refusal) -> Outcome<()> {
         Refusal::TooSmall => scene.stage.limit_dead_letters(None)?,
         Refusal::Gone => scene.stage.make_dead_letters()?,
     }
-    // Partitions that have halted are read on by sources that are started anew.
-    for member in 0..MEMBERS {
-        scene.members[member].terminate_source()?;
-        scene.wait_for("end of a source", PATIENCE, |scene| scene.members[member].source_is_gone())?;
-        scene.members[member].start_source()?;
-    }
+    start_anew(scene)?;
     scene.happened.push(Happened { fault: Fault::Refuse, from, to: clock::now() });
     scene.wait_for_commits()?;
     scene.end()
 }
 
+/// Ends the sources, one by one and in order, and starts them again: so partitions that have halted are read on.
+pub(super) fn start_anew(scene: &mut Scene) -> Outcome<()> {
+    for member in 0..scene.members.len() {
+        scene.members[member].terminate_source()?;
+        scene.wait_for("end of a source", PATIENCE, |scene| scene.members[member].source_is_gone())?;
+        scene.members[member].start_source()?;
+    }
+    Ok(())
+}
+
 /// Whether a source has told of the dead-letter topic, as a warning or an error.
-fn is_told(scene: &Scene) -> Outcome<bool> {
+pub(super) fn is_told(scene: &Scene) -> Outcome<bool> {
     let topic = scene.stage.dead_letter_topic();
-    for member in 0..MEMBERS {
+    for member in 0..scene.members.len() {
         let log = fs::read_to_string(scene.folder.join(format!("member-{member}.source.log")))?;
         let is_told = |line: &str| line.contains(&topic) && (line.contains("WARN") || line.contains("ERROR"));
         if log.lines().any(is_told) {
