@@ -21,7 +21,6 @@ mod args;
 mod asker;
 mod assignment;
 mod auth;
-mod backoff;
 mod brokers;
 mod budget;
 mod client;

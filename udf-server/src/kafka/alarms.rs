@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::Offset;
 use tokio::time::Instant;
 
 use super::group::PartitionOffsets;
@@ -42,13 +42,6 @@ enum Condition {
     CommitsFail,
     EndsUnknown,
     Throttled,
-}
-
-/// A list of one partition.
-fn one(topic: &str, partition: i32) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    list.add_partition(topic, partition);
-    list
 }
 
 impl Worker {
@@ -94,30 +87,6 @@ impl Worker {
         }
         let is_fresh = asked.is_some_and(|asked| now.duration_since(asked) < FRESH);
         self.look_for_starving(if is_fresh { &known } else { &[] }, now);
-    }
-
-    /// Waits with a partition whose fetches fail again and again.
-    pub(super) fn back_off(&mut self, now: Instant) {
-        for lane in &mut self.lanes {
-            let (topic, partition) = (&*lane.topic, lane.partition);
-            if let Some(code) = lane.trouble.take() {
-                self.consumer.context().note_error(code, &format!("{topic}:{partition}: {code}"));
-                if lane.backoff.fail(now)
-                    && let Err(error) = self.consumer.pause(&one(topic, partition))
-                {
-                    tracing::debug!(%error, topic, partition, "it is fetched on");
-                }
-            } else if !lane.fetched.is_empty() {
-                lane.backoff.succeed();
-            }
-            // One that is damaged stays as it is.
-            if lane.backoff.is_over(now)
-                && lane.broken.is_none()
-                && let Err(error) = self.consumer.resume(&one(topic, partition))
-            {
-                tracing::debug!(%error, topic, partition, "it cannot be fetched yet");
-            }
-        }
     }
 
     /// Looks for partitions that have records, have room for them, and get none. The client library tells of some reasons in

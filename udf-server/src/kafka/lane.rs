@@ -8,7 +8,6 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::backoff::Backoff;
 use super::context::Context;
 use super::damage::{Passing, is_damage};
 use super::native::fetch::{Queue, Trouble};
@@ -32,8 +31,6 @@ pub(super) struct Lane {
     pub(super) broken: Option<Trouble>,
     /// What else went wrong with the partition since it was last told.
     pub(super) trouble: Option<RDKafkaErrorCode>,
-    /// Whether it is fetched after that.
-    pub(super) backoff: Backoff,
     /// Such records that are being passed over, and those that have been.
     pub(super) passing: Option<Passing>,
     pub(super) passed: Option<Passing>,
@@ -46,8 +43,8 @@ pub(super) struct Lane {
     /// Nothing was committed since the partition came or its offsets went back. What the library takes for committed may be
     /// of a topic that is gone.
     pub(super) uncertain: bool,
-    /// Since its offsets went back: what the library says of its position up to here is of the time before. It never goes
-    /// back as records are fetched in batches.
+    /// What the library says of its position up to here is not so: it is of the time before the offsets went back, or the
+    /// library has counted an error as a record that was handed out. It never goes back as records are fetched in batches.
     pub(super) outdated: Option<i64>,
 }
 
@@ -72,7 +69,6 @@ impl Lane {
             fetched: Vec::new(),
             broken: None,
             trouble: None,
-            backoff: Backoff::default(),
             passing: None,
             passed: None,
             reset_from: None,
@@ -89,7 +85,7 @@ impl Lane {
 
     /// Takes what there is and fits.
     pub(super) fn fetch(&mut self) {
-        let Self { queue, encoder, fetched, broken, trouble: other, passing, passed, room, .. } = self;
+        let Self { queue, encoder, fetched, broken, trouble: other, passing, passed, outdated, room, .. } = self;
         queue.fetch(room.saturating_sub(fetched.len()), |record| match record {
             _ if broken.is_some() => {}
             Ok(record) => {
@@ -97,7 +93,10 @@ impl Lane {
                 fetched.push((record.offset, encoder.encode(&record)));
             }
             Err(trouble) if is_damage(trouble) => *broken = Some(trouble),
-            Err(Trouble { code, .. }) => *other = Some(code),
+            Err(Trouble { code, offset }) => {
+                *other = Some(code);
+                *outdated = (*outdated).max(Some(offset.saturating_add(1)));
+            }
         });
     }
 

@@ -119,7 +119,7 @@ impl Worker {
         self.serve_events()?;
         self.rebalance(now);
         self.shared.progress.set_rebalancing(!matches!(self.rebalancing, Rebalancing::No));
-        let fetched = self.fetch(now);
+        let fetched = self.fetch();
         self.send_letters(now);
         if now.duration_since(self.round) >= ROUND {
             self.round = now;
@@ -151,7 +151,7 @@ impl Worker {
     }
 
     /// Takes what has come of every partition that has room, and puts it where reads find it.
-    fn fetch(&mut self, now: Instant) -> bool {
+    fn fetch(&mut self) -> bool {
         {
             let assignment = self.shared.lock();
             for lane in &mut self.lanes {
@@ -161,8 +161,11 @@ impl Worker {
         }
         for lane in &mut self.lanes {
             lane.fetch();
+            if let Some(code) = lane.trouble.take() {
+                let about = format!("{}:{}: {code}", lane.topic, lane.partition);
+                self.consumer.context().note_error(code, &about);
+            }
         }
-        self.back_off(now);
         self.count_gone();
         let fetched: usize = self.lanes.iter().map(|lane| lane.fetched.len()).sum();
         if fetched == 0 {

@@ -231,19 +231,26 @@ async fn records_that_do_not_come_although_the_broker_answers_are_told() {
     assert!(watched.source.close(PATIENCE).await);
 }
 
-/// However often its fetches have failed before.
+/// The client library counts an error in the place of a record as one that was handed out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_partition_whose_fetches_fail_is_read_on_when_they_succeed() {
+async fn a_partition_whose_fetches_fail_is_read_on_where_it_was() {
     let cluster = cluster();
     let mut watched = Watched::start(harness::config(&cluster.bootstrap_servers())).await;
     let messages = watched.platform.read_all(60).await;
     watched.platform.ack(&messages).await;
+    let committed = |page: &Value| page["partitions"][0]["committed"] == 10;
+    watched.endpoint.until("committed", committed).await;
     cluster.request_errors(RDKafkaApiKey::Fetch, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN; MANY]);
     let errors = |page: &Value| page["totals"]["broker_errors"].as_u64() > Some(40);
-    watched.endpoint.until("failing", errors).await;
+    let page = watched.endpoint.until("failing", errors).await;
+    for partition in page["partitions"].as_array().unwrap() {
+        let figures = ["position", "commit_point"].map(|name| partition[name].as_i64());
+        assert_eq!(figures, [Some(10), Some(10)], "{page:#}");
+    }
     cluster.clear_request_errors(RDKafkaApiKey::Fetch);
     harness::fill(&cluster.bootstrap_servers(), 10, 1);
     let messages = watched.platform.read_all(6).await;
-    assert_eq!(messages.len(), 6);
+    let places: std::collections::BTreeSet<_> = messages.iter().map(|message| place(message.offset())).collect();
+    assert_eq!(places, (0..PARTITIONS).map(|partition| (partition, 10)).collect());
     assert!(watched.source.close(PATIENCE).await);
 }
