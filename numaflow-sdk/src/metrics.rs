@@ -143,6 +143,8 @@ pub(crate) struct Metrics {
     /// In the order of [`Failure::ALL`].
     pub(crate) handler_failures: [AtomicU64; Failure::ALL.len()],
     pub(crate) handler_retries: AtomicU64,
+    pub(crate) blocking_polls: AtomicU64,
+    pub(crate) refused_batches: AtomicU64,
     pub(crate) connections_opened: AtomicU64,
     pub(crate) requests_refused: AtomicU64,
     pub(crate) streams_opened: AtomicU64,

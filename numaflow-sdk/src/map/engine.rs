@@ -169,6 +169,7 @@ impl<H: Handler> MapBody<H> {
     pub(super) fn new(handler: H, context: Arc<Context>, options: Arc<Options>, turn: Turn, body: Incoming) -> Self {
         let now = Instant::now();
         let share = context.limits.share();
+        options.pace.count_in(&context.metrics);
         Self {
             keeps_inputs: needs_input(&options.on_failure, &options.retry),
             requests: Requests::new(body, context.max_message_size),

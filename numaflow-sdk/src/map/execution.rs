@@ -4,8 +4,8 @@ use std::future::{Future, pending};
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 use std::{fmt, thread};
@@ -15,6 +15,7 @@ use tokio_util::sync::ReusableBoxFuture;
 
 use super::attempt::Done;
 use super::policy::Failure;
+use crate::metrics::{Metrics, add};
 use crate::panic::{Panic, catching};
 use crate::text::Text;
 use crate::throttle::Throttle;
@@ -123,17 +124,29 @@ pub(super) struct Pace {
     /// How many handlers are yet to start on tasks because one has blocked.
     distrust: AtomicU64,
     told: Throttle,
+    /// Those of the server, once a stream is open.
+    metrics: OnceLock<Arc<Metrics>>,
 }
 
 impl Default for Pace {
     /// Heavy until a dozen or two handlers have shown otherwise: one that blocks its thread the first time it is called
     /// should not do so in the middle of its connection.
     fn default() -> Self {
-        Self { average: AtomicU64::new(2 * HEAVY), distrust: AtomicU64::new(0), told: Throttle::default() }
+        Self {
+            average: AtomicU64::new(2 * HEAVY),
+            distrust: AtomicU64::new(0),
+            told: Throttle::default(),
+            metrics: OnceLock::new(),
+        }
     }
 }
 
 impl Pace {
+    /// Counts handlers that block there.
+    pub(super) fn count_in(&self, metrics: &Arc<Metrics>) {
+        self.metrics.get_or_init(|| metrics.clone());
+    }
+
     /// A poll of the handler of this message, or of a batch that begins with it, took this long.
     pub(super) fn observe(&self, held: Duration, id: Option<&Text>) {
         let average = self.average.load(Relaxed);
@@ -152,9 +165,13 @@ impl Pace {
 
     #[cold]
     fn tell(&self, held: u64, id: Option<&Text>) {
-        if held > TOLD
-            && let Some(more) = self.told.pass(Instant::now())
-        {
+        if held < TOLD {
+            return;
+        }
+        if let Some(metrics) = self.metrics.get() {
+            add(&metrics.blocking_polls, 1);
+        }
+        if let Some(more) = self.told.pass(Instant::now()) {
             let (id, millis) = (id.map(Text::as_str).unwrap_or_default(), held / 1_000_000);
             tracing::warn!(
                 id,

@@ -33,6 +33,8 @@ pub(super) struct Options {
 pub(super) struct Told {
     /// Handlers that failed and are called again.
     pub(super) retries: Throttle,
+    /// Batches that are refused.
+    pub(super) refused_batches: Throttle,
 }
 
 impl Options {

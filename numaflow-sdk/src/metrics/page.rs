@@ -78,6 +78,10 @@ impl Page {
         });
         self.durations(metrics);
         self.counter("handler_retries_total", "Calls of handlers again after a failure.", &metrics.handler_retries);
+        let help = "Times that a handler blocked its thread for 100 ms and more.";
+        self.counter("handler_blocked_thread_total", help, &metrics.blocking_polls);
+        let help = "Batches refused because they are too large.";
+        self.counter("refused_batches_total", help, &metrics.refused_batches);
         self.family("in_flight_messages", "gauge", "Messages in flight.", |family| {
             for (stage, count) in Stage::ALL.iter().zip(gauges.in_flight.by_stage) {
                 family.sample(&[("stage", stage.name())], count);

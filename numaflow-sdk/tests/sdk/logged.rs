@@ -100,7 +100,7 @@ async fn a_handler_that_blocks_its_thread() {
             }
             Ok::<Message, HandlerError>(request.into_message())
         });
-        let (_directory, _, client) = serve(Server::new(map::service(mapper).execution(execution))).await;
+        let (_directory, address, client) = serve(Server::new(map::service(mapper).execution(execution))).await;
         let mut stream = client.open().await.unwrap();
         // Until they are known to be light, and run in place where they may.
         for _ in 0..200 {
@@ -111,6 +111,8 @@ async fn a_handler_that_blocks_its_thread() {
         }
         let told = lines.containing("has blocked its thread for ");
         assert_eq!(told.len(), named, "{execution}: {told:?}");
+        let counted = metric(address, "numaflow_udf_handler_blocked_thread_total").await;
+        assert_eq!(counted > 0.0, named > 0, "{execution}: {counted}");
         assert!(told.iter().all(|(level, line)| *level == Level::WARN && line.contains("--execution blocking")));
     }
 }

@@ -148,7 +148,7 @@ fn whole_batches() -> MapService {
 #[tokio::test]
 async fn batches_share_their_limit() {
     const LIMIT: usize = 1 << 20;
-    let client = serve(Server::new(whole_batches().max_batch_bytes(LIMIT))).await;
+    let (_directory, address, client) = admin::serve(Server::new(whole_batches().max_batch_bytes(LIMIT))).await;
     let mut begun: Vec<MapStream> = Vec::new();
     for _ in 0..10 {
         let mut stream = client.open().await.unwrap();
@@ -159,7 +159,7 @@ async fn batches_share_their_limit() {
     }
     assert!(within(LONG, client.is_ready()).await.unwrap());
     // A quarter of a megabyte each: as many as fit are completed, and the others are told why they are not.
-    let mut refused = 0;
+    let mut refused = 0_u8;
     for stream in &mut begun {
         // A stream that was ended takes none.
         drop(stream.send_eot().await);
@@ -174,6 +174,7 @@ async fn batches_share_their_limit() {
         }
     }
     assert!((1..10).contains(&refused), "{refused} of 10 are refused");
+    assert_eq!(admin::metric(address, "numaflow_udf_refused_batches_total").await, f64::from(refused));
 
     // Nearly all of it, never completed.
     let mut hoards = client.open().await.unwrap();

@@ -16,7 +16,7 @@ use crate::map::handler::{Handler, Request as _};
 use crate::map::requests::Received;
 use crate::map::wire;
 use crate::map::work::{Few, Held, Work};
-use crate::metrics::Outcome;
+use crate::metrics::{Outcome, add};
 use crate::text::Text;
 use crate::{MapRequest, error};
 
@@ -245,6 +245,11 @@ impl<H: Handler> MapBody<H> {
     fn refuse_batch(&mut self, status: Status) {
         self.core.forgot(1);
         self.writer.tally.finished(Outcome::Cancelled, 1);
+        add(&self.context.metrics.refused_batches, 1);
+        if let Some(more) = self.options.told.refused_batches.pass(self.now) {
+            let reason = status.message();
+            tracing::warn!(more, "a batch is refused: {reason} (told once in 10 s; `more` others since the last time)");
+        }
         self.stop(status);
     }
 
