@@ -89,6 +89,26 @@ impl Message {
         self
     }
 
+    /// Removes the user metadata.
+    ///
+    /// [`MapRequest::into_message`](crate::MapRequest::into_message) keeps the metadata of the input, because an earlier
+    /// map's reasons travel in it. The platform pays for metadata with every message, about half of a message's cost for
+    /// the first entry, so a map whose followers do not read it removes it.
+    ///
+    /// ```
+    /// use numaflow_sdk::{MapRequest, Message, UserMetadata};
+    ///
+    /// let mut metadata = UserMetadata::new();
+    /// metadata.insert("kafka", "topic", "flights");
+    /// let request = MapRequest::new("v").with_user_metadata(metadata);
+    /// assert_eq!(request.into_message().without_metadata(), Message::new("v"));
+    /// ```
+    #[must_use]
+    pub fn without_metadata(mut self) -> Self {
+        self.user_metadata = UserMetadata::default();
+        self
+    }
+
     /// The value.
     #[must_use]
     pub fn value(&self) -> &Bytes {

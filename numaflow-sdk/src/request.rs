@@ -179,7 +179,8 @@ impl MapRequest {
     }
 
     /// The message that passes this request on as it is: value, keys and user metadata. An output carries only what it is
-    /// given, so a map that leaves keys alone says so with this.
+    /// given, so a map that leaves keys alone says so with this. Metadata that no later vertex reads is better dropped, as
+    /// it is the most expensive part of a message: see [`Message::without_metadata`].
     ///
     /// ```
     /// use numaflow_sdk::{MapRequest, Message};

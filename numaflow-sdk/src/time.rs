@@ -22,13 +22,27 @@ pub(crate) fn from_wire(wire: Timestamp) -> Option<SystemTime> {
     whole?.checked_add(Duration::from_nanos(nanos.into()))
 }
 
-/// The wire form of a time: nanoseconds count forwards also before the epoch.
+/// The first and the last second of a valid timestamp, from 0001-01-01 to 9999-12-31 (`google.protobuf.Timestamp`). The
+/// platform cannot convert others.
+const FIRST: i64 = -62_135_596_800;
+const LAST: i64 = 253_402_300_799;
+
+/// The wire form of a time: nanoseconds count forwards also before the epoch. A time beyond the range of timestamps becomes
+/// the nearest valid one.
 pub(crate) fn to_wire(time: SystemTime) -> Timestamp {
     let (seconds, nanos) = to_parts(time);
     Timestamp { seconds, nanos }
 }
 
 fn to_parts(time: SystemTime) -> (i64, i32) {
+    match unclamped(time) {
+        (..FIRST, _) => (FIRST, 0),
+        (seconds, _) if seconds > LAST => (LAST, 999_999_999),
+        valid => valid,
+    }
+}
+
+fn unclamped(time: SystemTime) -> (i64, i32) {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => (i64::try_from(after.as_secs()).unwrap_or(i64::MAX), after.subsec_nanos().cast_signed()),
         Err(error) => {
@@ -68,9 +82,18 @@ mod tests {
         assert_eq!(from_wire(Timestamp { seconds: 0, nanos: 1_000_000_000 }), None);
     }
 
+    #[test]
+    fn times_beyond_the_range_become_the_nearest_timestamp() {
+        let wire = |seconds, nanos| to_wire(from_wire(Timestamp { seconds, nanos }).unwrap());
+        let (first, last) = (Timestamp { seconds: FIRST, nanos: 0 }, Timestamp { seconds: LAST, nanos: 999_999_999 });
+        assert_eq!((wire(FIRST, 0), wire(LAST, 999_999_999)), (first, last));
+        assert_eq!((wire(FIRST - 1, 999_999_999), wire(LAST + 1, 0)), (first, last));
+        assert_eq!((wire(i64::MIN / 2, 0), wire(i64::MAX / 2, 0)), (first, last));
+    }
+
     proptest! {
         #[test]
-        fn round_trip(seconds in -1_000_000_000_000i64..1_000_000_000_000, nanos in 0i32..1_000_000_000) {
+        fn round_trip(seconds in FIRST..=LAST, nanos in 0i32..1_000_000_000) {
             let wire = Timestamp { seconds, nanos };
             prop_assert_eq!(from_wire(wire).map(to_wire), Some(wire));
         }

@@ -72,7 +72,7 @@ pub(crate) use connect::{Outcome, Tried, try_connection, works};
 pub(crate) use group::Group;
 pub use group::PartitionOffsets;
 pub(crate) use members::Membership;
-pub use policy::{Damaged, Durability, Exhausted, Oversize, RecordMetadata};
+pub use policy::{Damaged, Durability, Exhausted, Oversize, RecordMetadata, TopicHeader};
 pub use protocol::GroupProtocol;
 pub(crate) use reset::{Move, PlanError, Selected, Target, carry_out, plan};
 pub use selection::PartitionIds;

@@ -85,10 +85,16 @@ pub struct KafkaArgs {
     /// When an ack is answered: recorded, in memory, or committed, by the brokers [default: recorded]
     #[arg(long, value_name = "WHEN")]
     pub ack_durability: Option<String>,
-    /// What a message says of its record, beside key, value, headers and time: full, with topic, partition, offset,
-    /// timestamp type and leader epoch, or essential [default: full]
+    /// The properties of its record that a message carries beside key, value, headers and time: essential, only those
+    /// without which the record could not be restored; position, also topic, partition and offset in one header; full, also
+    /// topic, partition, offset, timestamp type and leader epoch in user metadata, which doubles the platform's cost of a
+    /// message [default: essential]
     #[arg(long, value_name = "HOW MUCH")]
     pub record_metadata: Option<String>,
+    /// Carry the topic's name in the header X-NF-Kafka-TopicName, as the platform's built-in source does: auto, with
+    /// several topics or a pattern; always; or never [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    pub topic_header: Option<String>,
     /// Keep the place in the group over a restart, as the member GROUP-REPLICA [default: false]
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub static_member: Option<String>,
@@ -153,6 +159,9 @@ impl KafkaArgs {
         config.max_deliveries = layers.parsed("max-deliveries", self.max_deliveries.as_deref(), deliveries);
         if let Some(metadata) = layers.parsed("record-metadata", self.record_metadata.as_deref(), choice) {
             config.record_metadata = metadata;
+        }
+        if let Some(header) = layers.parsed("topic-header", self.topic_header.as_deref(), choice) {
+            config.topic_header = header;
         }
         let dead_letter_topic = layers.parsed("dead-letter-topic", self.dead_letter_topic.as_deref(), topic);
         if let Some(topic) = dead_letter_topic {
@@ -287,7 +296,7 @@ fn check_topic(name: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::{Damaged, Durability, Exhausted, Oversize, RecordMetadata};
+    use super::super::policy::{Damaged, Durability, Exhausted, Oversize, RecordMetadata, TopicHeader};
     use super::super::protocol::GroupProtocol;
     use super::*;
     use crate::config::tests::{Variables, file};
@@ -345,7 +354,8 @@ mod tests {
     fn every_setting_can_be_given() {
         let text = "inflight-timeout: 10m\nmax-deliveries: 5\ndead-letter-topic: dead\non-exhausted: halt\n\
                     revoke-timeout: 5s\nack-durability: committed\non-oversize: skip\non-damaged: skip\nmax-record-bytes: 1MiB\n\
-                    static-member: true\ngroup-protocol: auto\nmax-partition-records: 7\nmax-partition-bytes: 8MiB\nstart: 6h\nrecord-metadata: essential";
+                    static-member: true\ngroup-protocol: auto\nmax-partition-records: 7\nmax-partition-bytes: 8MiB\nstart: 6h\n\
+                    record-metadata: position\ntopic-header: never";
         let mut server = Settings::default();
         server.replica = Some(3);
         server.max_in_flight_bytes = Some(1 << 27);
@@ -362,7 +372,7 @@ mod tests {
         assert_eq!(config.instance_id.as_deref(), Some("g-3"));
         assert_eq!(config.consumer().get("group.instance.id"), Some("g-3"));
         assert_eq!(config.start, Start::Ago(Duration::from_secs(6 * 3600)));
-        assert_eq!(config.record_metadata, RecordMetadata::Essential);
+        assert_eq!((config.record_metadata, config.topic_header), (RecordMetadata::Position, TopicHeader::Never));
     }
 
     #[test]
@@ -393,13 +403,28 @@ mod tests {
     }
 
     #[test]
+    fn several_topics_are_told_apart_by_a_header() {
+        let has_header = |topics: &str, header: &str| {
+            let file = file(&format!("brokers: b:9092\ngroup: g\ntopics: {topics}\n{header}"));
+            let environment = Variables::default();
+            let mut layers = Layers::new(&environment, Some(file.path())).unwrap();
+            let mut server = Settings::default();
+            server.replica = Some(0);
+            KafkaArgs::default().config(&mut layers, &server).unwrap().form().topic_header
+        };
+        assert!(!has_header("a", ""));
+        assert!(has_header("[a, b]", "") && has_header("^a", ""));
+        assert!(has_header("a", "topic-header: always\n") && !has_header("[a, b]", "topic-header: never\n"));
+    }
+
+    #[test]
     fn without_a_word_nothing_is_given_up() {
         let config = of("").unwrap();
         assert_eq!((config.inflight_timeout, config.max_deliveries), (None, None));
         assert_eq!((config.exhausted, config.on_oversize), (Exhausted::Redeliver, Oversize::Halt));
         assert_eq!((config.revoke_timeout, config.instance_id), (Duration::from_secs(2), None));
         assert_eq!((config.ack_durability, config.start), (Durability::Recorded, Start::Earliest));
-        assert_eq!(config.record_metadata, RecordMetadata::Full);
+        assert_eq!((config.record_metadata, config.topic_header), (RecordMetadata::Essential, TopicHeader::Auto));
         assert_eq!(config.max_record_bytes, 60 << 20);
         assert_eq!(config.budget, numaflow_sdk::default_max_in_flight_bytes());
     }

@@ -10,9 +10,11 @@ use rdkafka::error::KafkaResult;
 use super::brokers::Brokers;
 use super::budget::{BYTES, RECORDS};
 use super::client::StartError;
-use super::policy::{Damaged, Durability, Exhausted, Oversize, RecordMetadata};
+use super::policy::{Damaged, Durability, Exhausted, Oversize, RecordMetadata, TopicHeader};
 use super::protocol::GroupProtocol;
+use super::record::Form;
 use super::selection::Selection;
+use super::selection::is_pattern;
 use super::start::Start;
 use super::token::Topics;
 use super::tracker::Limits;
@@ -91,6 +93,7 @@ pub struct KafkaConfig {
     pub(super) revoke_timeout: Duration,
     pub(super) ack_durability: Durability,
     pub(super) record_metadata: RecordMetadata,
+    pub(super) topic_header: TopicHeader,
     /// The most bytes of all records in memory, the client library's queues included.
     pub(super) budget: usize,
     /// The most that one partition may have unfinished.
@@ -123,6 +126,7 @@ impl KafkaConfig {
             revoke_timeout: REVOKE_TIMEOUT,
             ack_durability: Durability::default(),
             record_metadata: RecordMetadata::default(),
+            topic_header: TopicHeader::default(),
             budget: default_max_in_flight_bytes(),
             most_of_one: Limits { records: RECORDS, bytes: BYTES },
             fetch_bytes: FETCH_BYTES,
@@ -233,11 +237,29 @@ impl KafkaConfig {
         self
     }
 
-    /// Sets what a message says of the record that it was; [`RecordMetadata::Full`] by default.
+    /// Sets the properties of its record that a message carries; [`RecordMetadata::Essential`] by default.
     #[must_use]
     pub fn with_record_metadata(mut self, metadata: RecordMetadata) -> Self {
         self.record_metadata = metadata;
         self
+    }
+
+    /// Sets whether messages carry the name of their topic in a header; [`TopicHeader::Auto`] by default.
+    #[must_use]
+    pub fn with_topic_header(mut self, header: TopicHeader) -> Self {
+        self.topic_header = header;
+        self
+    }
+
+    /// The form of the messages that records become.
+    pub(super) fn form(&self) -> Form {
+        let several = || self.topics.len() > 1 || self.topics.iter().any(|topic| is_pattern(topic));
+        let topic_header = match self.topic_header {
+            TopicHeader::Auto => several(),
+            TopicHeader::Always => true,
+            TopicHeader::Never => false,
+        };
+        Form { metadata: self.record_metadata, topic_header }
     }
 
     /// Sets the most bytes of all records in memory, the client library's queues included; by default what the server

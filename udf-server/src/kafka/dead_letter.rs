@@ -20,7 +20,7 @@ use self::backlog::Backlog;
 use self::refusal::{Verdict, remedy, verdict};
 use self::waiting::{Waiting, pause};
 use super::brokers::Brokers;
-use super::record::{self, Original};
+use super::record::{self, Form, Original};
 use super::throttle::Throttle;
 
 pub(super) mod backlog;
@@ -67,6 +67,8 @@ struct Envelope {
 /// The way to the dead-letter topic.
 pub(super) struct DeadLetters {
     topic: String,
+    /// The form of the messages that are read back into records.
+    form: Form,
     brokers: Brokers,
     /// Sends letters that come together in one batch.
     together: BaseProducer<Receipts>,
@@ -108,9 +110,10 @@ impl std::fmt::Debug for DeadLetters {
 
 impl DeadLetters {
     /// A producer of its own for the topic; it connects when there is something to send.
-    pub(super) fn new(brokers: &Brokers, topic: &str) -> Result<Self, KafkaError> {
+    pub(super) fn new(brokers: &Brokers, topic: &str, form: Form) -> Result<Self, KafkaError> {
         Ok(Self {
             topic: topic.to_owned(),
+            form,
             brokers: brokers.clone(),
             together: producer(brokers, false)?,
             alone: None,
@@ -201,7 +204,7 @@ impl DeadLetters {
             },
         };
         let letter = &envelope.letter;
-        let Original { key, value, headers: of_record, time } = record::original(&letter.record);
+        let Original { key, value, headers: of_record, time } = record::original(&letter.record, self.form);
         let millis = match time.duration_since(UNIX_EPOCH) {
             Ok(since) => since.as_millis().to_string(),
             Err(before) => format!("-{}", before.duration().as_millis()),

@@ -11,8 +11,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::context::Context;
 use super::damage::{Passing, is_damage};
 use super::native::fetch::{Queue, Trouble};
-use super::policy::RecordMetadata;
-use super::record::{Encoder, Record};
+use super::record::{Encoder, Form, Record};
 use super::token::Topics;
 
 /// The way of one partition's records from the client library to the tracker.
@@ -54,7 +53,7 @@ impl Lane {
         consumer: &Arc<BaseConsumer<Context>>,
         topics: &Topics,
         (topic, partition): (&str, i32),
-        metadata: RecordMetadata,
+        form: Form,
         worker: Thread,
     ) -> Result<Self, &'static str> {
         let id = topics.meet(topic, partition).ok_or("it has no id for the platform")?;
@@ -64,7 +63,7 @@ impl Lane {
             partition,
             id,
             queue,
-            encoder: Encoder::new(topic, partition, topics.replica().unwrap_or(id), metadata),
+            encoder: Encoder::new(topic, partition, topics.replica().unwrap_or(id), form),
             room: 0,
             fetched: Vec::new(),
             broken: None,

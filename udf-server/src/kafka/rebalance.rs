@@ -107,8 +107,8 @@ impl Worker {
             // A queue left over would leave the new one empty.
             self.lanes.retain(|lane| !lane.is(&topic, partition));
             let place = (&*topic, partition);
-            let metadata = self.config.record_metadata;
-            let lane = Lane::open(&self.consumer, &self.shared.topics, place, metadata, thread::current());
+            let form = self.config.form();
+            let lane = Lane::open(&self.consumer, &self.shared.topics, place, form, thread::current());
             let mut lane = match lane {
                 Ok(lane) => lane,
                 Err(problem) => {

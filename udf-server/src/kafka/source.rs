@@ -94,7 +94,8 @@ impl KafkaSource {
         }
         let config = config.with_fetch_bytes(budget.fetch_bytes(partitions));
         let consumer = client::consumer(&config)?;
-        let letters = config.dead_letter_topic.as_deref().map(|topic| DeadLetters::new(&config.brokers, topic));
+        let letters =
+            config.dead_letter_topic.as_deref().map(|topic| DeadLetters::new(&config.brokers, topic, config.form()));
         let letters = letters.transpose().map_err(|error| StartError::client(&error))?;
         let shared = Arc::new(Shared::new(group.topics(), config.ids(), budget));
         let pending = Arc::new(Pending::default());

@@ -47,6 +47,7 @@ impl KafkaConfig {
             ),
             Used::setting(layers, "ack-durability", name(&self.ack_durability)),
             Used::setting(layers, "record-metadata", name(&self.record_metadata)),
+            Used::setting(layers, "topic-header", name(&self.topic_header)),
             Used::setting(layers, "static-member", self.instance_id.as_deref().unwrap_or("false")),
         ]
     }

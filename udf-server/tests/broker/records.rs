@@ -66,8 +66,8 @@ pub(crate) async fn each_part_of_a_record_is_where_it_is_said_to_be(stage: Stage
     assert_eq!(metadata(empty), BTreeMap::new());
     assert!(source.close(PATIENCE).await);
 
-    // The group has acked nothing, so another one gets the same, and by default more of it.
-    let source = stage.start().await;
+    // The group has acked nothing, so another source gets the same, with more metadata.
+    let source = start(stage.config().with_record_metadata(RecordMetadata::Full)).await;
     let mut platform = Platform::connect(&source).await;
     let messages = platform.read_all(4).await;
     let mut of_all = expected([
@@ -96,12 +96,18 @@ pub(crate) async fn who_timed_a_record_is_told(stage: Stage) {
     }
     producer.flush(PATIENCE).unwrap();
     let config = stage.config().with_topics([&stage.topic, &timed_by_producers.topic]);
+    let config = config.with_record_metadata(RecordMetadata::Full);
     let source = start(config).await;
     let mut platform = Platform::connect(&source).await;
     for message in &platform.read_all(4).await {
         let entries = metadata(message);
         let kind = entries.get("kafka/timestamp-type").map(|kind| str::from_utf8(kind).unwrap());
         let is_appended = entries["kafka/topic"] == stage.topic.as_bytes();
+        // By default, as there are two topics.
+        assert_eq!(
+            message.headers().collect::<Vec<_>>(),
+            [("X-NF-Kafka-TopicName", str::from_utf8(&entries["kafka/topic"]).unwrap(),)]
+        );
         match (is_appended, str::from_utf8(message.value()).unwrap()) {
             (true, _) => assert_eq!(kind, Some("append")),
             (false, "untimed") => assert_eq!(kind, None),

@@ -5,6 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
 
+use udf_server::kafka::RecordMetadata;
+
 use crate::harness::{self, PATIENCE, Platform, TOPIC};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -23,7 +25,8 @@ async fn key_headers_and_time_are_where_they_are_said_to_be() {
     harness::send(&producer, BaseRecord::<str, str>::to(TOPIC).partition(2).key("tombstone"));
     producer.flush(PATIENCE).unwrap();
 
-    let source = harness::start(broker.addresses()).await;
+    let config = harness::config(broker.addresses()).with_record_metadata(RecordMetadata::Full);
+    let source = harness::start_with(config).await;
     let mut platform = Platform::connect(&source).await;
     let messages = platform.read_all(4).await;
     let [full, binary, bare, tombstone] = &messages[..] else { panic!("{messages:?}") };

@@ -14,18 +14,21 @@ pub(super) const KAFKA_HEADERS: &str = "kafka-headers";
 /// The same of headers without a value.
 pub(super) const KAFKA_NULL_HEADERS: &str = "kafka-null-headers";
 
-/// Encodes a message with its headers, beside the user metadata that it has.
+/// Encodes a message with the headers of its record and with those that are `added`, beside the user metadata that it has.
+/// A header of the record that has the name of an added one goes to user metadata.
 pub(super) fn encode(
     message: MessageRef<'_>,
     headers: &[Header<'_>],
+    added: &[(&str, &str)],
     metadata: &[MetadataGroup<'_>],
     buffer: &mut BytesMut,
 ) -> EncodedMessage {
     let names = Names::of(headers);
-    let mut text = Vec::with_capacity(headers.len());
+    let mut text = Vec::with_capacity(headers.len() + added.len());
     let (mut placed, mut null) = (Vec::new(), Vec::new());
     for (place, Header { name, value }) in headers.iter().enumerate() {
-        let repeated = names.repeated(place);
+        let is_added = added.iter().any(|(added, _)| added == name);
+        let repeated = if is_added { Repeated::Later } else { names.repeated(place) };
         let as_text = value.and_then(|value| str::from_utf8(value).ok());
         if let Some(value) = as_text
             && repeated != Repeated::Later
@@ -38,6 +41,7 @@ pub(super) fn encode(
             None => null.push((placed_name(place, name), &[][..])),
         }
     }
+    text.extend(added);
     let message = message.with_headers(&text);
     if placed.is_empty() && null.is_empty() {
         return message.with_user_metadata(metadata).encode(buffer);

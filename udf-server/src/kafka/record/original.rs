@@ -6,7 +6,7 @@ use bytes::Bytes;
 use numaflow_sdk::source::EncodedMessage;
 
 use super::headers::{self, KAFKA_HEADERS, KAFKA_NULL_HEADERS};
-use super::{KAFKA, KEY, TOMBSTONE};
+use super::{Form, KAFKA, KEY, TIMESTAMP, TOMBSTONE, time_of};
 
 /// What was in Kafka before a record was encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub(in super::super) struct Original {
     pub(in super::super) time: SystemTime,
 }
 
-/// Reads a record back.
-pub(in super::super) fn original(record: &EncodedMessage) -> Original {
+/// Reads a record back from a message of this form.
+pub(in super::super) fn original(record: &EncodedMessage, form: Form) -> Original {
     let message = record.to_message();
     let metadata = message.user_metadata();
     let key = metadata.get(KAFKA, KEY).cloned();
@@ -28,10 +28,12 @@ pub(in super::super) fn original(record: &EncodedMessage) -> Original {
     let is_tombstone = metadata.get(KAFKA, TOMBSTONE).is_some();
     let placed = metadata.entries(KAFKA_HEADERS).map(|(key, value)| (key, Some(value)));
     let null = metadata.entries(KAFKA_NULL_HEADERS).map(|(key, _)| (key, None));
+    let of_record = message.headers().filter(|(name, _)| !form.adds(name));
+    let timestamp = || str::from_utf8(metadata.get(KAFKA, TIMESTAMP)?).ok()?.parse().ok();
     Original {
         key,
         value: (!is_tombstone).then(|| message.value().clone()),
-        headers: headers::in_order(message.headers(), placed.chain(null)),
-        time: message.event_time(),
+        headers: headers::in_order(of_record, placed.chain(null)),
+        time: timestamp().and_then(time_of).unwrap_or_else(|| message.event_time()),
     }
 }

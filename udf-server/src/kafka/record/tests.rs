@@ -15,13 +15,17 @@ fn record<'a>(
     Record { offset: 42, key, value, timestamp: Timestamp::Created(1500), leader_epoch: Some(7), headers }
 }
 
-fn encode(metadata: RecordMetadata, record: &Record<'_>) -> EncodedMessage {
-    Encoder::new("orders", 3, 5, metadata).encode(record)
+fn form(metadata: RecordMetadata) -> Form {
+    Form { metadata, topic_header: false }
+}
+
+fn encode(form: Form, record: &Record<'_>) -> EncodedMessage {
+    Encoder::new("orders", 3, 5, form).encode(record)
 }
 
 /// The message that a record becomes, and its user metadata as text, in order.
 fn seen(metadata: RecordMetadata, record: &Record<'_>) -> (Message, Vec<String>) {
-    let message = encode(metadata, record).to_message();
+    let message = encode(form(metadata), record).to_message();
     let user = message.user_metadata();
     let text = |group: &str, key: &str, value: &[u8]| format!("{group} {key} {}", value.escape_ascii());
     let groups = user.groups().flat_map(|group| user.entries(group).map(move |(key, value)| text(group, key, value)));
@@ -29,6 +33,8 @@ fn seen(metadata: RecordMetadata, record: &Record<'_>) -> (Message, Vec<String>)
     entries.sort_unstable();
     (message, entries)
 }
+
+const FULL_FORM: Form = Form { metadata: RecordMetadata::Full, topic_header: false };
 
 const FULL: [&str; 5] = [
     "kafka leader-epoch 7",
@@ -54,7 +60,7 @@ fn a_plain_record_says_where_it_was() {
 
 #[test]
 fn what_changes_from_record_to_record_is_that_of_each() {
-    let mut encoder = Encoder::new("t", 0, 0, RecordMetadata::Full);
+    let mut encoder = Encoder::new("t", 0, 0, form(RecordMetadata::Full));
     let mut told = |offset, leader_epoch, timestamp| {
         let record = Record { offset, leader_epoch, timestamp, ..record(None, Some(b""), &[]) };
         let message = encoder.encode(&record).to_message();
@@ -69,7 +75,7 @@ fn what_changes_from_record_to_record_is_that_of_each() {
 
 #[test]
 fn an_absent_key_is_not_an_empty_one() {
-    let keys = |key| encode(RecordMetadata::Full, &record(key, Some(b"v"), &[])).to_message().keys().to_vec();
+    let keys = |key| encode(form(RecordMetadata::Full), &record(key, Some(b"v"), &[])).to_message().keys().to_vec();
     assert_eq!(keys(None), Vec::<String>::new());
     assert_eq!(keys(Some(b"")), [""]);
 }
@@ -123,7 +129,7 @@ fn many_headers_take_no_longer_each() {
     let different: Vec<_> = names.iter().map(|name| (&**name, Some(&b"x"[..]))).collect();
     let same = vec![("name", Some(&b"x"[..])); names.len()];
     for headers in [different, same] {
-        let read = original(&encode(RecordMetadata::Full, &record(None, None, &headers)));
+        let read = original(&encode(FULL_FORM, &record(None, None, &headers)), FULL_FORM);
         let expected = headers.iter().map(|(name, value)| (*name, value.map(Bytes::from_static)));
         assert!(read.headers.iter().map(|(name, value)| (&**name, value.clone())).eq(expected));
     }
@@ -133,10 +139,71 @@ fn many_headers_take_no_longer_each() {
 fn a_record_without_a_time_happens_now() {
     let before = SystemTime::now();
     let record = Record { timestamp: Timestamp::None, ..record(None, Some(b"v"), &[]) };
-    let time = encode(RecordMetadata::Full, &record).to_message().event_time();
+    let time = encode(FULL_FORM, &record).to_message().event_time();
     assert!(before <= time && time <= SystemTime::now());
-    let long_ago = event_time(Timestamp::Created(-1500));
+    let (long_ago, _) = event_time(Timestamp::Created(-1500));
     assert_eq!(UNIX_EPOCH.duration_since(long_ago).unwrap(), Duration::from_millis(1500));
+}
+
+/// Producers that count in micro- or nanoseconds write timestamps that are no valid event times.
+#[test]
+fn a_timestamp_beyond_the_year_9999_is_kept_in_the_metadata() {
+    let (last, first) = (253_402_300_799_999, -62_135_596_800_000);
+    for (millis, expected, is_kept) in [
+        (last, last, false),
+        (last + 1, last, true),
+        (1_700_000_000_000_000_000, last, true),
+        (i64::MAX, last, true),
+        (first, first, false),
+        (first - 1, first, true),
+        (i64::MIN, first, true),
+    ] {
+        let record = Record { timestamp: Timestamp::Created(millis), ..record(None, Some(b"v"), &[]) };
+        let (message, entries) = seen(RecordMetadata::Essential, &record);
+        assert_eq!(message.event_time(), time_of(expected).unwrap(), "{millis}");
+        let kept = is_kept.then(|| format!("kafka timestamp {millis}"));
+        assert_eq!(entries, Vec::from_iter(kept), "{millis}");
+        let essential = form(RecordMetadata::Essential);
+        assert_eq!(Some(original(&encode(essential, &record), essential).time), time_of(millis), "{millis}");
+    }
+}
+
+#[test]
+fn a_position_is_one_header() {
+    let plain = record(None, Some(b"v"), &[("kind", Some(b"text"))]);
+    let (message, entries) = seen(RecordMetadata::Position, &plain);
+    let mut headers: Vec<_> = message.headers().collect();
+    headers.sort_unstable();
+    assert_eq!(headers, [("kafka-position", "orders:3:42"), ("kind", "text")]);
+    assert!(entries.is_empty(), "{entries:?}");
+    let (message, _) = seen(RecordMetadata::Position, &record(None, Some(b"v"), &[]));
+    assert_eq!(message.headers().collect::<Vec<_>>(), [("kafka-position", "orders:3:42")]);
+}
+
+#[test]
+fn the_topic_is_the_header_of_the_built_in_source() {
+    let form = Form { metadata: RecordMetadata::Essential, topic_header: true };
+    let message = encode(form, &record(None, Some(b"v"), &[])).to_message();
+    assert_eq!(message.headers().collect::<Vec<_>>(), [("X-NF-Kafka-TopicName", "orders")]);
+    assert!(message.user_metadata().is_empty());
+}
+
+/// As of one that the platform has written to a topic.
+#[test]
+fn a_records_own_header_of_an_added_name_is_kept_in_the_metadata() {
+    let form = Form { metadata: RecordMetadata::Position, topic_header: true };
+    let headers: [(&str, Option<&[u8]>); 3] =
+        [("X-NF-Kafka-TopicName", Some(b"first")), ("a", Some(b"b")), ("kafka-position", None)];
+    let encoded = encode(form, &record(None, Some(b"v"), &headers));
+    let message = encoded.to_message();
+    let mut seen: Vec<_> = message.headers().collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [("X-NF-Kafka-TopicName", "orders"), ("a", "b"), ("kafka-position", "orders:3:42")]);
+    let own = message.user_metadata().get("kafka-headers", "0/X-NF-Kafka-TopicName");
+    assert_eq!(own.map(|value| &value[..]), Some(&b"first"[..]));
+    let read = original(&encoded, form).headers;
+    let expected = headers.map(|(name, value)| (name.to_owned(), value.map(Bytes::from_static)));
+    assert_eq!(read, expected);
 }
 
 fn bytes() -> impl Strategy<Value = Option<Vec<u8>>> {
@@ -144,8 +211,17 @@ fn bytes() -> impl Strategy<Value = Option<Vec<u8>>> {
 }
 
 fn header() -> impl Strategy<Value = (String, Option<Vec<u8>>)> {
-    // Few names, so that they are repeated; some that look like places.
-    ("[ab/0-3]{0,2}", bytes())
+    // Few names, so that they are repeated; some that look like places, and those that we add.
+    let name =
+        prop_oneof![8 => "[ab/0-3]{0,2}", 1 => Just(POSITION_HEADER.to_owned()), 1 => Just(TOPIC_HEADER.to_owned())];
+    (name, bytes())
+}
+
+fn any_form() -> impl Strategy<Value = Form> {
+    let metadata = [RecordMetadata::Essential, RecordMetadata::Position, RecordMetadata::Full].map(Just);
+    let [essential, position, full] = metadata;
+    (prop_oneof![essential, position, full], any::<bool>())
+        .prop_map(|(metadata, topic_header)| Form { metadata, topic_header })
 }
 
 proptest! {
@@ -157,9 +233,9 @@ proptest! {
         key in bytes(),
         value in bytes(),
         headers in prop_oneof![vec(header(), 0..7), vec(header(), 7..30)],
-        millis in 0i64..4_000_000_000_000,
+        millis in prop_oneof![0i64..4_000_000_000_000, any::<i64>()],
         leader_epoch in option::of(0i32..9),
-        essential: bool,
+        form in any_form(),
         again: bool,
     ) {
         let record = Record {
@@ -173,16 +249,15 @@ proptest! {
                 .map(|(name, value)| Header { name: Cow::Borrowed(&**name), value: value.as_deref() })
                 .collect(),
         };
-        let metadata = if essential { RecordMetadata::Essential } else { RecordMetadata::Full };
-        let mut encoded = encode(metadata, &record);
+        let mut encoded = encode(form, &record);
         if again {
             encoded = with_deliveries(&encoded, 2);
         }
-        let read = original(&encoded);
+        let read = original(&encoded, form);
         prop_assert_eq!(read.key.as_deref(), key.as_deref());
         prop_assert_eq!(read.value.as_deref(), value.as_deref());
         let read_headers: Vec<_> = read.headers.into_iter().map(|(name, value)| (name, value.map(Vec::from))).collect();
         prop_assert_eq!(&read_headers, &headers);
-        prop_assert_eq!(read.time, event_time(record.timestamp));
+        prop_assert_eq!(Some(read.time), time_of(millis));
     }
 }
