@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Outcome;
+use crate::beside::{self, Beside};
 use crate::compare::Pace;
 use crate::kafka::{self, Subject};
 use crate::machine::Machine;
@@ -35,6 +36,7 @@ const EXAMPLES: &str = "Examples (each after `cargo run --release -p benchmarks 
   map --scenario wait,compute                    only these parts
   map --quick                                    everything shortly: does it work?
   kafka                                          everything on Kafka sources, some minutes
+  map --beside ../before/benchmarks              50 pairs of this build and another one: did it get slower?
   map --json map.json && source --json source.json && kafka --json kafka.json
   report --json map.json,source.json,kafka.json --out docs
                                                  the figures of the documentation";
@@ -118,9 +120,13 @@ struct CommonArgs {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// How often each peer is measured [default: 5, with --quick 1]
+    /// How often each peer is measured [default: 5, with --beside 50, with --quick 1]
     #[arg(long, value_parser = value_parser!(u16).range(1..))]
     rounds: Option<u16>,
+    /// Measure our own server beside the one of another build of this program, in alternating pairs; the ratio is
+    /// this build over the other [default: 50 rounds, one size, throughput]
+    #[arg(long, value_name = "PROGRAM", value_parser = beside::find, conflicts_with = "only")]
+    beside: Option<Beside>,
     /// Run everything shortly; fails only if something does not work
     #[arg(long)]
     quick: bool,
@@ -182,14 +188,18 @@ fn interruptible(work: impl Future<Output = Outcome<()>>) -> Outcome<()> {
 
 async fn map(args: MapArgs) -> Outcome<()> {
     let MapArgs { scenario, size, in_flight, common } = args;
-    let narrowed = !size.is_empty() || !common.only.is_empty();
+    let narrowed = !size.is_empty() || !common.only.is_empty() || common.run.beside.is_some();
     let settings = common.settings(narrowed);
     let scenarios = match &scenario[..] {
         [] if narrowed || !common.setting.is_empty() => vec![Scenario::Throughput],
         [] => Scenario::value_variants().to_vec(),
         _ => scenario,
     };
-    let sizes = if size.is_empty() { vec![100, 256, 4096, 65536] } else { size };
+    let sizes = match &size[..] {
+        [] if common.run.beside.is_some() => vec![256],
+        [] => vec![100, 256, 4096, 65536],
+        _ => size,
+    };
     let bench = common.bench(sizes, in_flight.into());
     let mut comparisons = Vec::new();
     for scenario in scenarios {
@@ -200,7 +210,7 @@ async fn map(args: MapArgs) -> Outcome<()> {
 
 async fn source(args: SourceArgs) -> Outcome<()> {
     let SourceArgs { size, common } = args;
-    let settings = common.settings(!size.is_empty() || !common.only.is_empty());
+    let settings = common.settings(!size.is_empty() || !common.only.is_empty() || common.run.beside.is_some());
     let bench = common.bench(if size.is_empty() { vec![256] } else { size }, 0);
     let comparisons = bench.source(&settings).await?;
     common.finish(bench, comparisons)
@@ -210,12 +220,17 @@ async fn kafka(args: KafkaArgs) -> Outcome<()> {
     let KafkaArgs { size, partitions, records, only, seconds, run } = args;
     let bench = kafka::Bench {
         subjects: if only.is_empty() { Subject::value_variants().to_vec() } else { only },
-        sizes: if size.is_empty() { vec![100, 1024] } else { size },
+        sizes: match &size[..] {
+            [] if run.beside.is_some() => vec![100],
+            [] => vec![100, 1024],
+            _ => size,
+        },
         partitions,
         records: records.or(run.quick.then_some(40_000)),
         rounds: run.rounds(),
         trickle: Duration::from_secs_f64(seconds.unwrap_or(if run.quick { 1.0 } else { 10.0 })),
         progress: Progress::new(),
+        beside: run.beside.clone(),
     };
     let comparisons = bench.run().await?;
     run.finish(bench.progress, None, comparisons)
@@ -242,7 +257,8 @@ impl CommonArgs {
             // Beside which ours is measured in some scenarios.
             peers.push(Peer::Bare);
         }
-        Bench { peers, sizes, in_flight, pace: self.pace(), progress: Progress::new() }
+        let beside = self.run.beside.clone();
+        Bench { peers, sizes, in_flight, pace: self.pace(), progress: Progress::new(), beside }
     }
 
     fn finish(&self, bench: Bench, comparisons: Vec<Comparison>) -> Outcome<()> {
@@ -253,7 +269,12 @@ impl CommonArgs {
 
 impl RunArgs {
     fn rounds(&self) -> usize {
-        self.rounds.map_or(if self.quick { 1 } else { 5 }, usize::from)
+        let rounds = match (self.quick, &self.beside) {
+            (true, _) => 1,
+            (false, Some(_)) => beside::PAIRS,
+            (false, None) => 5,
+        };
+        self.rounds.map_or(rounds, usize::from)
     }
 
     /// Says what was measured, for so long each time, and writes it down.

@@ -35,7 +35,8 @@ impl Child {
     pub(crate) fn start(spec: &Spec) -> Outcome<Self> {
         let folder = tempfile::Builder::new().prefix("numaflow-bench-").tempdir()?;
         let log = std::fs::File::create(folder.path().join("log"))?;
-        let mut command = Command::new(std::env::current_exe()?);
+        let program = spec.program.clone().map_or_else(std::env::current_exe, Ok)?;
+        let mut command = Command::new(&program);
         command
             .args(spec.to_arguments(&Self::socket_in(&folder), &Self::info_in(&folder)))
             .stdin(Stdio::piped())
@@ -49,7 +50,7 @@ impl Child {
             None => command.env_remove(WORKERS),
         };
         let started = Instant::now();
-        let mut process = command.spawn().map_err(|error| format!("the server does not start: {error}"))?;
+        let mut process = command.spawn().map_err(|error| format!("{} does not start: {error}", program.display()))?;
         let (Some(questions), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
             return Err("the server has no standard input or output".into());
         };

@@ -1,15 +1,17 @@
 //! Sources of Kafka's records side by side: all read the same topics of the same broker, which is there for one run.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use kafka_broker::{Broker, VERSION};
+use kafka_broker::VERSION;
 
 use crate::Outcome;
+use crate::beside::{BESIDE, Beside};
 use crate::client::Connection;
 use crate::compare::{Moment, Plan};
 use crate::progress::Progress;
-use crate::reading::{Expected, Numbered, Reading};
+use crate::reading::{Numbered, Reading};
 use crate::results::{Comparison, Metric, Sample};
 use crate::serve::{Peer, Service, Setting, Spec, Topic};
 use crate::subject::{Count, READ, source_of_records, with_server};
@@ -79,7 +81,12 @@ pub(crate) struct Bench {
     /// How long latency is measured.
     pub(crate) trickle: Duration,
     pub(crate) progress: Progress,
+    /// Another build of this program, whose Kafka source is measured in place of the other subjects.
+    pub(crate) beside: Option<Beside>,
 }
+
+/// A subject, and the program that serves it; `None` for this one.
+type Contender = (Subject, Option<PathBuf>);
 
 impl Bench {
     pub(crate) async fn run(&self) -> Outcome<Vec<Comparison>> {
@@ -89,7 +96,10 @@ impl Bench {
         for &size in &self.sizes {
             comparisons.push(self.throughput(&cluster, size).await?);
         }
-        comparisons.push(self.latency(&cluster).await?);
+        // Fifty pairs of a trickle would take twenty minutes, and tell nothing of what a record costs.
+        if self.beside.is_none() {
+            comparisons.push(self.latency(&cluster).await?);
+        }
         Ok(comparisons)
     }
 
@@ -113,15 +123,19 @@ impl Bench {
             format!("Kafka's records of {size} B, {partitions} partitions, equal settings"),
             Some(&note),
         );
-        self.compare(plan, &self.subjects, async |subject| {
+        self.compare(plan, &self.subjects, async |(subject, program)| {
             let topic = cluster.topic(&name);
             match subject.server() {
                 None => tool::measure(cluster, &topic, records).await,
                 Some(server) if subject.reads_kafka() => {
                     let expected = Positions::new(&name, partitions, size);
-                    source(server, Some(topic), size, expected, count, cluster.broker()).await
+                    let spec = Spec { program: program.clone(), ..spec(server, size, Some(topic)) };
+                    source_of_records(&spec, expected, count, cluster.broker()).await
                 }
-                Some(server) => source(server, None, size, Numbered::new(size), count, cluster.broker()).await,
+                Some(server) => {
+                    let spec = spec(server, size, None);
+                    source_of_records(&spec, Numbered::new(size), count, cluster.broker()).await
+                }
             }
         })
         .await
@@ -137,7 +151,7 @@ impl Bench {
             ),
         );
         let subjects: Vec<Subject> = self.subjects.iter().copied().filter(|subject| subject.reads_kafka()).collect();
-        self.compare(plan, &subjects, async |subject| match subject.server() {
+        self.compare(plan, &subjects, async |(subject, _)| match subject.server() {
             Some(server) => self.trickle(cluster, server).await,
             None => Err("it has no server".into()),
         })
@@ -170,22 +184,17 @@ impl Bench {
         &self,
         plan: Plan,
         subjects: &[Subject],
-        measure: impl AsyncFn(&Subject) -> Outcome<Sample>,
+        measure: impl AsyncFn(&Contender) -> Outcome<Sample>,
     ) -> Outcome<Comparison> {
-        let subjects = subjects.iter().map(|&subject| (subject.name(), subject)).collect();
-        plan.of_records().run(subjects, self.rounds, &self.progress, measure).await
+        let contenders = match &self.beside {
+            Some(beside) => vec![
+                (Subject::Ours.name(), (Subject::Ours, None)),
+                (BESIDE.to_owned(), (Subject::Ours, Some(beside.program().to_owned()))),
+            ],
+            None => subjects.iter().map(|&subject| (subject.name(), (subject, None))).collect(),
+        };
+        plan.of_records().run(contenders, self.rounds, &self.progress, measure).await
     }
-}
-
-async fn source(
-    server: (Peer, Service),
-    topic: Option<Topic>,
-    size: usize,
-    expected: impl Expected,
-    count: Count,
-    broker: &Broker,
-) -> Outcome<Sample> {
-    source_of_records(&spec(server, size, topic), expected, count, broker).await
 }
 
 fn spec((peer, service): (Peer, Service), value_size: usize, topic: Option<Topic>) -> Spec {

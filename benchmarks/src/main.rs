@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 mod args;
+mod beside;
 mod chart;
 mod child;
 mod client;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::Outcome;
+use crate::beside;
 use crate::chart;
 use crate::goals;
 use crate::results::{Comparison, Metric, Run, Spread};
@@ -94,7 +95,7 @@ fn page(runs: &[Run], chart: bool) -> String {
 
 /// The figures and the ratios, where there are any.
 fn tables(comparison: &Comparison) -> Vec<Table> {
-    let tables = [table::figures(comparison), goals::ratios(comparison)];
+    let tables = [table::figures(comparison), goals::ratios(comparison), beside::verdict(comparison)];
     tables.into_iter().filter(|table| !table.is_empty()).collect()
 }
 

@@ -148,9 +148,15 @@ impl Comparison {
     }
 
     fn within_rounds(&self, metric: Metric, one: &str, other: &str, by: fn(f64, f64) -> f64) -> Option<Spread> {
-        let in_round =
-            |round: &BTreeMap<String, Sample>| Some(by(round.get(one)?.get(metric)?, round.get(other)?.get(metric)?));
-        Spread::of(self.rounds.iter().filter_map(in_round).filter(|value| value.is_finite()))
+        Spread::of(self.rounds_of(metric, one, other).map(|(one, other)| by(one, other)).filter(|it| it.is_finite()))
+    }
+
+    /// A metric of two subjects in every round in which both have it.
+    pub(crate) fn rounds_of(&self, metric: Metric, one: &str, other: &str) -> impl Iterator<Item = (f64, f64)> {
+        let in_round = move |round: &BTreeMap<String, Sample>| {
+            Some((round.get(one)?.get(metric)?, round.get(other)?.get(metric)?))
+        };
+        self.rounds.iter().filter_map(in_round)
     }
 
     /// Whether a metric was measured and is void in every round.

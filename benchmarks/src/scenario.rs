@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::Outcome;
+use crate::beside::{BESIDE, Beside};
 use crate::compare::{Pace, Plan};
 use crate::handler::{Handler, rounds_for};
 use crate::progress::Progress;
@@ -42,6 +43,8 @@ pub(crate) struct Bench {
     pub(crate) in_flight: usize,
     pub(crate) pace: Pace,
     pub(crate) progress: Progress,
+    /// Another build of this program, whose server is measured in place of the other peers.
+    pub(crate) beside: Option<Beside>,
 }
 
 impl Bench {
@@ -185,8 +188,13 @@ impl Bench {
         self.run(plan, servers, async |spec| source_under_load(spec, size, self.pace).await).await
     }
 
-    /// Those of the peers that were asked for.
+    /// The servers of the requested peers. With `--beside` they are ours, from both builds.
     fn servers(&self, peers: &[Peer], spec: impl Fn(Peer) -> Spec) -> Vec<(String, Spec)> {
+        if let Some(beside) = &self.beside {
+            let ours = spec(Peer::Ours);
+            let other = Spec { program: Some(beside.program().to_owned()), ..ours.clone() };
+            return vec![(Peer::Ours.name(), ours), (BESIDE.to_owned(), other)];
+        }
         let chosen = peers.iter().filter(|peer| self.peers.contains(peer));
         chosen.map(|&peer| (peer.name(), spec(peer))).collect()
     }

@@ -145,6 +145,8 @@ pub(crate) struct Spec {
     pub(crate) in_flight: usize,
     /// What it reads, where that is Kafka's.
     pub(crate) topic: Option<Topic>,
+    /// The program that serves it; `None` for this one.
+    pub(crate) program: Option<PathBuf>,
 }
 
 impl Spec {
@@ -165,6 +167,7 @@ impl Spec {
             value_size: 0,
             in_flight: 0,
             topic: None,
+            program: None,
         }
     }
 

@@ -70,6 +70,28 @@ fn a_page_of_something_else_is_refused_by_name() {
 }
 
 #[test]
+fn a_build_is_measured_beside_another_one() {
+    let folder = TempDir::new().unwrap();
+    let this = env!("CARGO_BIN_EXE_benchmarks");
+    let quick = ["map", "--quick", "--seconds", "0.05", "--rounds", "2", "--json", "pairs.json", "--beside", this];
+    let text = succeed(folder.path(), &quick);
+    assert!(text.contains("this build beside the other") && text.contains("too few pairs"), "{text}");
+    let run: Value = serde_json::from_slice(&std::fs::read(folder.path().join("pairs.json")).unwrap()).unwrap();
+    let [comparison] = &run["comparisons"].as_array().unwrap()[..] else { panic!("{run}") };
+    assert_eq!(comparison["subjects"], serde_json::json!(["ours", "beside"]));
+    assert_eq!(comparison["rounds"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_program_that_is_not_there_is_refused_by_name() {
+    let folder = TempDir::new().unwrap();
+    let output = run(folder.path(), &["map", "--beside", "./before"]);
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("'./before' for '--beside <PROGRAM>': cannot be read: No such file"), "{error}");
+}
+
+#[test]
 fn without_java_there_is_no_kafka() {
     let folder = TempDir::new().unwrap();
     let output = benchmarks(folder.path(), &["kafka", "--quick"]).env("PATH", "").output().unwrap();
