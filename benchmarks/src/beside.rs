@@ -104,9 +104,8 @@ mod tests {
 
     fn comparison(ratios: &[f64]) -> Comparison {
         let sample = |value| Sample(BTreeMap::from([(Metric::CpuMicroseconds, value)]));
-        let round = |ratio: &f64| {
-            BTreeMap::from([("ours".to_owned(), sample(2.0 * ratio)), (BESIDE.to_owned(), sample(2.0))])
-        };
+        let round =
+            |ratio: &f64| BTreeMap::from([("ours".to_owned(), sample(2.0 * ratio)), (BESIDE.to_owned(), sample(2.0))]);
         Comparison {
             id: "map/equal/256".to_owned(),
             title: String::new(),

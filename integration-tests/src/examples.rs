@@ -23,17 +23,18 @@ impl Folders {
     }
 }
 
-/// Builds these examples, in the profile of this program.
+/// Builds these examples, in the profile of this program and with the features of the whole workspace: those that
+/// `cargo test --workspace` has built already. Without Kafka, with those of this package alone.
 pub(crate) fn build(names: &[&str], folders: &Folders) -> Result<(), String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--package", env!("CARGO_PKG_NAME")]);
+    match cfg!(feature = "kafka") {
+        true => command.args(["build", "--quiet", "--workspace"]),
+        false => command.args(["build", "--quiet", "--package", env!("CARGO_PKG_NAME"), "--no-default-features"]),
+    };
     command.args(names.iter().flat_map(|name| ["--example", name]));
     command.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
     command.arg("--target-dir").arg(&folders.target);
-    if !cfg!(feature = "kafka") {
-        command.arg("--no-default-features");
-    }
     if folders.examples.parent().is_some_and(|profile| profile.ends_with("release")) {
         command.arg("--release");
     }

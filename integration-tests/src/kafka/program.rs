@@ -33,9 +33,10 @@ pub(super) fn build(seeded: Option<Seeded>) -> Outcome<PathBuf> {
     let folder = this.parent().ok_or("this program is in no folder")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--package", "udf-server", "--bin", name]);
+    // With the features of the whole workspace, as the release build of all programs has them.
+    command.args(["build", "--quiet", "--workspace", "--bin", name]);
     command.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
-    command.args(feature.map(|feature| format!("--features={feature}")));
+    command.args(feature.map(|feature| format!("--features=udf-server/{feature}")));
     if folder.ends_with("release") {
         command.arg("--release");
     }
