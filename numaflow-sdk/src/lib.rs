@@ -70,7 +70,7 @@ pub use metadata::{SystemMetadata, UserMetadata};
 pub use metrics::text::{Family, MetricsText};
 pub use request::MapRequest;
 pub use run::{run, run_server_with, run_with};
-pub use server::{AbandonedMessage, Bound, Description, Drained, Draining, Server};
+pub use server::{AbandonedMessage, Bound, Description, Drained, Draining, Server, check_socket_path};
 pub use service::Service;
 pub use settings::{Environment, ProcessEnvironment, Settings, parse_duration, parse_size};
 pub use signals::stop_signals;

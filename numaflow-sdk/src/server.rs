@@ -32,6 +32,9 @@ pub(crate) mod info;
 pub(crate) mod observer;
 mod outgoing;
 pub(crate) mod socket;
+
+pub use socket::check_path as check_socket_path;
+
 pub(crate) mod together;
 mod transport;
 

@@ -16,6 +16,18 @@ use crate::kind::Kind;
 /// `sun_path` has 108 bytes and ends with a zero.
 const PATH_LIMIT: usize = 107;
 
+/// Says whether the system allows a socket to have this path, as the start of a server does.
+///
+/// # Errors
+///
+/// [`ServeError::SocketPathTooLong`] above 107 bytes (`unix(7)`: `sun_path`).
+pub fn check_path(socket: &Path) -> Result<(), ServeError> {
+    if socket.as_os_str().len() > PATH_LIMIT {
+        return Err(ServeError::SocketPathTooLong { path: socket.to_owned(), limit: PATH_LIMIT });
+    }
+    Ok(())
+}
+
 /// The socket and the info file. Removes them, once: by [`Files::remove`] or when dropped. Files that another process has
 /// put in their place since are left alone.
 #[derive(Debug, Default)]
@@ -99,9 +111,7 @@ pub(crate) fn bind(
     kind: Kind,
     files: &Files,
 ) -> Result<UnixListener, ServeError> {
-    if socket.as_os_str().len() > PATH_LIMIT {
-        return Err(ServeError::SocketPathTooLong { path: socket.to_owned(), limit: PATH_LIMIT });
-    }
+    check_path(socket)?;
     if socket == server_info {
         let problem = format!("{} is the socket's path too: give them different ones", socket.display());
         return Err(ServeError::Option { name: "server_info_path", problem });
