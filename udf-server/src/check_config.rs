@@ -109,9 +109,11 @@ fn note(failure: Failure, layers: &mut Layers<'_>) {
 fn used_runtime(runtime: &Runtime) -> Used {
     let (value, from) = match runtime {
         Runtime::Rust => ("rust".to_owned(), format!("this program ({})", runtime::VARIABLE)),
-        Runtime::External(command) => {
-            (command.join(" "), format!("{}, which takes its own settings", runtime::VARIABLE))
-        }
+        // Its arguments may be secrets.
+        Runtime::External(command) => (
+            command.first().cloned().unwrap_or_default(),
+            format!("{}, which takes its own settings", runtime::VARIABLE),
+        ),
     };
     Used { name: "runtime".to_owned(), value: Some(value), from }
 }
@@ -150,4 +152,176 @@ fn line(tried: &Tried) -> String {
     let step = format!("{:?}", tried.step).to_lowercase();
     let advice = tried.advice.as_deref().map(|advice| format!("\n                    what to do: {advice}"));
     format!("  {step:8}  {outcome:6}  {}{}", tried.detail, advice.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
+
+    use super::*;
+    use crate::config::tests::Variables;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: CheckConfigArgs,
+    }
+
+    /// What values are made of: any piece of one that is long enough to tell is found in what is printed.
+    const VALUE: &str = "Zqjx";
+    /// The same for values that are printed by no command, whatever the file is like.
+    const SECRET: &str = "Sqjx";
+
+    /// Files with a mark for each value, which are fine before they are broken; `{folder}` has the files that they name.
+    static FILES: [&str; 4] = [
+        "brokers: VALUE:9092\ntopics: VALUE\ngroup: VALUE\nproperties:\n  client.id: VALUE\n  security.protocol: sasl_plaintext\n  \
+         sasl.mechanism: PLAIN\n  sasl.username: VALUE\n  sasl.password: SECRET\n  ssl.key.password: SECRET\n",
+        "group: 'VALUE'\nproperties: {client.id: \"VALUE\", sasl.username: 'VALUE', sasl.password: \"SECRET\", \
+         security.protocol: sasl_plaintext, sasl.mechanism: PLAIN}\nbrokers: [VALUE:9092, 'VALUE:9093']\ntopics:\n- VALUE\n- '^VALUE'\n\
+         partition-ids: replica\n",
+        "properties-from-files:\n  sasl.password: {folder}/SECRET\n  client.rack: {folder}/SECRET\nproperties:\n  \
+         security.protocol: sasl_plaintext\n  sasl.mechanism: SCRAM-SHA-512\n  sasl.username: VALUE\nbrokers: VALUE\n\
+         topics: VALUE,VALUEVALUE\ngroup: VALUE\ndead-letter-topic: VALUE.VALUE\n",
+        "brokers: VALUE:9092\ntopics: VALUE\ngroup: VALUE\nruntimes:\n  java: [java, -jar, SECRET]\nproperties: &all\n  \
+         sasl.password: |\n    SECRET\n  security.protocol: sasl_plaintext\n  sasl.mechanism: PLAIN\n  sasl.username: VALUE\n\
+         socket: /VALUE/s\nserver-info: /VALUE/i\n",
+    ];
+
+    /// Settings with a value that they do not take, to be added.
+    const WRONG: [&str; 26] = [
+        "linger: VALUE",
+        "start: VALUE",
+        "on-exhausted: VALUE",
+        "max-record-bytes: VALUE",
+        "max-deliveries: VALUE",
+        "ack-durability: VALUE",
+        "static-member: VALUE",
+        "revoke-timeout: VALUE",
+        "drain-timeout: VALUE",
+        "socket-mode: VALUE",
+        "max-in-flight-bytes: VALUE",
+        "admin: VALUE",
+        "log-format: VALUE",
+        "connect-timeout: {VALUE: VALUE}",
+        "dead-letter-topic: [VALUE, VALUE VALUE]",
+        "group-protocol: \"VALUE\\nVALUE\"",
+        "record-metadata: &VALUE VALUE",
+        "on-oversize: !VALUE VALUE",
+        "inflight-timeout: *VALUE",
+        "VALUE: VALUE",
+        "{VALUE, sasl.password: VALUE}: VALUE",
+        "properties-from-files: {VALUE: VALUE, sasl.password: VALUE, ssl.key.pem: /dev/zero}",
+        "properties: {fetch.min.bytes: VALUE, check.crcs: VALUE, security.protocol: VALUE, VALUE: VALUE}",
+        "properties: {sasl.mechanism: VALUE, security.protocol: sasl_ssl, ssl.ca.location: /VALUE}",
+        "properties: {ssl.key.pem: VALUE, ssl.cipher.suites: VALUE, security.protocol: ssl}",
+        "runtimes: VALUE",
+    ];
+
+    /// Signs that mean something to YAML.
+    const SIGNS: &[u8] = b":{}[],\"'#&*!|>%@`-?= \n\t~<\\$";
+
+    #[derive(Debug, Clone)]
+    enum Mutation {
+        Insert(usize, u8),
+        Delete(usize),
+        Replace(usize, u8),
+        RepeatLine(usize),
+        Indent(usize),
+        /// A sign before a value.
+        Before(usize, u8),
+        /// A line more.
+        Add(usize),
+    }
+
+    fn mutation() -> impl Strategy<Value = Mutation> {
+        let sign = || proptest::sample::select(SIGNS);
+        prop_oneof![
+            (any::<usize>(), sign()).prop_map(|(at, sign)| Mutation::Insert(at, sign)),
+            any::<usize>().prop_map(Mutation::Delete),
+            (any::<usize>(), sign()).prop_map(|(at, sign)| Mutation::Replace(at, sign)),
+            any::<usize>().prop_map(Mutation::RepeatLine),
+            any::<usize>().prop_map(Mutation::Indent),
+            (any::<usize>(), sign()).prop_map(|(at, sign)| Mutation::Before(at, sign)),
+            (0..WRONG.len()).prop_map(Mutation::Add),
+        ]
+    }
+
+    fn mutate(text: &mut String, mutation: &Mutation) {
+        let lines = text.lines().count().max(1);
+        let line_start = |text: &str, line: usize| text.split_inclusive('\n').take(line).map(str::len).sum::<usize>();
+        match *mutation {
+            Mutation::Insert(at, sign) => text.insert(at % (text.len() + 1), sign.into()),
+            Mutation::Delete(at) if !text.is_empty() => {
+                text.remove(at % text.len());
+            }
+            Mutation::Replace(at, sign) if !text.is_empty() => {
+                let at = at % text.len();
+                text.replace_range(at..=at, str::from_utf8(&[sign]).unwrap());
+            }
+            Mutation::Delete(_) | Mutation::Replace(..) => {}
+            Mutation::RepeatLine(line) => {
+                let line = line % lines;
+                let repeated = text.split_inclusive('\n').nth(line).unwrap_or_default().to_owned();
+                text.insert_str(line_start(text, line), &repeated);
+            }
+            Mutation::Indent(line) => text.insert(line_start(text, line % lines), ' '),
+            Mutation::Before(at, sign) => {
+                let places: Vec<usize> = text.match_indices(": ").map(|(place, _)| place + 2).collect();
+                if !places.is_empty() {
+                    text.insert(places[at % places.len()], sign.into());
+                }
+            }
+            Mutation::Add(line) => {
+                if !text.ends_with('\n') {
+                    text.push('\n');
+                }
+                text.push_str(WRONG[line]);
+                text.push('\n');
+            }
+        }
+    }
+
+    /// More files, and others: YAML_CASES=100000 YAML_SEED=2.
+    fn of_environment(name: &str) -> Option<u64> {
+        std::env::var(name).ok()?.parse().ok()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: of_environment("YAML_CASES").map_or(400, |cases| u32::try_from(cases).unwrap()),
+            rng_seed: RngSeed::Fixed(of_environment("YAML_SEED").unwrap_or(1)),
+            ..ProptestConfig::default()
+        })]
+        #[test]
+        fn no_mistake_quotes_a_value(
+            file in proptest::sample::select(&FILES[..]),
+            mutations in proptest::collection::vec(mutation(), 0..5),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let secret = SECRET.repeat(3);
+            std::fs::write(folder.path().join(&secret), &secret).unwrap();
+            let mut text = file.replace("{folder}", folder.path().to_str().unwrap());
+            for mutation in &mutations {
+                mutate(&mut text, mutation);
+            }
+            let text = text.replace("VALUE", &VALUE.repeat(3)).replace("SECRET", &secret);
+            let yaml = folder.path().join("settings.yaml");
+            std::fs::write(&yaml, &text).unwrap();
+            let Command { args } = Command::try_parse_from(["check", yaml.to_str().unwrap()]).unwrap();
+            match check(&args, &Variables::from([("NUMAFLOW_REPLICA", "0")])) {
+                Err(failure) => {
+                    let told = failure.to_string();
+                    prop_assert!(!told.contains(VALUE) && !told.contains(SECRET), "{told}\n{text}");
+                }
+                Ok((report, config)) => {
+                    let told = serde_json::to_string(&report).unwrap() + &format!("{config:?}");
+                    // Where a secret was read from is told, and here that has its name.
+                    let told = told.replace(&format!("{}/{secret}", folder.path().display()), "");
+                    prop_assert!(!told.contains(SECRET), "{told}\n{text}");
+                }
+            }
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 use numaflow_sdk::Environment;
 
@@ -64,7 +65,7 @@ enum Command {
 ///
 /// What the command fails with; its [`Failure::report`] knows the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &dyn Environment) -> Result<(), Failure> {
-    let cli = Cli::try_parse_from(arguments).map_err(Failure::Usage)?;
+    let cli = parse(arguments.into_iter().collect()).map_err(Failure::Usage)?;
     #[cfg(feature = "kafka")]
     if let Some(parent) = cli.exit_with_parent {
         parent::exit_with(parent)?;
@@ -81,5 +82,53 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &dyn Envi
         Command::Health(args) => health::command(&args),
         #[cfg(feature = "kafka")]
         Command::FlightsMap(args) => flights_map::run(&args, environment),
+    }
+}
+
+/// Parses the command line. An error quotes no property's value: one that stands in the wrong place may be a secret.
+fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let is_property = |argument: &OsString| argument.to_string_lossy().starts_with("--property");
+    let has_properties = arguments.iter().any(is_property);
+    Cli::try_parse_from(arguments).map_err(|mut error| {
+        for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue] {
+            let Some(ContextValue::String(text)) = error.get(kind) else { continue };
+            let shown = match text.split_once('=') {
+                Some((name, _)) if has_properties || !text.starts_with('-') => format!("{name}=…"),
+                None if has_properties && !text.starts_with('-') => "…".to_owned(),
+                _ => continue,
+            };
+            error.insert(kind, ContextValue::String(shown));
+            // Hints repeat the argument.
+            error.remove(ContextKind::Suggested);
+            error.remove(ContextKind::SuggestedSubcommand);
+        }
+        error
+    })
+}
+
+#[cfg(all(test, feature = "kafka"))]
+mod tests {
+    use super::*;
+
+    fn told(arguments: &[&str]) -> String {
+        parse(arguments.iter().map(Into::into).collect()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn no_mistake_on_the_command_line_shows_a_secret() {
+        for command in ["kafka-source", "check-config"] {
+            for rest in [
+                &["a.yaml", "sasl.password=hunter2"][..],
+                &["--property", "sasl.username=me", "a.yaml", "sasl.password=hunter2"],
+                &["--property", "sasl.password", "hunter2", "hunter2"],
+                &["--propertys=sasl.password=hunter2"],
+                &["--property=sasl.username=me", "--sasl.password=hunter2"],
+            ] {
+                let told = told(&[&["udf-server", command], rest].concat());
+                assert!(!told.contains("hunter2"), "{told}");
+            }
+        }
+        assert!(told(&["udf-server", "kafka-source", "--grop", "x"]).contains("--grop"));
+        assert!(told(&["udf-server", "kafka-sorce"]).contains("kafka-source"), "a hint is of use");
     }
 }

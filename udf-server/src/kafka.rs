@@ -16,6 +16,7 @@
 #[doc = include_str!("../../docs/kafka-records.md")]
 mod records_page {}
 
+mod address;
 mod alarms;
 mod args;
 mod asker;

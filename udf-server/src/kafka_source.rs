@@ -45,7 +45,7 @@ enum KafkaSourceCommand {
 
 /// The commands of other runtimes, by their names; only a file can hold them.
 pub(crate) fn runtimes(layers: &mut Layers<'_>) -> BTreeMap<String, Vec<String>> {
-    layers.structured("runtimes").unwrap_or_default()
+    layers.lists("runtimes")
 }
 
 /// Runs the one-shot command, where there is one, or serves.

@@ -59,7 +59,8 @@ pub fn exec(command: &[String]) -> Failure {
         return Failure::configuration("the runtime's command is empty");
     };
     let error = Command::new(program).args(arguments).exec();
-    Failure::configuration(format!("the runtime's command {program:?} cannot be started: {error}"))
+    // The command may come from a file with secrets, and the system's reason quotes none of it.
+    Failure::configuration(format!("the program of the runtime that {VARIABLE} names cannot be started: {error}"))
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! What all commands that serve have in common: their flags, their start and their end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use numaflow_sdk::map::MapService;
-use numaflow_sdk::{Environment, ServeError, Server, Settings, run_server_with};
+use numaflow_sdk::{Environment, ServeError, Server, Settings, check_socket_path, run_server_with};
 
 use crate::config::Layers;
 use crate::error::Failure;
@@ -24,10 +24,6 @@ pub(crate) struct ServerArgs {
     /// Permissions of the socket, in octal [default: 0666, since the platform may run under another uid]
     #[arg(long, value_name = "MODE")]
     pub(crate) socket_mode: Option<String>,
-    /// The most messages in flight; beyond it the server reads no further. A range such as 64..4096 adapts to the
-    /// handlers' latency [default: 4096]
-    #[arg(long, value_name = "N|N..N")]
-    pub(crate) max_in_flight: Option<String>,
     /// The most bytes in flight, such as 128MiB [default: a quarter of the memory limit, 64MiB to 256MiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_in_flight_bytes: Option<String>,
@@ -56,6 +52,10 @@ pub(crate) struct MapArgs {
     /// slowest message; stream, where a message becomes many [default: unary]
     #[arg(long, value_name = "MODE")]
     pub(crate) map_mode: Option<String>,
+    /// The most messages in flight; beyond it the server reads no further. A range such as 64..4096 adapts to the
+    /// handlers' latency [default: 4096]
+    #[arg(long, value_name = "N|N..N")]
+    pub(crate) max_in_flight: Option<String>,
     /// What becomes of a message that fails: fail ends the stream, and the platform sends again; drop, nack[:DELAY],
     /// dead-letter:TAG (the input itself, with this tag) or fail-tag answer for it [default: fail]
     #[arg(long, value_name = "POLICY")]
@@ -78,6 +78,7 @@ impl MapArgs {
     fn settings(&self, layers: &mut Layers<'_>) -> Settings {
         let flags = [
             ("map-mode", &self.map_mode),
+            ("max-in-flight", &self.max_in_flight),
             ("on-failure", &self.on_failure),
             ("attempts", &self.attempts),
             ("execution", &self.execution),
@@ -91,9 +92,23 @@ impl MapArgs {
 fn parsed(layers: &mut Layers<'_>, flags: &[(&'static str, &Option<String>)]) -> Settings {
     let mut settings = Settings::default();
     for (name, flag) in flags {
-        layers.parsed(name, flag.as_deref(), |text| settings.set(name, text));
+        layers.parsed(name, flag.as_deref(), |text| {
+            settings.set(name, text)?;
+            if *name == "socket" { check_socket(text) } else { Ok(()) }
+        });
     }
     settings
+}
+
+/// Refuses a path that the start would refuse.
+fn check_socket(text: &str) -> Result<(), String> {
+    match check_socket_path(Path::new(text)) {
+        Err(ServeError::SocketPathTooLong { limit, .. }) => Err(format!(
+            "is {text:?}; it has {} bytes, and the system allows {limit}: choose a shorter one",
+            text.len()
+        )),
+        Err(_) | Ok(()) => Ok(()),
+    }
 }
 
 impl ServerArgs {
@@ -103,7 +118,6 @@ impl ServerArgs {
             ("socket", &self.socket),
             ("server-info", &self.server_info),
             ("socket-mode", &self.socket_mode),
-            ("max-in-flight", &self.max_in_flight),
             ("max-in-flight-bytes", &self.max_in_flight_bytes),
             ("drain-timeout", &self.drain_timeout),
             ("slow-after", &self.slow_after),
@@ -168,6 +182,17 @@ mod tests {
             let error = settings(&[&format!("--{name}"), ""], &Variables::default(), "").unwrap_err().to_string();
             assert!(error.starts_with(&format!("error: --{name} is ")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_socket_path_that_is_too_long_is_refused_before_the_start() {
+        let fits = "s".repeat(107);
+        assert!(settings(&["--socket", &fits], &Variables::default(), "").is_ok());
+        let rule = "it has 108 bytes, and the system allows 107: choose a shorter one";
+        let error = settings(&["--socket", &format!("{fits}s")], &Variables::default(), "").unwrap_err().to_string();
+        assert_eq!(error, format!("error: --socket is \"{fits}s\"; {rule}"));
+        let error = settings(&[], &Variables::default(), &format!("socket: {fits}s\n")).unwrap_err().to_string();
+        assert!(error.ends_with(&format!(", line 1: {rule}")), "{error}");
     }
 
     #[test]

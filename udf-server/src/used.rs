@@ -10,7 +10,10 @@ use crate::kafka::size;
 use crate::serve::ServerArgs;
 
 /// Parts of a property's name that tell a secret.
-const SECRET: [&str; 6] = ["password", "secret", "key", "token", "jaas", "oauthbearer.config"];
+const SECRET: [&str; 8] = ["password", "secret", "key", "token", "jaas", "oauthbearer.config", "pem", "kinit.cmd"];
+
+/// Parts of a value that tell that a secret is in it.
+const SWALLOWED: [&str; 2] = ["password", "secret"];
 
 /// One setting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,10 +31,13 @@ impl Used {
         Self { name: name.to_owned(), value: Some(value.into()), from }
     }
 
-    /// A property, whose value is hidden where its name tells a secret.
+    /// A property, whose value is hidden where its name tells a secret. One that has several lines, or the name of a secret in
+    /// it, has swallowed others.
     pub(crate) fn property(name: &str, value: &str, from: impl Into<String>) -> Self {
         let lower = name.to_ascii_lowercase();
-        let secret = SECRET.iter().any(|part| lower.contains(part));
+        let secret = SECRET.iter().any(|part| lower.contains(part))
+            || value.contains(['\n', '\r'])
+            || SWALLOWED.iter().any(|part| value.contains(part));
         Self { name: name.to_owned(), value: (!secret).then(|| value.to_owned()), from: from.into() }
     }
 
@@ -49,7 +55,6 @@ impl ServerArgs {
             ("socket", directory.join(Kind::Source.socket_name()).display().to_string()),
             ("server-info", directory.join(Kind::Source.server_info_name()).display().to_string()),
             ("socket-mode", "0666".to_owned()),
-            ("max-in-flight", "4096".to_owned()),
             ("max-in-flight-bytes", size(default_max_in_flight_bytes())),
             ("drain-timeout", "25s".to_owned()),
             ("slow-after", "30s".to_owned()),
@@ -94,6 +99,8 @@ mod tests {
             assert_eq!(Used::property(name, "hunter2", "--property").value, None, "{name}");
         }
         assert_eq!(Used::property("sasl.username", "me", "--property").value.as_deref(), Some("me"));
+        assert_eq!(Used::property("client.id", "me\nhunter2", "--property").value, None);
+        assert_eq!(Used::property("client.id", "me, sasl.password: hunter2", "--property").value, None);
     }
 
     #[test]

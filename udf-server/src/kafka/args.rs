@@ -106,7 +106,7 @@ impl KafkaArgs {
     /// static member.
     pub fn config(&self, layers: &mut Layers<'_>, server: &Settings) -> Option<KafkaConfig> {
         let brokers = self.brokers.required_brokers(layers);
-        let topics = layers.required("topics", self.topics.as_deref(), topics);
+        let topics = layers.required_list("topics", self.topics.as_deref(), name_or_pattern);
         let replica_id = self.replica_id(layers, topics.as_deref().unwrap_or_default(), server);
         let group = layers.required("group", self.group.as_deref(), not_empty);
         // Set and wrong is noted; what comes of it is never used.
@@ -166,8 +166,7 @@ impl KafkaArgs {
         let dead_letter_topic = layers.parsed("dead-letter-topic", self.dead_letter_topic.as_deref(), topic);
         if let Some(topic) = dead_letter_topic {
             if config.topics.contains(&topic) {
-                layers
-                    .problem(format!("the dead-letter topic {topic} is one of the topics that are read: give another"));
+                layers.problem("dead-letter-topic is one of the topics that are read: give another");
             }
             *config = config.clone().with_dead_letter_topic(topic);
         }
@@ -209,9 +208,8 @@ impl KafkaArgs {
         let most = interval.map_or(MAX_POLL_INTERVAL, Duration::from_millis) / REVOKE_SHARE;
         if config.revoke_timeout > most {
             layers.problem(format!(
-                "revoke-timeout is {:?}, and at most a tenth of max.poll.interval.ms, here {most:?}, is safe: no partition is \
-                 read meanwhile, and the broker takes a member for dead at the end of that interval",
-                config.revoke_timeout
+                "revoke-timeout is longer than a tenth of max.poll.interval.ms, here {most:?}: no partition is read \
+                 meanwhile, and the broker takes a member for dead at the end of that interval"
             ));
         }
         if let Some(durability) = layers.parsed("ack-durability", self.ack_durability.as_deref(), choice) {
@@ -264,22 +262,13 @@ fn record_bytes(text: &str) -> Result<usize, String> {
 }
 
 fn yes_or_no(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| format!("is {text:?}; give true or false"))
+    text.to_ascii_lowercase().parse().map_err(|_| format!("is {text:?}; give true or false"))
 }
 
-fn topics(text: &str) -> Result<Vec<String>, String> {
-    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-    for (place, name) in names.iter().enumerate() {
-        if is_pattern(name) {
-            selection::check(name)?
-        } else {
-            check_topic(name)?
-        }
-        if names[..place].contains(name) {
-            return Err(format!("has {name:?} twice"));
-        }
-    }
-    Ok(names)
+/// The name of a topic, or a pattern.
+fn name_or_pattern(text: &str) -> Result<String, String> {
+    let checked = if is_pattern(text) { selection::check(text) } else { check_topic(text) };
+    checked.map(|()| text.to_owned())
 }
 
 fn topic(text: &str) -> Result<String, String> {
@@ -289,7 +278,10 @@ fn topic(text: &str) -> Result<String, String> {
 fn check_topic(name: &str) -> Result<(), String> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if name.is_empty() || name.len() > 249 || matches!(name, "." | "..") || !name.bytes().all(legal) {
-        return Err(format!("has {name:?}; a topic's name is 1 to 249 letters, digits, dots, underscores and hyphens"));
+        return Err(format!(
+            "is {name:?}; a topic's name is 1 to 249 letters, digits, dots, underscores and hyphens, and a pattern begins \
+             with ^"
+        ));
     }
     Ok(())
 }
@@ -344,8 +336,8 @@ mod tests {
         let error = layers.finish().unwrap_err().to_string();
         assert!(error.contains("brokers is not set"), "{error}");
         assert!(error.contains("group is not set"), "{error}");
-        assert!(error.contains("has \"x\" twice"), "{error}");
-        assert!(error.contains("is \"yesterday\"; give earliest, latest"), "{error}");
+        assert!(error.contains("item 2, line 1: give each item of the list once"), "{error}");
+        assert!(error.contains("line 2: give earliest, latest"), "{error}");
         assert!(!error.contains("topics is not set"), "it is set, and wrong: {error}");
         assert_eq!(error.lines().count(), 4, "{error}");
     }
@@ -395,7 +387,7 @@ mod tests {
             ("topics: ^b", None, "NUMAFLOW_REPLICA does not tell"),
             ("topics: a\npartition-ids: replica", None, "NUMAFLOW_REPLICA does not tell"),
             ("topics: ^b\npartition-ids: partition", Some(3), "which topics it finds changes"),
-            ("topics: ^b(", Some(3), "has the pattern \"^b(\", which is none"),
+            ("topics: ^b(", Some(3), "line 3: this is not a regular expression: unclosed group"),
         ] {
             let error = of(text, replica).unwrap_err();
             assert!(error.contains(problem), "{error}");
@@ -443,9 +435,9 @@ mod tests {
         assert!(error.contains("on-exhausted is dead-letter, and there is no topic for it"), "{error}");
         assert!(error.contains("on-oversize is dead-letter, and there is no topic for it"), "{error}");
         let error = of("dead-letter-topic: t").unwrap_err();
-        assert!(error.contains("the dead-letter topic t is one of the topics that are read"), "{error}");
+        assert!(error.contains("dead-letter-topic is one of the topics that are read"), "{error}");
         let error = of("on-exhausted: dead-letter\ndead-letter-topic: 'a b'").unwrap_err();
-        assert!(error.contains("has \"a b\"") && error.lines().count() == 1, "{error}");
+        assert!(error.contains("line 5: a topic's name is") && error.lines().count() == 1, "{error}");
     }
 
     #[test]
@@ -454,17 +446,14 @@ mod tests {
             let config = of(&format!("inflight-timeout: {off}\nrevoke-timeout: {off}")).unwrap();
             assert_eq!((config.inflight_timeout, config.revoke_timeout), (None, Duration::ZERO));
         }
-        assert!(of("revoke-timeout: never").unwrap_err().contains("is \"never\"; give a time"));
+        assert!(of("revoke-timeout: never").unwrap_err().contains("line 4: give a time"));
     }
 
     #[test]
     fn giving_partitions_back_may_not_take_long() {
         assert!(of("revoke-timeout: 30s").is_ok());
         let error = of("revoke-timeout: 31s").unwrap_err();
-        assert!(
-            error.contains("revoke-timeout is 31s, and at most a tenth of max.poll.interval.ms, here 30s"),
-            "{error}"
-        );
+        assert!(error.contains("revoke-timeout is longer than a tenth of max.poll.interval.ms, here 30s"), "{error}");
         let error = of("revoke-timeout: 3s\nproperties: {max.poll.interval.ms: 20000}").unwrap_err();
         assert!(error.contains("here 2s"), "{error}");
     }
@@ -472,16 +461,17 @@ mod tests {
     #[test]
     fn numbers_have_their_bounds() {
         let error = of("max-deliveries: 0\nmax-record-bytes: 64MiB\nack-durability: soon").unwrap_err();
-        assert!(error.contains("is \"0\"; give the deliveries in all"), "{error}");
-        assert!(error.contains("is \"64MiB\"; the platform takes less"), "{error}");
-        assert!(error.contains("is \"soon\"; give recorded or committed"), "{error}");
+        assert!(error.contains("line 4: give the deliveries in all"), "{error}");
+        assert!(error.contains("line 5: the platform takes less"), "{error}");
+        assert!(error.contains("line 6: give recorded or committed"), "{error}");
     }
 
     #[test]
     fn a_static_member_needs_its_number() {
         let error = of("static-member: true").unwrap_err();
         assert!(error.contains("NUMAFLOW_REPLICA does not tell it"), "{error}");
-        assert!(of("static-member: maybe").unwrap_err().contains("is \"maybe\"; give true or false"));
+        assert!(of("static-member: maybe").unwrap_err().contains("line 4: give true or false"));
+        assert!(of("static-member: False").is_ok());
         let mut server = Settings::default();
         server.replica = Some(0);
         assert_eq!(of_server("static-member: false", &server).unwrap().instance_id, None);
@@ -492,7 +482,7 @@ mod tests {
     #[test]
     fn names_of_topics_are_checked() {
         for name in ["", "a:b", "a b", ".", "..", "ä", "a,"] {
-            assert!(topics(name).is_err(), "{name:?}");
+            assert!(name_or_pattern(name).is_err(), "{name:?}");
         }
     }
 }

@@ -65,9 +65,10 @@ pub(super) fn problems(properties: &BTreeMap<String, String>) -> Vec<String> {
                 ));
             }
         }
-        Some(other) => problems.push(format!(
-            "sasl.mechanism is {other:?}; give PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or GSSAPI"
-        )),
+        Some(_) => problems.push(
+            "sasl.mechanism is no mechanism that there is: give PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or GSSAPI"
+                .to_owned(),
+        ),
     }
     problems
 }
@@ -76,7 +77,7 @@ fn unreadable(properties: &BTreeMap<String, String>) -> Vec<String> {
     let problem = |name: &&str| {
         let path = properties.get(*name).filter(|path| *path != "probe")?;
         let error = File::open(path).err()?;
-        Some(format!("the file {path} of the property {name} cannot be read: {error}"))
+        Some(format!("the file that the property {name} names cannot be read: {error}"))
     };
     FILES.iter().filter_map(problem).collect()
 }
@@ -119,7 +120,7 @@ mod tests {
     fn properties_without_effect_are_mistakes() {
         let problems = of(&[("sasl.mechanism", "PLAIN"), ("ssl.ca.location", "/nowhere/ca.pem")]);
         assert_eq!(problems.len(), 3, "{problems:?}");
-        assert!(problems[0].starts_with("the file /nowhere/ca.pem of the property ssl.ca.location cannot be read: "));
+        assert!(problems[0].starts_with("the file that the property ssl.ca.location names cannot be read: "));
         assert!(problems[1].contains("is plaintext, which is without TLS: set it to ssl"), "{problems:?}");
         assert!(problems[2].contains("with which nobody logs in"), "{problems:?}");
     }
@@ -129,7 +130,7 @@ mod tests {
         let sasl = ("security.protocol", "sasl_ssl");
         let problems = of(&[sasl, ("sasl.mechanism", "PLAIN"), ("sasl.username", "me")]);
         assert_eq!(problems, ["sasl.mechanism is PLAIN, and sasl.password is not set"]);
-        assert!(of(&[sasl, ("sasl.mechanism", "plain")])[0].contains("is \"plain\"; give PLAIN"));
+        assert!(of(&[sasl, ("sasl.mechanism", "plain")])[0].contains("no mechanism that there is: give PLAIN"));
         assert!(of(&[sasl, ("sasl.mechanism", "OAUTHBEARER")])[0].contains("set sasl.oauthbearer.method=oidc"));
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,10 +10,11 @@ use numaflow_sdk::parse_duration;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
-use serde_json::Value;
+use rdkafka::types::RDKafkaConfRes;
 
+use super::address::Address;
 use super::auth;
-use crate::config::Layers;
+use crate::config::{Layers, read_text};
 
 /// How long the brokers have for their first answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,51 +53,44 @@ pub struct BrokerArgs {
 impl BrokerArgs {
     /// What flags, environment and file say of the brokers; `None` where they name none. Mistakes are noted in `layers`.
     pub fn brokers(&self, layers: &mut Layers<'_>) -> Option<Brokers> {
-        let addresses = layers.parsed("brokers", self.brokers.as_deref(), not_empty);
+        let addresses = layers.list("brokers", self.brokers.as_deref(), address);
         self.with_addresses(addresses, layers)
     }
 
     /// As [`BrokerArgs::brokers`], where there must be some.
     pub fn required_brokers(&self, layers: &mut Layers<'_>) -> Option<Brokers> {
-        let addresses = layers.required("brokers", self.brokers.as_deref(), not_empty);
+        let addresses = layers.required_list("brokers", self.brokers.as_deref(), address);
         self.with_addresses(addresses, layers)
     }
 
-    fn with_addresses(&self, addresses: Option<String>, layers: &mut Layers<'_>) -> Option<Brokers> {
-        let Properties { values: properties, places } = self.properties(layers);
+    fn with_addresses(&self, addresses: Option<Vec<String>>, layers: &mut Layers<'_>) -> Option<Brokers> {
+        let Properties { values: properties, places, .. } = self.properties(layers);
         let connect_timeout = layers.parsed("connect-timeout", self.connect_timeout.as_deref(), parse_duration);
         let connect_timeout = connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-        addresses.map(|addresses| Brokers { addresses, connect_timeout, properties, places })
+        addresses.map(|addresses| Brokers { addresses: addresses.join(","), connect_timeout, properties, places })
     }
 
     fn properties(&self, layers: &mut Layers<'_>) -> Properties {
         let mut found = Properties::default();
         let file = layers.file().map(|path| path.display().to_string()).unwrap_or_default();
-        let secrets: BTreeMap<String, PathBuf> = layers.structured("properties-from-files").unwrap_or_default();
-        for (name, path) in secrets {
-            match read_secret(&path) {
-                Ok(value) => found.set(name, value, Place::Secret(path.display().to_string())),
-                Err(error) => layers
-                    .problem(format!("the file {} of the property {name} cannot be read: {error}", path.display())),
+        for (name, path) in layers.mapping(FROM_FILES) {
+            match read_secret(Path::new(&path.text)) {
+                Ok(value) => found.set(name, value, Place::Secret(path.text), Some((FROM_FILES, path.line))),
+                // Not the path: somebody may have given the secret itself.
+                Err(error) => {
+                    let rule = format!("the file that is to hold the property{} cannot be read: {error}", known(&name));
+                    layers.problem_at(FROM_FILES, path.line, &rule);
+                }
             }
         }
-        let of_file: BTreeMap<String, Value> = layers.structured("properties").unwrap_or_default();
-        for (name, value) in of_file {
-            let value = match value {
-                Value::String(text) => text,
-                Value::Number(number) => number.to_string(),
-                Value::Bool(value) => value.to_string(),
-                Value::Null | Value::Array(_) | Value::Object(_) => {
-                    layers.problem(format!("the property {name} is not a text, a number or true or false"));
-                    continue;
-                }
-            };
-            found.set(name, value, Place::Open(format!("properties in {file}")));
+        for (name, value) in layers.mapping(PROPERTIES) {
+            let place = Place::Open(format!("{PROPERTIES} in {file}"));
+            found.set(name, value.text, place, Some((PROPERTIES, value.line)));
         }
         for text in &self.properties {
             match text.split_once('=') {
                 Some((name, value)) => {
-                    found.set(name.to_owned(), value.to_owned(), Place::Open("--property".to_owned()))
+                    found.set(name.to_owned(), value.to_owned(), Place::Open("--property".to_owned()), None);
                 }
                 // What follows the name may be a secret after another sign.
                 None => {
@@ -107,8 +101,17 @@ impl BrokerArgs {
         }
         let before = layers.problems();
         for (name, value) in &found.values {
-            if let Err(problem) = check(name, value) {
-                layers.problem(problem);
+            let line = found.lines.get(name).copied();
+            match (check(name, value), line) {
+                (Ok(()), _) => {}
+                (Err(Refusal::Unknown), Some((setting, line))) => {
+                    layers.problem_at(setting, line, "the key is not a property of librdkafka");
+                }
+                (Err(Refusal::Unknown), None) => {
+                    layers.problem(format!("the property {name} is not accepted: No such configuration property"));
+                }
+                (Err(Refusal::Other(problem)), Some((setting, line))) => layers.problem_at(setting, line, &problem),
+                (Err(Refusal::Other(problem)), None) => layers.problem(problem),
             }
         }
         // What is wrong by itself need not be told again.
@@ -121,16 +124,34 @@ impl BrokerArgs {
     }
 }
 
+/// The settings that hold properties, in the file.
+const PROPERTIES: &str = "properties";
+const FROM_FILES: &str = "properties-from-files";
+
+/// The name of a property, with a space before it, if it is one: any other text may be a piece of a value.
+fn known(name: &str) -> String {
+    match check(name, "") {
+        Err(Refusal::Unknown) => String::new(),
+        Ok(()) | Err(Refusal::Other(_)) => format!(" {name}"),
+    }
+}
+
 /// Properties as they were found.
 #[derive(Debug, Default)]
 struct Properties {
     values: BTreeMap<String, String>,
     places: BTreeMap<String, Place>,
+    /// Of those that come from the settings file: the setting that holds them, and the line.
+    lines: BTreeMap<String, (&'static str, usize)>,
 }
 
 impl Properties {
     /// A later one takes the place of an earlier one.
-    fn set(&mut self, name: String, value: String, place: Place) {
+    fn set(&mut self, name: String, value: String, place: Place, line: Option<(&'static str, usize)>) {
+        match line {
+            Some(line) => self.lines.insert(name.clone(), line),
+            None => self.lines.remove(&name),
+        };
         self.places.insert(name.clone(), place);
         self.values.insert(name, value);
     }
@@ -222,6 +243,15 @@ impl Brokers {
         self.places.get(name)
     }
 
+    /// A text of the client library's, without the values of properties: it may quote them, a path for one.
+    pub(super) fn without_values(&self, text: &str) -> String {
+        let mut values: Vec<&str> =
+            self.properties.values().map(String::as_str).filter(|value| !value.is_empty()).collect();
+        // A value may be a part of another.
+        values.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
+        values.into_iter().fold(text.to_owned(), |text, value| without(&text, value))
+    }
+
     /// What the client library needs to know: `defaults`, unless a property says otherwise.
     pub(crate) fn client<'a>(&self, defaults: impl IntoIterator<Item = (&'a str, &'a str)>) -> ClientConfig {
         let mut client = ClientConfig::new();
@@ -236,6 +266,21 @@ impl Brokers {
     }
 }
 
+/// A text with an ellipsis for each place where a value stands by itself, and not within a longer word such as a property's name.
+fn without(text: &str, value: &str) -> String {
+    let is_inner = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '.' | '_');
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(value) {
+        let (before, after) = (&rest[..start], &rest[start + value.len()..]);
+        let stands_alone = !before.ends_with(is_inner) && !after.starts_with(is_inner);
+        kept.push_str(before);
+        kept.push_str(if stands_alone { "…" } else { value });
+        rest = after;
+    }
+    kept + rest
+}
+
 /// Takes any text but an empty one.
 pub(super) fn not_empty(text: &str) -> Result<String, String> {
     match text.trim() {
@@ -244,29 +289,61 @@ pub(super) fn not_empty(text: &str) -> Result<String, String> {
     }
 }
 
+/// Takes an address, in one way of writing.
+fn address(text: &str) -> Result<String, String> {
+    Address::parse(text).map(|_| text.to_owned())
+}
+
 /// A property's value from a file, without the line break at its end.
 fn read_secret(path: &Path) -> std::io::Result<String> {
-    let mut text = std::fs::read_to_string(path)?;
+    let mut text = read_text(path)?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     Ok(text)
 }
 
-/// Says what is wrong with a property, and nothing of its value, which may be a secret.
-fn check(name: &str, value: &str) -> Result<(), String> {
+/// Why a property is refused. Nothing of its value, which may be a secret, is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Refusal {
+    /// There is no property of this name.
+    Unknown,
+    /// Another reason, in a sentence that names the property.
+    Other(String),
+}
+
+fn check(name: &str, value: &str) -> Result<(), Refusal> {
     if let Some((_, reason)) = OWNED.iter().find(|(owned, _)| *owned == name) {
-        return Err(format!("the property {name} cannot be set: {reason}"));
+        return Err(Refusal::Other(format!("the property {name} cannot be set: {reason}")));
     }
+    let not_accepted = |rule: &str| Err(Refusal::Other(format!("the property {name} is not accepted: {rule}")));
     match ClientConfig::new().set(name, value).create_native_config() {
         Ok(_) => Ok(()),
-        Err(KafkaError::ClientConfig(_, problem, _, _)) if problem.contains("available at build time") => Err(format!(
-            "the property {name} is of OAUTHBEARER/OIDC, which this program was built without: build it with the feature \
-             kafka-oidc"
-        )),
-        Err(KafkaError::ClientConfig(_, problem, _, _)) => {
-            Err(format!("the property {name} is not accepted: {problem}"))
+        Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => Err(Refusal::Unknown),
+        Err(KafkaError::ClientConfig(_, problem, _, _)) if problem.contains("available at build time") => {
+            Err(Refusal::Other(format!(
+                "the property {name} is of OAUTHBEARER/OIDC, which this program was built without: build it with the \
+                 feature kafka-oidc"
+            )))
         }
-        Err(error) => Err(format!("the property {name} is not accepted: {error}")),
+        Err(KafkaError::ClientConfig(_, problem, _, _)) => not_accepted(&rule(&problem)),
+        Err(_) => not_accepted("librdkafka refuses its value"),
     }
+}
+
+/// The rule in a text of librdkafka's about a value, which most of these texts quote.
+fn rule(problem: &str) -> String {
+    if let Some((_, range)) = problem.split_once(" is outside allowed range ") {
+        return format!("give a number in {}", range.trim());
+    }
+    if problem.starts_with("Expected bool value") {
+        return "give true or false".to_owned();
+    }
+    if problem.contains("be set to empty value") {
+        return "it is empty".to_owned();
+    }
+    if let Some((_, reason)) = problem.split_once(" not supported in this build: ") {
+        return format!("this build does not support it: {}", reason.trim());
+    }
+    "librdkafka does not take this value; its list of properties (CONFIGURATION.md) tells which it takes".to_owned()
 }
 
 #[cfg(test)]
@@ -316,6 +393,15 @@ mod tests {
     }
 
     #[test]
+    fn texts_of_the_library_lose_the_values() {
+        let brokers =
+            Brokers::new("b:9092").with_property("ssl.ca.location", "/etc/a").with_property("sasl.password", "ssl");
+        let brokers = brokers.with_property("ssl.key.location", "/etc/a.pem");
+        assert_eq!(brokers.without_values("ssl.ca failed: fopen(/etc/a, r)"), "ssl.ca failed: fopen(…, r)");
+        assert_eq!(brokers.without_values("/etc/a.pem: ssl"), "…: …");
+    }
+
+    #[test]
     fn tokens_by_oidc_need_their_feature() {
         let error = with(&["sasl.oauthbearer.method=oidc"]).err().unwrap_or_default();
         assert_eq!(
@@ -356,6 +442,9 @@ mod tests {
         let mut layers = Layers::new(&environment, Some(yaml.path())).unwrap();
         BrokerArgs::default().brokers(&mut layers);
         let error = layers.finish().unwrap_err().to_string();
-        assert!(error.contains("the file /nowhere/secret of the property sasl.password cannot be read"), "{error}");
+        assert!(
+            error.contains("line 2: the file that is to hold the property sasl.password cannot be read: No such file"),
+            "{error}"
+        );
     }
 }

@@ -19,7 +19,11 @@ const STEP: Duration = Duration::from_millis(500);
 
 /// A client that can join the group, and does not yet.
 pub(super) fn consumer(config: &KafkaConfig) -> Result<Arc<BaseConsumer<Context>>, StartError> {
-    config.consumer().create_with_context(Context::default()).map(Arc::new).map_err(|error| StartError::client(&error))
+    config
+        .consumer()
+        .create_with_context(Context::default())
+        .map(Arc::new)
+        .map_err(|error| StartError::Client { problem: config.brokers.without_values(&problem(&error)) })
 }
 
 /// Waits until the brokers have told how many partitions each topic has: those that are named, in their order, then those

@@ -369,7 +369,7 @@ impl KafkaConfig {
         let mut client = self.consumer();
         client.remove("bootstrap.servers");
         let made: KafkaResult<BaseConsumer> = client.create();
-        made.map(drop).map_err(|error| StartError::client(&error).to_string())
+        made.map(drop).map_err(|error| self.brokers.without_values(&StartError::client(&error).to_string()))
     }
 
     /// The settings that give records up to a topic.

@@ -28,9 +28,19 @@ pub(super) fn is_pattern(topic: &str) -> bool {
     topic.starts_with('^')
 }
 
-/// Says what is wrong with a pattern.
+/// Says what is wrong with a pattern. The last line of the regular expression's own error is the reason; those before it show
+/// the pattern.
 pub(super) fn check(pattern: &str) -> Result<(), String> {
-    compiled(&[pattern]).map(drop).map_err(|error| format!("has the pattern {pattern:?}, which is none: {error}"))
+    let reason = |error: regex::Error| {
+        let text = error.to_string();
+        let last = text.lines().next_back().unwrap_or_default();
+        let reason = last.strip_prefix("error: ").unwrap_or(last);
+        format!(
+            "is {pattern:?}; this is not a regular expression: {reason}. Commas stand between topics: a pattern that has one \
+             goes into a list in the file"
+        )
+    };
+    compiled(&[pattern]).map(drop).map_err(reason)
 }
 
 fn compiled(patterns: &[&str]) -> Result<RegexSet, regex::Error> {
@@ -99,7 +109,9 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_is_told() {
-        assert!(check("^a(b").unwrap_err().starts_with("has the pattern \"^a(b\", which is none: "));
+        assert!(
+            check("^a(b").unwrap_err().starts_with("is \"^a(b\"; this is not a regular expression: unclosed group. ")
+        );
         assert_eq!(check("^a[0-9]{2}$"), Ok(()));
     }
 }

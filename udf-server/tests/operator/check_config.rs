@@ -44,17 +44,17 @@ fn every_mistake_is_told_at_once() {
     for mistake in [
         "brokers is not set",
         "group is not set",
-        "has \"orders\" twice",
-        "is \"soon\"; give a time",
-        "grop in ",
+        "item 2, line 1: give each item of the list once",
+        "line 2: give a time",
+        "line 3: the key is not a setting of this command; did you mean group?",
         "on-exhausted is dead-letter, and there is no topic for it",
-        "revoke-timeout is 600s, and at most a tenth of max.poll.interval.ms",
+        "revoke-timeout is longer than a tenth of max.poll.interval.ms, here 30s",
         "static-member needs the number of the replica",
-        "is \"none\"; give a whole number",
-        "is \"xml\"; give text or json",
+        "line 7: is not a setting of this command, but of others",
+        "line 8: give text or json",
         "the property group.id cannot be set: it is set by --group",
-        "the property fetch.wiat.max.ms is not accepted",
-        "the property sasl.oauthbearer.config is not a text",
+        "line 9: the key is not a property of librdkafka",
+        "line 9: the value is not a text, a number or true or false",
         "NUMAFLOW_RUNTIME is \"haskell\", which is not a known runtime (known: rust)",
     ] {
         assert!(said.err.contains(mistake), "{mistake} is missing from: {}", said.err);
@@ -105,6 +105,90 @@ fn what_the_library_refuses_only_together_is_a_mistake() {
     let said = check(&[&["--brokers", "b:1", "--topics", "t", "--group", "g"][..], &property].concat());
     assert_eq!(said.code, Some(64), "{said:?}");
     assert!(said.err.contains("`max.poll.interval.ms`must be >= `session.timeout.ms`"), "{}", said.err);
+}
+
+#[test]
+fn what_is_no_address_is_a_mistake() {
+    for brokers in
+        ["127.0.0.1:99999", "a:1;b:2", "http://k:9092", "${BROKERS}", "a:1 b:2", "SASL_SSL://k:9092", "a:1,,b:2"]
+    {
+        let said = check(&["--brokers", brokers, "--topics", "a", "--group", "g"]);
+        assert_eq!(said.code, Some(64), "{brokers}: {said:?}");
+        assert!(said.err.starts_with("error: --brokers") && said.err.contains("give "), "{}", said.err);
+    }
+    let said = check(&["--brokers", "[::1]:9092,k", "--topics", "a", "--group", "g"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+}
+
+#[test]
+fn scalars_are_used_as_they_stand_in_the_file() {
+    let yaml = file(
+        "brokers: 127.0.0.1:23092\ntopics: [0017, '^a{1,2}$']\ngroup: 1.10\nsocket-mode: 0660\npartition-ids: replica\n\
+         properties:\n  client.id: 007\n  client.rack: 0x10\n  security.protocol: sasl_plaintext\n  sasl.mechanism: PLAIN\n  \
+         sasl.username: 00123\n  sasl.password: 012345\n",
+    );
+    let said = run(&["check-config", path(yaml.path()), "--json"], &[("NUMAFLOW_REPLICA", "0")]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let report: Value = serde_json::from_str(&said.out).unwrap();
+    let value = |section: &str, name: &str| {
+        let settings = report[section].as_array().unwrap();
+        settings.iter().find(|setting| setting["name"] == name).unwrap()["value"].as_str().map(str::to_owned)
+    };
+    assert_eq!(value("kafka", "topics").as_deref(), Some("0017,^a{1,2}$"));
+    assert_eq!(value("kafka", "group").as_deref(), Some("1.10"));
+    assert_eq!(value("server", "socket-mode").as_deref(), Some("0660"));
+    assert_eq!(value("properties", "client.id").as_deref(), Some("007"));
+    assert_eq!(value("properties", "client.rack").as_deref(), Some("0x10"));
+    assert_eq!(value("properties", "sasl.username").as_deref(), Some("00123"));
+    assert_eq!(value("properties", "sasl.password"), None);
+}
+
+#[test]
+fn a_mistake_in_yaml_shows_no_secret_anywhere() {
+    for broken in [
+        "sasl.password: %hunter2",
+        "sasl.password: 'hunter2",
+        " sasl.password: hunter2",
+        "sasl.password: hunter2\n  sasl.password: hunter2",
+        "sasl.password: hunter2: hunter2",
+        "sasl.password: {hunter2: hunter2}",
+        "sasl.password: !hunter2",
+        "fetch.min.bytes: hunter2",
+    ] {
+        let yaml = file(&format!("brokers: b:1\ntopics: t\ngroup: g\nproperties:\n  client.id: me\n  {broken}\n"));
+        for arguments in [
+            &["check-config", path(yaml.path())][..],
+            &["check-config", path(yaml.path()), "--json"],
+            &["kafka-source", "--config", path(yaml.path())],
+            &["kafka-source", "reset", "--to", "earliest", "--config", path(yaml.path())],
+        ] {
+            let said = run(arguments, &[("RUST_LOG", "trace")]);
+            assert_eq!(said.code, Some(64), "{broken}: {said:?}");
+            assert!(!said.out.contains("hunter2") && !said.err.contains("hunter2"), "{said:?}");
+            assert!(said.err.contains("line "), "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_without_end_is_refused() {
+    let said = check(&["/dev/zero"]);
+    assert_eq!(said.code, Some(64), "{said:?}");
+    assert_eq!(
+        said.err,
+        "error: the file /dev/zero cannot be read: it is larger than 1024 KiB, which no settings are\n"
+    );
+}
+
+#[test]
+fn a_socket_path_that_is_too_long_is_refused_as_at_the_start() {
+    let socket = format!("./{}.sock", "a".repeat(130));
+    let settings = ["--brokers", "k:1", "--topics", "a", "--group", "g", "--socket", &socket];
+    let checked = check(&settings);
+    let started = run(&[&["kafka-source"], &settings[..]].concat(), &[]);
+    assert_eq!((checked.code, started.code), (Some(64), Some(64)));
+    assert_eq!(checked.err, started.err);
+    assert!(checked.err.contains("it has 137 bytes, and the system allows 107"), "{}", checked.err);
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn the_settings_of_the_source_serve_it() {
     let brokers = cluster.bootstrap_servers();
     fill(&brokers, 50);
     let yaml = file(&format!(
-        "brokers: {brokers}\ntopics: orders\ngroup: readers\nstart: latest\nlinger: 5ms\nmax-in-flight: 10\n\
+        "brokers: {brokers}\ntopics: orders\ngroup: readers\nstart: latest\nlinger: 5ms\nmax-in-flight-bytes: 64MiB\n\
          log-format: json\nstatic-member: true\nruntimes: {{other: [other]}}\n"
     ));
     let file = yaml.path().to_str().unwrap();
