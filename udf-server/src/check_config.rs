@@ -147,6 +147,7 @@ fn line(tried: &Tried) -> String {
     let outcome = match tried.outcome {
         Outcome::Ok => "ok",
         Outcome::Failed => "FAILED",
+        Outcome::Warning => "WARN",
         Outcome::Skipped => "-",
     };
     let step = format!("{:?}", tried.step).to_lowercase();

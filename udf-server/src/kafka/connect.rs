@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use rdkafka::admin::{AdminClient, AdminOptions, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -14,14 +15,14 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::address::Address;
 use super::client;
 use super::config::KafkaConfig;
 use super::diagnosis::{Diagnosis, diagnose, told};
 use super::members::{self, Membership};
+use super::native::rights::{Resource, rights};
 use super::selection::{Selection, is_pattern};
 
-/// The port of an address that names none.
-const PORT: u16 = 9092;
 /// How long one question may take before we look whether there is news of why it does.
 const QUESTION: Duration = Duration::from_millis(500);
 
@@ -49,6 +50,8 @@ pub(crate) enum Step {
 pub(crate) enum Outcome {
     Ok,
     Failed,
+    /// It works, and something should be changed before it no longer does.
+    Warning,
     /// Not needed, or an earlier one failed.
     Skipped,
 }
@@ -171,15 +174,10 @@ fn reach(config: &KafkaConfig, tried: &mut Vec<Tried>) -> bool {
     reached
 }
 
-/// The addresses of `host`, `host:port`, `[ipv6]:port` or `protocol://host:port`.
+/// The addresses that a broker's name has.
 fn resolve(broker: &str) -> io::Result<Vec<SocketAddr>> {
-    let place = broker.split_once("://").map_or(broker, |(_, place)| place);
-    let has_port = place
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')));
-    let addresses =
-        if has_port { place.to_socket_addrs() } else { (place.trim_matches(['[', ']']), PORT).to_socket_addrs() };
-    addresses.map(Iterator::collect)
+    let Address { host, port } = Address::parse(broker).map_err(io::Error::other)?;
+    (host.as_str(), port).to_socket_addrs().map(Iterator::collect)
 }
 
 /// Whether there is TLS, and whether there is SASL.
@@ -239,41 +237,158 @@ fn introduced(config: &KafkaConfig, step: Step) -> Option<Tried> {
     })
 }
 
-/// Whether every topic is there and may be read.
+/// Whether every topic is there and may be used: those that are read, and the one for dead letters.
 fn topics(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, metadata: &Metadata, tried: &mut Vec<Tried>) -> bool {
     let brokers: Vec<String> =
         metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port())).collect();
     tried.push(Tried::ok(Step::Metadata, format!("the brokers name themselves {}", brokers.join(", "))));
-    let mut all = true;
     let found = found(config, consumer);
     if let Some(found) = &found {
         tried.push(Tried::ok(Step::Metadata, format!("patterns find {} topics now", found.len())));
     }
-    let named = config.topics().filter(|topic| !is_pattern(topic)).chain(config.dead_letter_topic.as_deref());
-    for topic in named.chain(found.iter().flatten().map(String::as_str)) {
-        let line = match client::partition_count(consumer, topic, config.brokers.connect_timeout()) {
-            Ok(count) => match client::check_ids(config, topic, count) {
-                Ok(_) => Tried::ok(Step::Metadata, format!("the topic {topic} has {}", partitions(count))),
-                Err(error) => Tried::failed(Step::Metadata, error.to_string(), "give it a source of its own"),
-            },
-            Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Tried::failed(
-                Step::Metadata,
-                format!("there is no topic {topic}, or it may not be seen"),
-                "create it, correct its name, or allow DESCRIBE and READ on it",
-            ),
-            Err(RDKafkaErrorCode::TopicAuthorizationFailed) => Tried::failed(
-                Step::Metadata,
-                format!("the topic {topic} may not be read"),
-                "allow DESCRIBE and READ on it to this user",
-            ),
-            Err(code) => {
-                Tried::failed(Step::Metadata, format!("the topic {topic}: {code}"), "look at the broker's log")
-            }
-        };
-        all &= line.outcome == Outcome::Ok;
-        tried.push(line);
+    let named = config.topics().filter(|topic| !is_pattern(topic));
+    let read: Vec<&str> = named.chain(found.iter().flatten().map(String::as_str)).collect();
+    let before = tried.len();
+    for topic in &read {
+        tried.push(topic_line(config, consumer, topic, Use::Read));
+    }
+    if let Some(topic) = &config.dead_letter_topic {
+        tried.push(topic_line(config, consumer, topic, Use::DeadLetters));
+    }
+    let all = tried[before..].iter().all(|line| line.outcome == Outcome::Ok);
+    if let Some(topic) = config.dead_letter_topic.as_deref().filter(|_| all) {
+        tried.extend(limits_line(config, topic, &read));
     }
     all
+}
+
+/// What a topic is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Read,
+    DeadLetters,
+}
+
+impl Use {
+    fn right(self) -> &'static str {
+        match self {
+            Self::Read => "READ",
+            Self::DeadLetters => "WRITE",
+        }
+    }
+
+    /// What a right that is missing comes to.
+    fn missing(self, topic: &str) -> Tried {
+        let right = self.right();
+        let what = match self {
+            Self::Read => "may not be read",
+            Self::DeadLetters => "for dead letters may not be written",
+        };
+        Tried::failed(
+            Step::Metadata,
+            format!("the topic {topic} {what}: the right {right} on TOPIC {topic} is missing"),
+            format!("allow {right} on TOPIC {topic} to this user"),
+        )
+    }
+}
+
+/// Whether a topic is there, with as many partitions as there are ids for where it is read, and may be used.
+fn topic_line(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, topic: &str, usage: Use) -> Tried {
+    let timeout = config.brokers.connect_timeout();
+    let count = match client::partition_count(consumer, topic, timeout) {
+        Ok(count) => count,
+        Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            return Tried::failed(
+                Step::Metadata,
+                format!("there is no topic {topic}, or it may not be seen"),
+                format!("create it, correct its name, or allow DESCRIBE and {} on TOPIC {topic}", usage.right()),
+            );
+        }
+        Err(RDKafkaErrorCode::TopicAuthorizationFailed) => return usage.missing(topic),
+        Err(code) => {
+            return Tried::failed(Step::Metadata, format!("the topic {topic}: {code}"), "look at the broker's log");
+        }
+    };
+    // Of the topic for dead letters no partition is known to the platform, so its number is free.
+    if usage == Use::Read
+        && let Err(error) = client::check_ids(config, topic, count)
+    {
+        return Tried::failed(Step::Metadata, error.to_string(), "give it a source of its own");
+    }
+    let may = match rights(consumer, Resource::Topic(topic), timeout) {
+        Ok(Some(rights)) => {
+            let may = match usage {
+                Use::Read => rights.read,
+                Use::DeadLetters => rights.write,
+            };
+            if !may {
+                return usage.missing(topic);
+            }
+            ""
+        }
+        Err(RDKafkaErrorCode::TopicAuthorizationFailed) => return usage.missing(topic),
+        // Old brokers tell no rights.
+        Ok(None) | Err(_) => "; the rights on it are not told",
+    };
+    let what = match usage {
+        Use::Read => "the topic",
+        Use::DeadLetters => "the topic for dead letters,",
+    };
+    Tried::ok(Step::Metadata, format!("{what} {topic} has {}{may}", partitions(count)))
+}
+
+/// What a dead letter has more than its record: the headers that say where it was and why it is there.
+const LETTER_HEADERS: u64 = 2 << 10;
+/// The setting of a topic that bounds its records.
+const TOPIC_LIMIT: &str = "max.message.bytes";
+
+/// Compares what the topic for dead letters takes with what the others hold.
+fn limits_line(config: &KafkaConfig, dead_letters: &str, read: &[&str]) -> Option<Tried> {
+    let (dead_letter_limit, largest) = match limits(config, dead_letters, read) {
+        Ok(told) => told,
+        Err(reason) => {
+            let detail = format!("{TOPIC_LIMIT} of {dead_letters} and the topics that are read is not told: {reason}");
+            return Some(Tried::skipped(Step::Metadata, detail));
+        }
+    };
+    if dead_letter_limit >= largest.saturating_add(LETTER_HEADERS) {
+        return None;
+    }
+    Some(Tried {
+        advice: Some(format!(
+            "set {TOPIC_LIMIT} of {dead_letters} to {} or more: a dead letter is its record with up to {LETTER_HEADERS} bytes \
+             of headers, and one that the topic refuses halts its partition",
+            largest.saturating_add(LETTER_HEADERS)
+        )),
+        ..Tried::new(
+            Step::Metadata,
+            Outcome::Warning,
+            format!(
+                "the topic {dead_letters} takes records of {dead_letter_limit} bytes, and one that is read holds records of up to {largest}"
+            ),
+        )
+    })
+}
+
+/// The limit of the topic for dead letters, and the largest one of the others.
+fn limits(config: &KafkaConfig, dead_letters: &str, read: &[&str]) -> Result<(u64, u64), String> {
+    let admin: AdminClient<Errors> =
+        config.brokers.client([]).create_with_context(Errors::default()).map_err(|error| client::problem(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
+    let topics: Vec<_> =
+        std::iter::once(dead_letters).chain(read.iter().copied()).map(ResourceSpecifier::Topic).collect();
+    let options = AdminOptions::new().request_timeout(Some(config.brokers.connect_timeout()));
+    let answers = runtime.block_on(admin.describe_configs(&topics, &options)).map_err(|error| error.to_string())?;
+    let mut limits = Vec::with_capacity(answers.len());
+    for answer in answers {
+        let topic = answer.map_err(|code| format!("{code}; allow DESCRIBE_CONFIGS on the topics to this user"))?;
+        let limit = topic.get(TOPIC_LIMIT).and_then(|entry| entry.value.as_deref()).and_then(|text| text.parse().ok());
+        limits.push((topic.specifier == OwnedResourceSpecifier::Topic(dead_letters.to_owned()), limit));
+    }
+    let of =
+        |wanted| move |(is_dead_letters, limit): &(bool, Option<u64>)| limit.filter(|_| *is_dead_letters == wanted);
+    let told = limits.iter().find_map(of(true)).zip(limits.iter().filter_map(of(false)).max());
+    told.ok_or_else(|| "the brokers give no number".to_owned())
 }
 
 /// The topics that patterns find; `None` where there are no patterns, or the brokers do not tell.
@@ -300,18 +415,29 @@ fn group(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, tried: &mut Vec<
             list.add_partition_range(topic, 0, count - 1);
         }
     }
+    // The library waits for the coordinator, and says no more than that it does, where the right is missing.
+    let is_refused = |code| matches!(code, Some(RDKafkaErrorCode::GroupAuthorizationFailed));
+    match rights(consumer, Resource::Group(name), timeout) {
+        Ok(Some(rights)) if !rights.read => return tried.push(no_group_right(name)),
+        Err(code) if is_refused(Some(code)) => return tried.push(no_group_right(name)),
+        Ok(_) | Err(_) => {}
+    }
     let committed = match consumer.committed_offsets(list, timeout) {
         Ok(committed) => committed,
         Err(error) => {
-            while consumer.poll(Duration::ZERO).is_some() {}
+            let mut codes = vec![error.rdkafka_error_code()];
+            while let Some(polled) = consumer.poll(Duration::ZERO) {
+                codes.push(polled.err().and_then(|error| error.rdkafka_error_code()));
+            }
             let reasons = consumer.context().all();
+            codes.extend(reasons.iter().map(|(code, _)| Some(*code)));
+            if codes.into_iter().any(is_refused) {
+                return tried.push(no_group_right(name));
+            }
             let last = reasons.last().map(|(_, reason)| format!(" ({})", told(reason))).unwrap_or_default();
-            let advice = match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::GroupAuthorizationFailed) => "allow READ on the group to this user",
-                _ => "the names that the brokers give themselves (advertised.listeners) must be reached from here too",
-            };
-            tried.push(Tried::failed(Step::Group, format!("{name}: {error}{last}"), advice));
-            return;
+            let advice =
+                "the names that the brokers give themselves (advertised.listeners) must be reached from here too";
+            return tried.push(Tried::failed(Step::Group, format!("{name}: {error}{last}"), advice));
         }
     };
     let elements = committed.elements();
@@ -326,6 +452,14 @@ fn group(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, tried: &mut Vec<
     };
     let detail = format!("{name} has committed offsets of {has} of {} partitions; {members}", elements.len());
     tried.push(Tried::ok(Step::Group, detail));
+}
+
+fn no_group_right(name: &str) -> Tried {
+    Tried::failed(
+        Step::Group,
+        format!("the group {name} may not be joined: the right READ on GROUP {name} is missing"),
+        format!("allow READ on GROUP {name} to this user"),
+    )
 }
 
 /// Keeps what the client library says that goes wrong.
@@ -364,10 +498,8 @@ mod tests {
         for (broker, address) in [
             ("127.0.0.1:9093", "127.0.0.1:9093"),
             ("127.0.0.1", "127.0.0.1:9092"),
-            ("SSL://127.0.0.1:1", "127.0.0.1:1"),
             ("[::1]:9093", "[::1]:9093"),
             ("[::1]", "[::1]:9092"),
-            ("::1", "[::1]:9092"),
         ] {
             assert_eq!(resolve(broker).unwrap(), [address.parse().unwrap()], "{broker}");
         }
