@@ -48,7 +48,7 @@ pub use lines::Lines;
 #[cfg(feature = "kafka")]
 pub(crate) use output::check;
 pub use output::{Destination, Format};
-pub use progress::show;
+pub use progress::{show, tell};
 pub use report::{Ended, Latency, Report};
 pub use settings::{Faults, Input, Pauses, Platform, Settings, Until};
 
@@ -69,14 +69,15 @@ impl Drive {
 
     /// Runs to the end that the settings say.
     ///
-    /// Servers that are not there are waited for, and failures are met as the platform meets them, so only what trying
+    /// Servers that are not there are waited for as long as [`Settings::wait`] says, and failures are met as the platform meets them, so only what trying
     /// again can't mend is an error. No errors are a run that was told to stop while its batch couldn't be finished within
     /// the grace period, one that was to be killed, and one that the platform played here ends by exiting:
     /// [`Report::ended`] tells, and the report says how many messages are unresolved.
     ///
     /// # Errors
     ///
-    /// An input that can't be read, an output that can't be written or is the input, servers that were not reached before
+    /// An input that can't be read, an output that can't be written or is the input or the dead letters, outputs to standard
+    /// output that leave no place for dead letters, a server that keeps the driver waiting for too long, servers that were not reached before
     /// the run was told to stop, a server that breaks the protocol in a way that the platform can't go on after, a
     /// server-info file that is not valid, a map that changes its mode.
     pub async fn run(self) -> Result<Report, DriveError> {
@@ -87,6 +88,7 @@ impl Drive {
             Input::Server(_) | Input::Generate(_) => None,
         };
         output::check(lines, settings.out.as_ref(), settings.dead_letters.as_deref())?;
+        check_servers(&settings)?;
         let context = Context::new(&settings, journal);
         let connected = tokio::select! {
             connected = connect(&settings, &context) => Some(connected),
@@ -108,6 +110,22 @@ impl Drive {
         };
         Ok(pipeline.report(ended))
     }
+}
+
+/// Refuses what could not be done, before anything is read.
+fn check_servers(settings: &Settings) -> Result<(), DriveError> {
+    let source = match &settings.input {
+        Input::Server(server) => Some(server),
+        Input::Lines(_) | Input::Generate(_) => None,
+    };
+    for server in source.into_iter().chain(&settings.map) {
+        numaflow_sdk::check_socket_path(&server.socket).map_err(DriveError::Socket)?;
+    }
+    let is_stdout = settings.out == Some(Destination::Stdout);
+    if settings.map.is_some() && is_stdout && settings.dead_letters.is_none() {
+        return Err(DriveError::NoDeadLetters);
+    }
+    Ok(())
 }
 
 /// Connects in the platform's order: the source, then the map.

@@ -23,3 +23,5 @@ mod source;
 mod stage;
 #[path = "drive/trouble.rs"]
 mod trouble;
+#[path = "drive/waits.rs"]
+mod waits;

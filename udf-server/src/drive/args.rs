@@ -25,14 +25,14 @@ would rather not meet.
 100,000 messages through a map, and how fast that was:
   udf-server drive --generate 100000 --map m.sock --map-info m-info
 A map in a pipe:
-  printf 'a\\nb\\n' | udf-server drive --source - --map m.sock --map-info m-info --out - -q
+  printf 'a\\nb\\n' | udf-server drive --source - --map m.sock --map-info m-info --out - --dead-letters dead.txt -q
 Everything that a source has, with what the map makes of it:
   udf-server drive --source s.sock --map m.sock --map-info m-info --until-idle --out out.jsonl
 Whether a source delivers again what a platform that was killed had not acked:
   udf-server drive --source s.sock --kill-after 1000
   udf-server drive --source s.sock --until-idle
 
-Servers that are not there are waited for. What a server does against the protocol is told, with what the platform does
+Servers that are not there are waited for, as long as --wait says. What a server does against the protocol is told, with what the platform does
 about it; where the platform can't go on, the run ends.
 Exit codes: 0 all that was read is settled, or the driver vanished as asked; 64 a mistake in the flags; 1 anything else.";
 
@@ -80,19 +80,23 @@ pub struct DriveArgs {
     /// Where outputs go, one a line; - for standard output [default: they are counted and not written]
     #[arg(long, value_name = "FILE|-", help_heading = "Output")]
     out: Option<PathBuf>,
-    /// What a line holds: the value as it is, or a JSON object with id, keys, tags and value
+    /// What a line holds: the value as it is, or a JSON object with id, keys, tags, user metadata and value
     #[arg(long, value_name = "FORMAT", default_value = "value", help_heading = "Output")]
     out_format: OutFormat,
-    /// Where outputs tagged dead-letter go [default: the file of --out with .dead at its end]
+    /// Where outputs tagged dead-letter go; --out - needs it [default: the file of --out with .dead at its end]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     dead_letters: Option<PathBuf>,
     /// Print the summary as one JSON object on standard output, which outputs then can't have
     #[arg(long, help_heading = "Output")]
     pub(super) json: bool,
-    /// Show neither progress nor a summary for people
+    /// Show neither progress nor a summary for people; trouble is told all the same
     #[arg(long, short, help_heading = "Output")]
     pub(super) quiet: bool,
 
+    /// How long a server may keep the driver waiting, for its socket, its info file, a handshake or an answer, and how long it
+    /// may go on failing; then the run ends and tells what was tried. off waits for ever, as the platform does
+    #[arg(long, value_name = "TIME|off", default_value = "2m", value_parser = wait, help_heading = "Platform")]
+    wait: Wait,
     /// Which platform to be: main reconnects and sends again what was in flight when a stream breaks, so that a run shows
     /// how a server comes back; 1.8 nacks what is not acked and exits, as the releases up to 1.8.3 do
     #[arg(long, value_name = "VERSION", default_value = "main", help_heading = "Platform")]
@@ -142,6 +146,19 @@ enum Version {
     V1_8,
 }
 
+/// A time, or none.
+#[derive(Debug, Clone, Copy)]
+struct Wait(Option<Duration>);
+
+fn wait(text: &str) -> Result<Wait, &'static str> {
+    match text {
+        "off" => Ok(Wait(None)),
+        _ => parse_duration(text)
+            .map(|time| Wait(Some(time)))
+            .map_err(|_| "give a time with its unit, such as 500ms, 25s or 2m, or off"),
+    }
+}
+
 /// Parses a flag's time.
 pub(crate) fn time(text: &str) -> Result<Duration, &'static str> {
     parse_duration(text).map_err(|_| "give a time with its unit, such as 500ms, 25s or 2m")
@@ -177,6 +194,7 @@ impl DriveArgs {
             OutFormat::Json => Format::Json,
         };
         settings.dead_letters = self.dead_letters.clone();
+        settings.wait = self.wait.0;
         settings.batch_size = self.batch_size.get();
         settings.read_timeout = self.read_timeout;
         settings.concurrency = self.concurrency.unwrap_or(self.batch_size).get();

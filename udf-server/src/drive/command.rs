@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use tokio::sync::watch;
 
-use super::{Drive, DriveArgs, DriveError, Ended, Report, Until, show};
+use super::{Drive, DriveArgs, DriveError, Ended, Report, Until, show, tell};
 use crate::error::{Failure, chain};
 use crate::signals::signals;
 
@@ -22,7 +22,9 @@ pub fn command(args: &DriveArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(set_up)?;
     let (drive, watcher) = Drive::new(settings);
     let shown = async {
-        if !args.quiet {
+        if args.quiet {
+            tell(watcher).await;
+        } else {
             show(watcher, told).await;
         }
     };

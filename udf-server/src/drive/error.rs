@@ -4,7 +4,9 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use numaflow_sdk::ServeError;
 use numaflow_sdk::testing::{ClientError, InfoError, MapMode};
 
 /// Why a run failed.
@@ -24,6 +26,28 @@ pub enum DriveError {
         input: String,
         /// The output's name.
         output: String,
+    },
+    /// Outputs and dead letters would go to the same file.
+    SameOutput {
+        /// The outputs' name.
+        out: String,
+        /// The dead letters' name.
+        dead_letters: String,
+    },
+    /// Outputs go to standard output, and dead letters nowhere.
+    NoDeadLetters,
+    /// A socket's path is too long.
+    Socket(ServeError),
+    /// A server has kept the driver waiting for too long.
+    GaveUp {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        waited: Duration,
+        /// What came of the last attempt.
+        last: Option<String>,
+        /// What to do.
+        advice: &'static str,
     },
     /// The input can't be read.
     Input {
@@ -92,7 +116,10 @@ impl DriveError {
     /// Whether the mistake is in what was asked for.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Open { .. } | Self::SameFile { .. })
+        matches!(
+            self,
+            Self::Open { .. } | Self::SameFile { .. } | Self::SameOutput { .. } | Self::NoDeadLetters | Self::Socket(_)
+        )
     }
 }
 
@@ -102,6 +129,24 @@ impl fmt::Display for DriveError {
             Self::Open { name, .. } => write!(f, "{name} cannot be opened"),
             Self::SameFile { input, output } => {
                 write!(f, "the output {output} is the same file as the input {input}: name another for the output")
+            }
+            Self::SameOutput { out, dead_letters } => write!(
+                f,
+                "the outputs ({out}) and the dead letters ({dead_letters}) would go to the same file: name another for the \
+                 dead letters"
+            ),
+            Self::NoDeadLetters => f.write_str(
+                "outputs go to standard output, and outputs tagged dead-letter would go nowhere: give --dead-letters FILE, or \
+                 /dev/null to throw them away",
+            ),
+            Self::Socket(_) => f.write_str("a server cannot be reached"),
+            Self::GaveUp { what, waited, last, advice } => {
+                let last = last.as_ref().map(|last| format!(" ({last})")).unwrap_or_default();
+                write!(
+                    f,
+                    "gave up after {} s of waiting for {what}{last}: {advice}. --wait gives it more time",
+                    waited.as_secs_f64()
+                )
             }
             Self::Input { name, .. } => write!(f, "{name} cannot be read"),
             Self::Output { name, .. } => write!(f, "{name} cannot be written"),
@@ -136,7 +181,11 @@ impl Error for DriveError {
             | Self::SetUp { source } => Some(source),
             Self::Server { error, .. } => Some(error),
             Self::Info(error) => Some(error),
+            Self::Socket(error) => Some(error),
             Self::SameFile { .. }
+            | Self::SameOutput { .. }
+            | Self::NoDeadLetters
+            | Self::GaveUp { .. }
             | Self::MapMode { .. }
             | Self::Exits { .. }
             | Self::SourceTaskLost

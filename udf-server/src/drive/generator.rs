@@ -6,6 +6,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use numaflow_sdk::source::{Message, Offset};
 
+use super::lines::{BATCH_BYTES, count_within};
+
 /// What messages are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Generate {
@@ -33,6 +35,8 @@ impl Generator {
 
     /// The next messages, nacked ones first; `None` at the end.
     pub(super) fn read(&mut self, count: usize) -> Option<Vec<Message>> {
+        // All values are of the same length.
+        let count = count_within(count, BATCH_BYTES, std::iter::repeat(self.what.value_bytes));
         let mut batch: Vec<Message> = self.nacked.drain(..count.min(self.nacked.len())).collect();
         while batch.len() < count && self.made < self.what.count.get() {
             self.made += 1;

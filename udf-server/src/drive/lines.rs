@@ -16,9 +16,11 @@ use super::DriveError;
 
 /// The most that waits between the thread that reads and the driver: this many chunks, each of this many lines or, before
 /// it comes to that, bytes.
-const CHUNKS: usize = 4;
+const CHUNKS: usize = 2;
 const CHUNK_LINES: usize = 256;
 const CHUNK_BYTES: usize = 1 << 20;
+/// The most bytes of a batch, before its last message: a run holds a batch in memory until it is acked.
+pub(super) const BATCH_BYTES: usize = 32 << 20;
 /// Leaves room for the rest of a request below the protocol's 64 MiB.
 const LONGEST_LINE: usize = (64 << 20) - (64 << 10);
 
@@ -54,6 +56,8 @@ pub(super) struct LineSource {
     name: String,
     chunks: mpsc::Receiver<io::Result<Vec<Bytes>>>,
     waiting: VecDeque<Message>,
+    /// Of the values that wait.
+    bytes: usize,
     numbered: u64,
     ended: bool,
 }
@@ -73,14 +77,14 @@ impl LineSource {
             .name("lines".to_owned())
             .spawn(move || read_lines(BufReader::with_capacity(256 << 10, input), &sender))
             .map_err(failed)?;
-        Ok(Self { name, chunks, waiting: VecDeque::new(), numbered: 0, ended: false })
+        Ok(Self { name, chunks, waiting: VecDeque::new(), bytes: 0, numbered: 0, ended: false })
     }
 
     /// Reads up to as many lines as were asked for, waiting for the first at most for the time given; `None` at the end.
     /// Safe to cancel.
     pub(super) async fn read(&mut self, request: ReadRequest) -> Result<Option<Vec<Message>>, DriveError> {
         let deadline = Instant::now() + request.timeout;
-        while !self.ended && self.waiting.len() < request.count {
+        while !self.ended && self.waiting.len() < request.count && self.bytes < BATCH_BYTES {
             let chunk = if self.waiting.is_empty() {
                 match timeout_at(deadline, self.chunks.recv()).await {
                     Ok(chunk) => chunk,
@@ -102,22 +106,40 @@ impl LineSource {
         if self.ended && self.waiting.is_empty() {
             return Ok(None);
         }
-        let count = request.count.min(self.waiting.len());
-        Ok(Some(self.waiting.drain(..count).collect()))
+        let lengths = self.waiting.iter().map(|message| message.value().len());
+        let count = count_within(request.count, BATCH_BYTES, lengths);
+        let batch: Vec<Message> = self.waiting.drain(..count).collect();
+        self.bytes -= batch.iter().map(|message| message.value().len()).sum::<usize>();
+        Ok(Some(batch))
     }
 
     /// Puts nacked lines back, to be read again.
     pub(super) fn nack(&mut self, messages: impl IntoIterator<Item = Message>) {
-        self.waiting.extend(messages);
+        for message in messages {
+            self.bytes += message.value().len();
+            self.waiting.push_back(message);
+        }
     }
 
     fn number(&mut self, lines: Vec<Bytes>) {
         let now = SystemTime::now();
         for line in lines {
             self.numbered += 1;
+            self.bytes += line.len();
             self.waiting.push_back(Message::new(line, Offset::new(self.numbered.to_string(), 0), now));
         }
     }
+}
+
+/// How many values of these lengths make a batch: at most so many, and none more once they have come to so many bytes.
+pub(super) fn count_within(most: usize, most_bytes: usize, lengths: impl Iterator<Item = usize>) -> usize {
+    let mut bytes: usize = 0;
+    let fits = |length: &usize| {
+        let fits = bytes < most_bytes;
+        bytes = bytes.saturating_add(*length);
+        fits
+    };
+    lengths.take(most).take_while(fits).count()
 }
 
 /// Sends chunks of lines until the input ends or nobody wants more. What is there is sent before a read may block.
@@ -188,6 +210,33 @@ mod tests {
         assert_eq!(all(b""), [""; 0]);
         assert_eq!(all(b"a\n\nlonger than the buffer\nno end"), ["a", "", "longer than the buffer", "no end"]);
         assert_eq!(all(b"\xff\r\n"), [&b"\xff\r"[..]]);
+    }
+
+    #[test]
+    fn a_batch_ends_with_the_message_that_reaches_its_bytes() {
+        let count = |most, lengths: &[usize]| count_within(most, 10, lengths.iter().copied());
+        assert_eq!(count(3, &[1, 1, 1, 1]), 3);
+        assert_eq!(count(9, &[60, 60]), 1);
+        assert_eq!(count(9, &[4, 5, 60, 60]), 3);
+        assert_eq!(count(9, &[0, 0]), 2);
+        assert_eq!(count(9, &[]), 0);
+    }
+
+    #[tokio::test]
+    async fn batches_of_long_lines_are_bounded_in_bytes() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let line = vec![b'x'; 20 << 20];
+        for _ in 0..5 {
+            std::io::Write::write_all(&mut file.as_file(), &line).unwrap();
+            std::io::Write::write_all(&mut file.as_file(), b"\n").unwrap();
+        }
+        let mut source = LineSource::open(&Lines::File(file.path().to_owned())).unwrap();
+        let mut batches = Vec::new();
+        while let Some(batch) = source.read(ReadRequest::new(500, Duration::from_secs(60))).await.unwrap() {
+            batches.push(batch.len());
+        }
+        assert_eq!(batches.iter().sum::<usize>(), 5);
+        assert!(batches.iter().all(|length| *length <= 2), "{batches:?}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod stream;
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -20,7 +21,7 @@ use numaflow_sdk::{MapRequest, Message};
 use tokio::time::{Instant, sleep_until};
 
 use super::breach::Breach;
-use super::context::{Context, PATIENCE};
+use super::context::{Context, PATIENCE, Trouble};
 use super::journal::Notice;
 use super::report::{histogram, micros};
 use super::{DriveError, Faults, Platform, ServerAt};
@@ -55,6 +56,7 @@ pub(super) struct Map {
     heard: Instant,
     /// When it was last said that there is none.
     complained: Instant,
+    trouble: Trouble,
 }
 
 #[derive(Debug)]
@@ -112,6 +114,7 @@ impl Map {
             answered: 0,
             heard: Instant::now(),
             complained: Instant::now(),
+            trouble: Trouble::default(),
         })
     }
 
@@ -156,6 +159,9 @@ impl Map {
                 return Ok(mapped);
             }
             let not_before = (!self.faults.answer_pause.is_zero()).then(|| self.heard + self.faults.answer_pause);
+            let complaint = self.heard.max(self.complained) + PATIENCE;
+            let end = self.context.left(Duration::ZERO).map(|wait| self.heard + wait);
+            let complaint = end.map_or(complaint, |end| end.min(complaint));
             let Self { stream, to_send, eot_due, .. } = self;
             let (sender, receiver) = stream.open().await?;
             // Answers first: those that came before a break need not be asked for again.
@@ -182,7 +188,7 @@ impl Map {
                     }
                     Err(error) => Err(error),
                 },
-                () = sleep_until(self.heard.max(self.complained) + PATIENCE) => {
+                () = sleep_until(complaint) => {
                     self.complained = Instant::now();
                     let what = match self.mode {
                         MapMode::Batch => "answers of the map and the end of its batch",
@@ -190,6 +196,10 @@ impl Map {
                         MapMode::Unary => "answers of the map",
                     };
                     let what = format!("{what} {}", in_flight(self.outstanding.len()));
+                    let waited = self.complained - self.heard;
+                    if self.context.left(waited) == Some(Duration::ZERO) {
+                        return Err(gave_up(self.mode, self.server.info.is_some(), what, waited));
+                    }
                     self.context.journal.note(Notice::Silent { what, time: self.complained - self.heard });
                     continue;
                 }
@@ -200,6 +210,7 @@ impl Map {
                 Ok(None) => {
                     self.context.breach(Breach::MapEnded, || in_flight(self.outstanding.len()));
                     self.context.exits("the map's stream", || "it was ended with OK".to_owned())?;
+                    self.failed("it was ended with OK")?;
                     self.redrive();
                 }
                 Err(error) => self.broken(error)?,
@@ -273,6 +284,7 @@ impl Map {
             let problem = format!("{unanswered} of {} unanswered", self.outstanding.len());
             self.context.breach(Breach::PartialBatch, || problem.clone());
             self.context.exits("the map's stream", || problem.clone())?;
+            self.failed(&problem)?;
             self.redrive();
             return Ok(());
         }
@@ -298,6 +310,7 @@ impl Map {
             return;
         }
         let Outstanding { message, position, outputs, .. } = outstanding;
+        self.trouble.over();
         self.done.push_back(Mapped { message, id: id.to_owned(), position, outputs });
     }
 
@@ -308,9 +321,14 @@ impl Map {
 
     /// The stream is lost: the platform sends again what was in flight, or exits.
     fn broken(&mut self, error: ClientError) -> Result<(), DriveError> {
-        self.context.lost(&self.server, "the map's stream", error)?;
+        self.context.lost(&self.server, "the map's stream", error, &mut self.trouble)?;
         self.redrive();
         Ok(())
+    }
+
+    /// The map has ended its stream in a way that the platform goes on after.
+    fn failed(&mut self, problem: &str) -> Result<(), DriveError> {
+        self.context.goes_on(&mut self.trouble, &self.server, "the map's stream", || problem.to_owned())
     }
 
     /// Begins a new stream and lines everything in flight up to be sent again. Each message is sent again at once the first
@@ -352,6 +370,17 @@ impl Outstanding {
 /// Whether it is the turn of this number, counted from 1.
 pub(super) fn every(period: Option<NonZeroU64>, number: u64) -> bool {
     period.is_some_and(|period| number % period == 0)
+}
+
+/// What to do about a map that does not answer.
+fn gave_up(mode: MapMode, has_info: bool, what: String, waited: Duration) -> DriveError {
+    let advice = if mode == MapMode::Unary && !has_info {
+        "the map is taken for one in unary mode; one in batch or stream mode has to be given with its server-info file, by \
+         --map-info"
+    } else {
+        "the map has the messages and does not answer: look at its log, or whether its handler is slow"
+    };
+    DriveError::GaveUp { what, waited, last: None, advice }
 }
 
 fn in_flight(messages: usize) -> String {

@@ -42,6 +42,9 @@ pub struct Settings {
     pub platform: Platform,
     /// What is to go wrong.
     pub faults: Faults,
+    /// How long a server may keep the driver waiting, for its socket, its server-info file, a handshake or an answer, and how
+    /// long it may go on failing, before the run ends with what was tried. `None` waits for ever, as the platform does.
+    pub wait: Option<Duration>,
     /// When to stop; its sender can change that while the run is on.
     pub until: watch::Receiver<Until>,
     /// How long the batch in flight may take after [`Until::Now`]. 20 s as on the platform.
@@ -67,6 +70,7 @@ impl Settings {
             rate: None,
             platform: Platform::Main,
             faults: Faults::default(),
+            wait: None,
             until,
             grace: Duration::from_secs(20),
             pauses: Pauses::default(),

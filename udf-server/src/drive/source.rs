@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::breach::Breach;
-use super::context::Context;
+use super::context::{Context, Trouble};
 use super::dial::{ServerAt, can_nack};
 use super::journal::Notice;
 use super::{DriveError, Until, stopped};
@@ -50,15 +50,17 @@ impl SourceHandle {
         until: watch::Receiver<Until>,
         context: Context,
     ) -> Result<Self, DriveError> {
-        let client = SourceClient::from(server.dial(SourceClient::SERVICE, &context).await);
+        let client = SourceClient::from(server.dial(SourceClient::SERVICE, &context).await?);
         let can_nack = server.info(&context).await?.is_none_or(|info| can_nack(&info));
         let in_flight = HashSet::new();
         let pauses = context.pauses;
-        let mut mailbox = Mailbox { server, until, context, client, read: None, ack: None, in_flight, can_nack };
-        if let Err(error) = mailbox.open_read().await {
+        let trouble = Trouble::default();
+        let mut mailbox =
+            Mailbox { server, until, context, client, read: None, ack: None, in_flight, can_nack, trouble };
+        if let Err(error) = mailbox.open_read().await? {
             mailbox.reopen_read(error).await?;
         }
-        if let Err(error) = mailbox.open_ack().await {
+        if let Err(error) = mailbox.open_ack().await? {
             mailbox.reopen_ack(error).await?;
         }
         let (sender, calls) = mpsc::channel(1);
@@ -144,6 +146,7 @@ struct Mailbox {
     /// Delivered and neither acked nor nacked.
     in_flight: HashSet<Offset>,
     can_nack: bool,
+    trouble: Trouble,
 }
 
 impl Mailbox {
@@ -159,20 +162,21 @@ impl Mailbox {
             Call::Read(request, reply) => drop(reply.send(self.read(request).await)),
             Call::Ack(offsets, reply) => drop(reply.send(self.ack(offsets).await)),
             Call::Nack(offsets, reply) => drop(reply.send(self.nack(offsets).await)),
-            Call::Pending(reply) => drop(reply.send(Ok(self.pending().await))),
+            Call::Pending(reply) => drop(reply.send(self.pending().await)),
             Call::Partitions(reply) => {
                 // The answer is for a pipeline's watermark, which the driver has none of.
-                drop(self.client.partitions().await);
-                drop(reply.send(Ok(())));
+                let answered = self.context.patiently("the answer to Partitions", self.client.partitions()).await;
+                drop(reply.send(answered.map(drop)));
             }
         }
     }
 
-    async fn pending(&self) -> Option<u64> {
+    async fn pending(&self) -> Result<Option<u64>, DriveError> {
         // The platform logs a failure and goes on.
-        let pending = self.client.pending().await.ok().flatten();
+        let answer = self.context.patiently("the answer to Pending", self.client.pending()).await?;
+        let pending = answer.ok().flatten();
         self.context.journal.count(|counts| counts.pending = pending.or(counts.pending));
-        pending
+        Ok(pending)
     }
 
     async fn read(&mut self, request: ReadRequest) -> Result<Vec<Message>, DriveError> {
@@ -181,7 +185,7 @@ impl Mailbox {
         let result = match &mut self.read {
             Some(stream) => {
                 let receiving = receive(stream, request, &mut batch);
-                self.context.patiently_after(request.timeout, "the end of a batch", receiving).await
+                self.context.patiently_after(request.timeout, "the end of a batch", receiving).await?
             }
             None => Err(ClientError::Closed),
         };
@@ -190,7 +194,7 @@ impl Mailbox {
                 self.context.breach(Breach::ReadEnded, || format!("after {} messages of a batch", batch.len()));
                 self.read = None;
             }
-            Ok(ReadEvent::Eot | ReadEvent::Message(_)) => {}
+            Ok(ReadEvent::Eot | ReadEvent::Message(_)) => self.trouble.over(),
             Err(error) => {
                 self.context.journal.count(|counts| counts.read_reconnects += 1);
                 self.read = None;
@@ -211,10 +215,9 @@ impl Mailbox {
         Ok(batch)
     }
 
-    async fn open_read(&mut self) -> Result<(), ClientError> {
+    async fn open_read(&mut self) -> Result<Result<(), ClientError>, DriveError> {
         let opening = self.context.patiently("the source's answer to the read handshake", self.client.read_stream());
-        self.read = Some(opening.await?);
-        Ok(())
+        Ok(opening.await?.map(|stream| self.read = Some(stream)))
     }
 
     /// Reconnects after `error` until there is a read stream. The ack stream stays what it is and fails on its own.
@@ -223,9 +226,9 @@ impl Mailbox {
     /// attempt.
     async fn reopen_read(&mut self, mut error: ClientError) -> Result<(), DriveError> {
         loop {
-            self.context.lost(&self.server, "the source's read stream", error)?;
+            self.context.lost(&self.server, "the source's read stream", error, &mut self.trouble)?;
             self.redial().await?;
-            match self.open_read().await {
+            match self.open_read().await? {
                 Ok(()) => return Ok(()),
                 Err(failed) => error = failed,
             }
@@ -234,7 +237,7 @@ impl Mailbox {
     }
 
     async fn redial(&mut self) -> Result<(), DriveError> {
-        self.client = self.server.dial(SourceClient::SERVICE, &self.context).await.into();
+        self.client = self.server.dial(SourceClient::SERVICE, &self.context).await?.into();
         self.server.info(&self.context).await?;
         Ok(())
     }
@@ -243,7 +246,7 @@ impl Mailbox {
     async fn ack(&mut self, offsets: Vec<Offset>) -> Result<(), DriveError> {
         loop {
             let result = match &mut self.ack {
-                Some(stream) => self.context.patiently("the answer to an ack", stream.ack(offsets.clone())).await,
+                Some(stream) => self.context.patiently("the answer to an ack", stream.ack(offsets.clone())).await?,
                 None => Err(ClientError::Closed),
             };
             match result {
@@ -251,14 +254,14 @@ impl Mailbox {
                 Err(error) => self.reopen_ack(error).await?,
             }
         }
+        self.trouble.over();
         self.forget(&offsets);
         Ok(())
     }
 
-    async fn open_ack(&mut self) -> Result<(), ClientError> {
+    async fn open_ack(&mut self) -> Result<Result<(), ClientError>, DriveError> {
         let opening = self.context.patiently("the source's answer to the ack handshake", self.client.ack_stream());
-        self.ack = Some(opening.await?);
-        Ok(())
+        Ok(opening.await?.map(|stream| self.ack = Some(stream)))
     }
 
     /// Opens the ack stream again after `error`: on the connection there is, or on a new one where that is lost.
@@ -266,9 +269,9 @@ impl Mailbox {
         self.context.journal.count(|counts| counts.ack_reconnects += 1);
         self.ack = None;
         loop {
-            self.context.lost(&self.server, "the source's ack stream", error)?;
+            self.context.lost(&self.server, "the source's ack stream", error, &mut self.trouble)?;
             sleep(self.context.pauses.ack).await;
-            match self.open_ack().await {
+            match self.open_ack().await? {
                 Ok(()) => return Ok(()),
                 Err(failed) => error = failed,
             }
@@ -288,7 +291,7 @@ impl Mailbox {
 
     async fn call_nack(&mut self, nacks: &[NackOffset]) -> Result<(), DriveError> {
         for _ in 0..=NACK_RETRIES {
-            match self.client.nack(nacks.to_vec()).await {
+            match self.context.patiently("the answer to a nack", self.client.nack(nacks.to_vec())).await? {
                 Ok(()) => return Ok(()),
                 // An answer without its result is a failure like others here, and leaves the ack stream alone.
                 Err(error) if error.is_protocol_violation() => {

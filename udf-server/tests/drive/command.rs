@@ -60,6 +60,53 @@ fn an_output_that_is_the_input_is_refused() {
 }
 
 #[test]
+fn outputs_and_dead_letters_in_one_file_are_refused() {
+    for (out, dead_letters) in [("f", "f"), ("f", "./f"), ("./new", "new")] {
+        let arguments = ["--generate", "1", "--out", out, "--dead-letters", dead_letters];
+        let (directory, output) = drive(&["f"], &arguments);
+        let said = said(&output, 64);
+        let sentence =
+            format!("error: the outputs ({out}) and the dead letters ({dead_letters}) would go to the same file");
+        assert!(said.contains(&sentence), "{said}");
+        assert_eq!(fs::read(directory.path().join("f")).unwrap(), b"first\nsecond\n");
+        assert!(!directory.path().join("new").exists());
+    }
+}
+
+#[test]
+fn standard_output_leaves_dead_letters_a_place_of_their_own() {
+    let arguments = ["--generate", "1", "--map", "none.sock", "--wait", "1ms", "--out", "-"];
+    let (_directory, output) = drive(&[], &arguments);
+    let refused = said(&output, 64);
+    assert!(refused.contains("outputs tagged dead-letter would go nowhere: give --dead-letters FILE"), "{refused}");
+    let (_directory, output) = drive(&[], &[&arguments[..], &["--dead-letters", "/dev/null"]].concat());
+    // It goes on to the map, which is not there.
+    said(&output, 1);
+}
+
+#[test]
+fn a_server_that_never_comes_is_given_up_with_the_reason() {
+    for quiet in [&[][..], &["--quiet"]] {
+        let arguments = ["--generate", "1", "--map", "none.sock", "--wait", "50ms"];
+        let (_directory, output) = drive(&[], &[&arguments, quiet].concat());
+        let said = said(&output, 1);
+        assert!(said.contains("waiting for the server on none.sock: "), "{said}");
+        assert!(said.contains("error: gave up after ") && said.contains("No such file"), "{said}");
+        assert!(said.contains("there is no such socket: start the server, or correct its path"), "{said}");
+    }
+}
+
+#[test]
+fn a_socket_path_that_is_too_long_is_refused_at_once() {
+    let socket = format!("{}.sock", "s".repeat(120));
+    for arguments in [&["--source", &*socket][..], &["--generate", "1", "--map", &socket]] {
+        let (_directory, output) = drive(&[], arguments);
+        let said = said(&output, 64);
+        assert!(said.contains("has 125 bytes, and the system allows 107"), "{said}");
+    }
+}
+
+#[test]
 fn an_output_that_cannot_be_made_is_refused_before_a_server_is_waited_for() {
     for (out, problem) in [("f/out", "Not a directory"), ("none/out", "No such file"), (".", "is a directory")] {
         let (_directory, output) = drive(&["f"], &["--source", "none.sock", "--out", out]);
@@ -151,6 +198,7 @@ fn flags_that_make_no_sense_are_refused() {
         (&["--generate", "1", "--duplicate-every", "2"], "--map <SOCKET>"),
         (&["--generate", "1", "--streaming-acks", "--platform", "1.8"], "--streaming-acks: platform 1.8 acks batches"),
         (&["--generate", "1", "--out", "-", "--json"], "--json: its summary would be among the outputs"),
+        (&["--generate", "1", "--wait", "soon"], "give a time with its unit, such as 500ms, 25s or 2m, or off"),
         (&["--generate", "1", "--platform", "1.7"], "[possible values: main, 1.8]"),
     ] {
         let (_directory, output) = drive(&[], arguments);

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use numaflow_sdk::testing::{ClientError, MapClient, MapMode, MapReceiver, MapSender};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::super::context::Context;
+use super::super::context::{Context, Trouble};
 use super::super::{DriveError, ServerAt};
 
 /// A stream, or the way to one.
@@ -55,19 +55,20 @@ async fn open(
     context: Context,
     mut pause: bool,
 ) -> Result<(MapSender, MapReceiver), DriveError> {
+    let mut trouble = Trouble::default();
     loop {
         if pause {
             sleep(context.pauses.redrive).await;
         }
-        let client = MapClient::from(server.dial(MapClient::SERVICE, &context).await);
+        let client = MapClient::from(server.dial(MapClient::SERVICE, &context).await?);
         if let Some(info) = server.info(&context).await?
             && info.map_mode() != mode
         {
             return Err(DriveError::MapMode { socket: server.socket.clone(), was: mode, is: info.map_mode() });
         }
-        match context.patiently("the map's answer to the handshake", client.open()).await {
+        match context.patiently("the map's answer to the handshake", client.open()).await? {
             Ok(stream) => return Ok(stream.split()),
-            Err(error) => context.lost(&server, "the map's stream", error)?,
+            Err(error) => context.lost(&server, "the map's stream", error, &mut trouble)?,
         }
         pause = true;
     }
