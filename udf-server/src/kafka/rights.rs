@@ -28,6 +28,7 @@ impl Denial {
 
 /// The right that is missing where the brokers answer with this error; `None` for an error of another kind. `about` is what
 /// is known of the resource: its name, or what the client library says.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the client library has 150 codes")]
 pub(super) fn missing(code: Code, about: &str) -> Option<String> {
     match code {
         Code::GroupAuthorizationFailed => Some(format!("READ on the group ({about})")),

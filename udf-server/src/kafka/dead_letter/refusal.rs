@@ -16,6 +16,7 @@ pub(super) enum Verdict {
 }
 
 /// What an error means.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the client library has 150 codes")]
 pub(super) fn verdict(code: Code) -> Verdict {
     match code {
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => Verdict::TooLarge,
@@ -41,6 +42,7 @@ pub(super) fn verdict(code: Code) -> Verdict {
 }
 
 /// What to do about an error that lasts, as the end of a sentence.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the client library has 150 codes")]
 pub(super) fn remedy(code: Code) -> &'static str {
     match code {
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
