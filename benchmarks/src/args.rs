@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -278,7 +279,6 @@ impl RunArgs {
     }
 
     /// Says what was measured, for so long each time, and writes it down.
-    #[expect(clippy::print_stdout, reason = "a command-line program")]
     fn finish(&self, progress: Progress, measured: Option<Duration>, mut comparisons: Vec<Comparison>) -> Outcome<()> {
         comparisons.retain(|comparison| !comparison.subjects.is_empty());
         if comparisons.is_empty() {
@@ -297,7 +297,13 @@ impl RunArgs {
             serious: !self.quick && !cfg!(debug_assertions),
             comparisons,
         };
-        print!("{}", report::text(&run));
+        match std::io::stdout().write_all(report::text(&run).as_bytes()) {
+            // Whoever read the report and has gone has read what it wanted.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                return Err(format!("standard output cannot be written: {error}").into());
+            }
+            Ok(()) | Err(_) => {}
+        }
         if let Some(path) = &self.json {
             let json = serde_json::to_vec_pretty(&run)?;
             std::fs::write(path, json).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;

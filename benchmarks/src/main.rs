@@ -39,10 +39,7 @@ fn main() -> ExitCode {
     match args::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            #[expect(clippy::print_stderr, reason = "a command-line program")]
-            {
-                eprintln!("benchmarks: {error}");
-            }
+            progress::say(&format!("benchmarks: {error}"));
             ExitCode::FAILURE
         }
     }

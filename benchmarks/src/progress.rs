@@ -1,6 +1,6 @@
 //! What the program says while it measures: a line that changes on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -67,7 +67,8 @@ impl Drop for Progress {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a command-line program")]
-fn say(line: &str) {
-    eprintln!("{line}");
+/// Says a line to whoever watches.
+pub(crate) fn say(line: &str) {
+    // Where nobody can read it, it need not be said.
+    _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::program::Outcome;
+use crate::program::{self, Outcome};
 use crate::{Case, Kind, Subject, Suite, Target, cases};
 
 mod json;
@@ -159,22 +159,25 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Run(args) => run::run(&args),
-        Command::List { kind, json } => list::list(kind, json).map(|()| true),
-        Command::Explain { id } => list::explain(&id).map(|()| true),
-        Command::Contract => list::contract().map(|()| true),
+        Command::List { kind, json } => printed(list::list(kind, json)),
+        Command::Explain { id } => printed(list::explain(&id)),
+        Command::Contract => printed(list::contract()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        // Whoever read our output has gone, and knows.
-        Err(error) if io_kind(&*error) == Some(io::ErrorKind::BrokenPipe) => ExitCode::FAILURE,
         Err(error) => {
-            #[expect(clippy::print_stderr, reason = "a command-line program")]
-            {
-                eprintln!("numaflow-conformance: {error}");
-            }
+            program::note(&format!("numaflow-conformance: {error}"));
             if io_kind(&*error) == Some(io::ErrorKind::Interrupted) { INTERRUPTED.into() } else { USAGE.into() }
         }
+    }
+}
+
+/// Whoever reads the output and has gone has read what it wanted.
+fn printed(result: Outcome<()>) -> Outcome<bool> {
+    match result {
+        Err(error) if io_kind(&*error) != Some(io::ErrorKind::BrokenPipe) => Err(error),
+        Ok(()) | Err(_) => Ok(true),
     }
 }
 

@@ -144,7 +144,7 @@ async fn serve(listener: &TcpListener, observed: &Arc<Observed>, mut stopped: on
                     let crowded = places.take(|asked| answer(stream, observed.clone(), asked));
                     if crowded && told.is_none_or(|told| told.elapsed() >= CROWD_PAUSE) {
                         told = Some(Instant::now());
-                        tracing::warn!(
+                        crate::logging::warn!(
                             connections = MAX_CONNECTIONS,
                             "the admin endpoint has as many connections as it takes: the oldest idle ones are closed \
                              (told once a minute)"
@@ -154,7 +154,7 @@ async fn serve(listener: &TcpListener, observed: &Arc<Observed>, mut stopped: on
                     yield_now().await;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection to the admin endpoint cannot be accepted");
+                    crate::logging::warn!(%error, "a connection to the admin endpoint cannot be accepted");
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -177,7 +177,7 @@ async fn answer(stream: TcpStream, observed: Arc<Observed>, asked: Asked) {
         .serve_connection(TokioIo::new(stream), answer);
     match timeout(CONNECTION_TIME, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection to the admin endpoint ended"),
-        Err(_) => tracing::debug!("a connection to the admin endpoint took too long"),
+        Ok(Err(error)) => crate::logging::debug!(%error, "a connection to the admin endpoint ended"),
+        Err(_) => crate::logging::debug!("a connection to the admin endpoint took too long"),
     }
 }

@@ -23,6 +23,7 @@
 //! | serve with your own runtime and signals | [`Server`] |
 //! | see what a server does, and what it hangs on | [`Server::admin`] (feature `admin`), [`Server::slow_after`] |
 //! | add to what it shows | [`Server::metrics_from`], [`Server::admin_page`], [`Server::ready_when`] |
+//! | see what goes wrong, and log without waiting | [`logging`] |
 //! | test a handler through the whole protocol | the module `testing` (feature `testing`) |
 //!
 //! No type of the gRPC stack is part of this crate's API; of other crates there are `bytes::Bytes`, and serde's traits for
@@ -41,6 +42,7 @@ mod in_flight;
 mod keys;
 mod kind;
 mod limit;
+pub mod logging;
 pub mod map;
 mod message;
 mod metadata;

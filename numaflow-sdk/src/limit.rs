@@ -648,7 +648,7 @@ pub(crate) fn warn_beyond_memory(max_bytes: usize) {
     if let Some(limit) = memory_limit()
         && max_bytes > limit
     {
-        tracing::warn!(
+        crate::logging::warn!(
             max_in_flight_bytes = max_bytes,
             memory_limit = limit,
             "more bytes may be in flight than the container may have, which will be killed then: lower max-in-flight-bytes, or \

@@ -127,6 +127,7 @@ pub struct FromFn<F> {
 /// });
 /// # drop(lookup);
 /// ```
+#[must_use]
 pub fn from_fn<F, Fut, M>(function: F) -> FromFn<F>
 where
     F: Fn(MapRequest) -> Fut + Send + Sync + 'static,

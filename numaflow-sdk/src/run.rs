@@ -1,6 +1,7 @@
 //! What a program's `main` calls: the one place that reads the environment and handles signals.
 
 use std::future::Future;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -13,10 +14,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::chain;
+use crate::logging::{self, Listener};
 use crate::panic::{Panic, catch, catching};
 use crate::server::{Description, Drained, Files, Server};
 use crate::service::{Context, Service};
-use crate::settings::{ProcessEnvironment, Settings};
+use crate::settings::{ProcessEnvironment, Settings, refuse_arguments};
 use crate::signals::stop_signals;
 use crate::time::bounded;
 use crate::{HandlerError, ServeError};
@@ -25,16 +27,28 @@ use crate::{HandlerError, ServeError};
 /// before the drain's time is over, so this is for a machine that is slow.
 const MARGIN: Duration = Duration::from_millis(100);
 
+/// How long the main thread waits for a line of the program's log: it keeps the drain's deadline, and a subscriber may wait
+/// for whoever reads what it writes.
+const LOG_PATIENCE: Duration = Duration::from_millis(100);
+
 /// Serves until the process is told to stop by SIGTERM, SIGINT or SIGHUP ([`stop_signals`]), drains, and returns the exit
 /// code. Works as PID 1.
 ///
-/// Paths, limits and the drain's time come from the `UDF_` variables of [`Settings`], container name and replica from
-/// those that the platform sets (`NUMAFLOW_UD_CONTAINER_TYPE`, `NUMAFLOW_REPLICA`). A second signal other than SIGHUP,
-/// which a terminal that is closed may send twice, ends the process at once, and the drain's deadline does so even when handlers block every thread of the runtime.
+/// Every option of [`Settings`] is set by its environment variable: `UDF_` and the option's name, such as
+/// `UDF_MAX_IN_FLIGHT`. A `UDF_` variable that is no option is named in a warning, with the option whose name is nearest.
+/// There are no command-line arguments and no file: an argument is an error that names the variable to set. A program with
+/// arguments of its own calls [`run_server_with`]. Container name and replica come from the variables that the platform
+/// sets (`NUMAFLOW_UD_CONTAINER_TYPE`, `NUMAFLOW_REPLICA`).
+///
+/// A second signal other than SIGHUP, which a terminal that is closed may send twice, ends the process at once, and the
+/// drain's deadline does so even when handlers block every thread of the runtime.
 ///
 /// The exit code is 0 after a drain, 64 when a setting is wrong, 1 otherwise and after a panic that ends the server
-/// ([`exit_on_panic`](crate::map::MapService::exit_on_panic)); the reason is on standard error. Messages that a drain had to
-/// give up are named in the log, or on standard error where there is none; the platform sends them again.
+/// ([`exit_on_panic`](crate::map::MapService::exit_on_panic)); the reason is on standard error. `main` returns it: a program
+/// that drops it ends with 0 whatever happened.
+///
+/// What goes wrong is logged. In a program that has set up no log, warnings and errors are on standard error; see
+/// [`logging`](crate::logging). Messages that a drain had to give up are among them; the platform sends them again.
 ///
 /// ```no_run
 /// use numaflow_sdk::{MapRequest, Message, map};
@@ -45,12 +59,14 @@ const MARGIN: Duration = Duration::from_millis(100);
 ///     })))
 /// }
 /// ```
+#[must_use = "the exit code says whether the server has failed: return it from main"]
 pub fn run<S: Service>(service: S) -> ExitCode {
     run_with(async || Ok(service))
 }
 
 /// Like [`run`], for a service that takes something asynchronous to make, such as a connection to a database. `set_up`
-/// runs inside the runtime that will serve; its panic is its failure, and ends the process with exit code 1.
+/// runs inside the runtime that will serve; its panic is its failure, and ends the process with exit code 1. It may also set
+/// up the program's log.
 ///
 /// ```no_run
 /// use numaflow_sdk::{MapRequest, Message, map};
@@ -65,39 +81,62 @@ pub fn run<S: Service>(service: S) -> ExitCode {
 ///     })
 /// }
 /// ```
+#[must_use = "the exit code says whether the server has failed: return it from main"]
 pub fn run_with<F, Fut, S>(set_up: F) -> ExitCode
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = Result<S, HandlerError>> + Send,
     S: Service,
 {
-    let result = Settings::from_environment(&ProcessEnvironment).and_then(|settings| {
+    let settings =
+        refuse_arguments(std::env::args_os().skip(1)).and_then(|()| Settings::from_environment(&ProcessEnvironment));
+    let result = settings.and_then(|settings| {
         #[cfg(feature = "admin")]
         if settings.admin.is_some() {
             // Before the set-up, which may make counters: one that is made without a recorder stays silent for ever.
             crate::admin::recorder::install();
         }
-        run_server_with(async move || {
+        let set_up = async move || {
             let service = set_up().await.map_err(|error| ServeError::SetUp { source: error.into_error() })?;
             Ok(Server::new(service).settings(settings))
-        })
+        };
+        run_server(set_up, Settings::unknown_variables(&ProcessEnvironment, &[]))
     });
-    match result {
+    let code = match result {
         Ok(Drained { after_panic: false, .. }) => ExitCode::SUCCESS,
         Ok(_) => {
-            report("the server has drained, and ends with an error because a handler panicked");
+            print("error: the server has drained, and ends with an error because a handler panicked");
             ExitCode::FAILURE
         }
         Err(error) => {
-            report(&chain(&error));
+            print(&format!("error: {}", chain(&error)));
             if error.is_configuration() { ExitCode::from(64) } else { ExitCode::FAILURE }
         }
-    }
+    };
+    logging::flush(logging::LAST_LINES);
+    code
 }
 
-/// Serves what `set_up` makes until the process is told to stop, as [`run`] does, but takes no setting from the environment and
-/// returns how it went. For programs that have a configuration of their own. (`TOKIO_WORKER_THREADS`, which is tokio's,
-/// says how many threads the runtime has.)
+/// Serves what `set_up` makes until the process is told to stop, as [`run`] does, but takes no setting from the environment
+/// and returns how it went. For programs that have arguments or a configuration of their own. (`TOKIO_WORKER_THREADS`, which is
+/// tokio's, says how many threads the runtime has.)
+///
+/// ```no_run
+/// use numaflow_sdk::{MapRequest, ProcessEnvironment, ServeError, Server, Settings, map, run_server_with};
+///
+/// fn main() -> Result<(), ServeError> {
+///     let table = std::env::args().nth(1).unwrap_or_default();
+///     run_server_with(async move || {
+///         let service = map::service(map::from_fn(move |request: MapRequest| {
+///             let message = request.into_message().with_keys([table.clone()]);
+///             async move { Ok(message) }
+///         }));
+///         // The UDF_ variables, as `run` reads them.
+///         Ok(Server::new(service).settings(Settings::from_environment(&ProcessEnvironment)?))
+///     })?;
+///     Ok(())
+/// }
+/// ```
 ///
 /// # Errors
 ///
@@ -109,7 +148,20 @@ where
     Fut: Future<Output = Result<Server<S>, ServeError>> + Send + 'static,
     S: Service,
 {
+    let result = run_server(set_up, Vec::new());
+    logging::flush(logging::LAST_LINES);
+    result
+}
+
+/// As [`run_server_with`]. `warnings` are logged once the program has had the chance to set up its log.
+fn run_server<F, Fut, S>(set_up: F, warnings: Vec<String>) -> Result<Drained, ServeError>
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<Server<S>, ServeError>> + Send + 'static,
+    S: Service,
+{
     let runtime_error = |source| ServeError::Runtime { source };
+    logging::replace_default_hook();
     // Signals and the drain's deadline are kept by plain threads: handlers that block every worker of the runtime also
     // stop all its timers and its signal handling.
     let (events, queue) = sync_channel(8);
@@ -119,7 +171,7 @@ where
     let set_up = catching(set_up).map_err(set_up_panicked)?;
     // Shared from the start on: a signal may end the process while the server makes its files.
     let files = Arc::new(Files::default());
-    let serve = serve(set_up, shutdown.clone(), events.clone(), files.clone());
+    let serve = serve(set_up, warnings, shutdown.clone(), events.clone(), files.clone());
     runtime.spawn(async move {
         // The main thread waits for this event, and nothing but it: the threads that send signals never end.
         let result =
@@ -176,7 +228,7 @@ where
     // Also where a panic has kept the server from it, or where it has not got as far as to tell that it listens.
     files.remove();
     if let Ok(drained) | Err(ServeError::OnShutdown { drained, .. }) = &result
-        && !tracing::dispatcher::has_been_set()
+        && logging::listener() == Listener::Nobody
     {
         drained.print();
     }
@@ -229,13 +281,15 @@ impl Serving {
         self.context.drain.close();
         let drained = self.context.abandon();
         files.remove();
-        drained.log(reason);
+        let (told, reason) = (drained.clone(), reason.to_owned());
+        logging::aside(logging::LAST_LINES, move || told.log(&reason));
         drained
     }
 }
 
 async fn serve<S: Service>(
     set_up: impl Future<Output = Result<Server<S>, ServeError>>,
+    warnings: Vec<String>,
     shutdown: CancellationToken,
     events: SyncSender<Event>,
     files: Arc<Files>,
@@ -246,6 +300,12 @@ async fn serve<S: Service>(
         () = shutdown.cancelled() => return Ok(Drained::default()),
         server = catch(set_up) => server.map_err(set_up_panicked)??,
     };
+    if server.logs_to_stderr() {
+        logging::install_fallback();
+    }
+    for warning in warnings {
+        logging::warn!("the environment has a variable without effect: {warning}");
+    }
     let began = events.clone();
     let bound = server.tell_of_drain(move || drop(began.try_send(Event::Draining))).bind_with(files)?;
     let serving = Serving { description: bound.describe(), context: bound.context() };
@@ -271,18 +331,16 @@ fn forward_signals(events: SyncSender<Event>) -> io::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stderr, reason = "a program without a subscriber for its logs still says what it does")]
+/// Says what the server does: in the program's log, or on standard error where it has none.
 fn announce(news: &str) {
-    if tracing::dispatcher::has_been_set() {
-        for line in news.lines() {
-            tracing::info!("{line}");
-        }
-    } else {
-        eprintln!("{news}");
+    if logging::listener() != Listener::Program {
+        return print(news);
     }
+    let news = news.to_owned();
+    logging::aside(LOG_PATIENCE, move || news.lines().for_each(|line| tracing::info!("{line}")));
 }
 
-#[expect(clippy::print_stderr, reason = "the program ends with this error")]
-fn report(problem: &str) {
-    eprintln!("error: {problem}");
+fn print(text: &str) {
+    // The writer takes everything.
+    drop(writeln!(logging::stderr(), "{text}"));
 }

@@ -103,6 +103,7 @@ struct Options {
     slow_after: Duration,
     admin: Option<SocketAddr>,
     panic_hook: bool,
+    log_to_stderr: bool,
     container_type: Option<String>,
     replica: u16,
 }
@@ -146,6 +147,7 @@ impl<S: Service> Server<S> {
                 slow_after: DEFAULT_SLOW_AFTER,
                 admin: None,
                 panic_hook: true,
+                log_to_stderr: true,
                 container_type: None,
                 replica: 0,
             },
@@ -285,6 +287,19 @@ impl<S: Service> Server<S> {
     pub fn panic_hook(mut self, panic_hook: bool) -> Self {
         self.options.panic_hook = panic_hook;
         self
+    }
+
+    /// Whether [`run`](crate::run), [`run_with`](crate::run_with) and [`run_server_with`](crate::run_server_with) write
+    /// warnings and errors to standard error in a program that has set up no log (see [`logging`](crate::logging)). On by
+    /// default: a failure that nobody is told of can't be found. [`Bound::serve_until`] never does.
+    #[must_use]
+    pub fn log_to_stderr(mut self, log_to_stderr: bool) -> Self {
+        self.options.log_to_stderr = log_to_stderr;
+        self
+    }
+
+    pub(crate) fn logs_to_stderr(&self) -> bool {
+        self.options.log_to_stderr
     }
 
     /// The name of the container, as the platform knows it (`NUMAFLOW_UD_CONTAINER_TYPE`): it files errors under it. By
@@ -480,6 +495,7 @@ struct Serving<S> {
 }
 
 /// A server that listens. Dropped without being served, it removes its files.
+#[must_use = "a server that is bound serves nobody until `serve_until` is called"]
 pub struct Bound<S> {
     listener: UnixListener,
     files: Arc<Files>,
@@ -531,16 +547,16 @@ impl<S: Service> Bound<S> {
         }
         let begun = drain.begin();
         let mut panicked = stop_when.as_mut().and_then(Watched::panic).map(|panic| {
-            tracing::error!(%panic, "the condition that ends the server panicked");
+            crate::logging::error!(%panic, "the condition that ends the server panicked");
             panic.to_string()
         });
         if panicked.is_none() && drain.has_panicked() {
-            tracing::error!("draining, because a handler panicked");
+            crate::logging::error!("draining, because a handler panicked");
         }
         for action in on_shutdown {
             // The messages that are in flight have no part in it: the drain goes on.
             if let Err(panic) = panic::catching(action) {
-                tracing::error!(%panic, "what was to run on shutdown panicked");
+                crate::logging::error!(%panic, "what was to run on shutdown panicked");
                 // For whoever ends the drain without this function.
                 drain.end_after_panic();
                 panicked.get_or_insert(panic.to_string());
@@ -636,7 +652,7 @@ async fn accept<S: Service>(listener: &UnixListener, serving: &Serving<S>) {
 
 /// An accept that fails does so for want of file descriptors or memory, and would fail again at once.
 async fn pause_after(error: &io::Error) {
-    tracing::warn!(%error, "a connection cannot be accepted");
+    crate::logging::warn!(%error, "a connection cannot be accepted");
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 

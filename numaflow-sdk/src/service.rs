@@ -159,7 +159,7 @@ impl Context {
             if adapts && messages >= max_messages || self.limit_told.swap(true, Ordering::Relaxed) {
                 return;
             }
-            tracing::warn!(
+            crate::logging::warn!(
                 messages,
                 max_messages,
                 bytes,
@@ -178,7 +178,7 @@ impl Context {
         if told.is_none_or(|told| now.saturating_duration_since(told) >= REFUSAL_PAUSE) {
             *told = Some(now);
             drop(told);
-            tracing::warn!(
+            crate::logging::warn!(
                 refused = self.metrics.requests_refused.load(Ordering::Relaxed),
                 "HTTP/2 has refused a request with PROTOCOL_ERROR, because its head is malformed; mostly its :authority is no \
                  host, as with gRPC clients on a Unix socket that use its path: set the client's authority to localhost \

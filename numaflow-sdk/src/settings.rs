@@ -1,5 +1,6 @@
 //! What can be set on a server from outside the program: one list of names for flags, environment and files.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,12 @@ pub trait Environment {
     ///
     /// What is wrong with a value that is not UTF-8.
     fn get(&self, name: &str) -> Result<Option<String>, String>;
+
+    /// The names of all variables that are set, as far as they are UTF-8. Nothing by default, and then no variable is found
+    /// to be unknown.
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The environment of this process.
@@ -29,12 +36,17 @@ impl Environment for ProcessEnvironment {
             Err(std::env::VarError::NotUnicode(_)) => Err("is not UTF-8".to_owned()),
         }
     }
+
+    fn names(&self) -> Vec<String> {
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+    }
 }
 
 /// The options of a server that are set from outside the program; what is `None` keeps its default.
 ///
-/// An option has one name: `--max-in-flight` as a flag, `UDF_MAX_IN_FLIGHT` in the environment, `max-in-flight` in a
-/// file. The last two come from the platform and have no flag.
+/// An option has one name: `max-in-flight` is `UDF_MAX_IN_FLIGHT` in the environment, which is where [`run`](crate::run)
+/// looks, and `--max-in-flight` as a flag or `max-in-flight` in a file of a program that has these, such as `udf-server`. The
+/// last two come from the platform and have only its variables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
@@ -163,6 +175,31 @@ impl Settings {
         if problems.is_empty() { Ok(settings) } else { Err(ServeError::Environment { problems }) }
     }
 
+    /// Names each `UDF_` variable that is not the variable of an option, in one sentence with the option whose name is
+    /// nearest, if one is near: such a variable has no effect, and is mostly a misspelt one. `others` are the names of the
+    /// options that the program has besides these.
+    ///
+    /// Variables that Kubernetes makes for a service whose name begins with `udf-` are left out.
+    #[must_use]
+    pub fn unknown_variables(environment: &(impl Environment + ?Sized), others: &[&str]) -> Vec<String> {
+        let options = || Self::NAMES.iter().chain(&Self::MAP_NAMES).chain(others).map(|name| Self::variable(name));
+        let mut unknown: Vec<String> = environment
+            .names()
+            .into_iter()
+            .filter(|name| {
+                name.starts_with("UDF_") && !is_of_kubernetes(name) && options().all(|option| option != *name)
+            })
+            .collect();
+        unknown.sort_unstable();
+        unknown
+            .into_iter()
+            .map(|name| match nearest(&name, options()) {
+                Some(option) => format!("{name} is not a setting; did you mean {option}?"),
+                None => format!("{name} is not a setting"),
+            })
+            .collect()
+    }
+
     /// These settings, and those of `lower` where these have none.
     #[must_use]
     pub fn or(self, lower: Self) -> Self {
@@ -184,6 +221,58 @@ impl Settings {
             replica: self.replica.or(lower.replica),
         }
     }
+}
+
+/// Whether Kubernetes makes such a variable for a service, for the programs that know services by them.
+fn is_of_kubernetes(variable: &str) -> bool {
+    ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"].iter().any(|end| variable.ends_with(end))
+        || variable.contains("_SERVICE_PORT_")
+        || ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| {
+            variable.split_once("_PORT_").is_some_and(|(_, rest)| {
+                rest.starts_with(|first: char| first.is_ascii_digit()) && rest.contains(protocol)
+            })
+        })
+}
+
+/// The name that is most like `name`, if one is much like it.
+fn nearest(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
+    /// Of 1, which is the same: enough for a letter or two that are wrong, missing or too many.
+    const LIKE: f64 = 0.75;
+    let part = |name: &str| name.trim_start_matches("UDF_").to_owned();
+    let wanted = part(name);
+    names
+        .map(|name| (strsim::normalized_damerau_levenshtein(&wanted, &part(&name)), name))
+        .filter(|(likeness, _)| *likeness >= LIKE)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, name)| name)
+}
+
+/// Refuses every command-line argument, as [`run`](crate::run) takes none, and says which variable it stands for.
+pub(crate) fn refuse_arguments(arguments: impl Iterator<Item = OsString>) -> Result<(), ServeError> {
+    let options = || Settings::NAMES.into_iter().chain(Settings::MAP_NAMES).map(Settings::variable);
+    let mut problems = Vec::new();
+    let mut is_value = false;
+    for argument in arguments {
+        let argument = argument.to_string_lossy();
+        let flag = argument.strip_prefix("--").filter(|flag| !flag.is_empty());
+        // What follows a flag is its value: one sentence for both.
+        if flag.is_none() && std::mem::take(&mut is_value) {
+            continue;
+        }
+        let variable = flag.and_then(|flag| {
+            let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
+            is_value = value.is_none();
+            nearest(&Settings::variable(name), options())
+        });
+        problems.push(match variable {
+            Some(variable) => format!("{argument:?}: set the environment variable {variable} instead"),
+            None => format!(
+                "{argument:?}: the settings are the environment variables {}",
+                options().collect::<Vec<_>>().join(", ")
+            ),
+        });
+    }
+    if problems.is_empty() { Ok(()) } else { Err(ServeError::Arguments { problems }) }
 }
 
 fn parse_path(text: &str) -> Result<PathBuf, String> {
@@ -273,6 +362,55 @@ mod tests {
         fn get(&self, name: &str) -> Result<Option<String>, String> {
             Ok(self.get(name).map(|value| (*value).to_owned()))
         }
+
+        fn names(&self) -> Vec<String> {
+            self.keys().map(|name| (*name).to_owned()).collect()
+        }
+    }
+
+    #[test]
+    fn an_unknown_variable_is_named_with_the_option_that_is_meant() {
+        let environment = HashMap::from([
+            ("UDF_MAX_INFLIGHT", "1"),
+            ("UDF_MAX_IN_FLIGHT", "1"),
+            ("UDF_DEADLETTER_TOPIC", "d"),
+            ("UDF_TABLE", "t"),
+            ("UDF_CACHE_SERVICE_HOST", "10.0.0.1"),
+            ("UDF_CACHE_SERVICE_PORT_HTTP", "80"),
+            ("UDF_CACHE_PORT_80_TCP_ADDR", "10.0.0.1"),
+            ("UDF_CACHE_PORT", "tcp://10.0.0.1:80"),
+            ("HOME", "/"),
+        ]);
+        let unknown = "is not a setting";
+        assert_eq!(
+            Settings::unknown_variables(&environment, &["dead-letter-topic"]),
+            [
+                format!("UDF_DEADLETTER_TOPIC {unknown}; did you mean UDF_DEAD_LETTER_TOPIC?"),
+                format!("UDF_MAX_INFLIGHT {unknown}; did you mean UDF_MAX_IN_FLIGHT?"),
+                format!("UDF_TABLE {unknown}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_argument_is_refused_with_the_variable_to_set() {
+        let refused = |arguments: &[&str]| match refuse_arguments(arguments.iter().map(OsString::from)) {
+            Err(ServeError::Arguments { problems }) => problems,
+            other => panic!("{other:?}"),
+        };
+        assert!(refuse_arguments(std::iter::empty()).is_ok());
+        let problems = refused(&["--max-in-flight", "8", "--drain-timeout=5s", "--socket_path", "/s"]);
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert_eq!(problems[0], "\"--max-in-flight\": set the environment variable UDF_MAX_IN_FLIGHT instead");
+        assert_eq!(problems[1], "\"--drain-timeout=5s\": set the environment variable UDF_DRAIN_TIMEOUT instead");
+        assert!(problems[2].contains("the settings are the environment variables UDF_SOCKET, "), "{problems:?}");
+        let help = refused(&["--help"]);
+        assert!(
+            help[0].contains("UDF_SOCKET, UDF_SERVER_INFO, ") && help[0].ends_with("UDF_MAX_BATCH_BYTES"),
+            "{help:?}"
+        );
+        let config = refused(&["kafka.yaml"]);
+        assert!(config[0].starts_with("\"kafka.yaml\": the settings are"), "{config:?}");
     }
 
     #[test]

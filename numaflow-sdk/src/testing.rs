@@ -74,6 +74,7 @@ pub async fn source(sourcer: impl Sourcer) -> Result<SourceClient, ClientError> 
 /// # Panics
 ///
 /// Outside a tokio runtime.
+#[must_use]
 pub fn serve<S: Service>(server: Server<S>) -> DuplexStream {
     let (platform, user) = tokio::io::duplex(DUPLEX_CAPACITY);
     // The task ends with the connection. A server whose options are wrong closes it at once.

@@ -10,8 +10,10 @@ use crate::config::Layers;
 use crate::error::Failure;
 use crate::kafka::{KafkaConfig, Outcome, Tried, try_connection, works};
 use crate::kafka_source::{self, SourceFlags};
+use crate::print::{line, note};
 use crate::runtime::{self, Runtime};
 use crate::used::{self, Used};
+use crate::variables;
 
 /// Checks the settings of a Kafka source, which are given as to kafka-source itself, and starts nothing.
 ///
@@ -39,6 +41,8 @@ struct Report {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     mistakes: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     runtime: Vec<Used>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kafka: Vec<Used>,
@@ -52,12 +56,16 @@ struct Report {
 
 /// Checks, prints, and fails where something is not as it should be.
 pub(crate) fn command(args: &CheckConfigArgs, environment: &dyn Environment) -> Result<(), Failure> {
+    let warnings = variables::unknown(environment);
+    for warning in &warnings {
+        note(format_args!("warning: {warning}"));
+    }
     let result = check(args, environment);
     let (mut report, config) = match result {
-        Ok(checked) => checked,
+        Ok((report, config)) => (Report { warnings, ..report }, config),
         Err(Failure::Configuration(mistakes)) => {
             if args.json {
-                print(&Report { mistakes: mistakes.clone(), ..Report::default() }, true)?;
+                print(&Report { mistakes: mistakes.clone(), warnings, ..Report::default() }, true)?;
             }
             return Err(Failure::Configuration(mistakes));
         }
@@ -75,7 +83,7 @@ fn check(args: &CheckConfigArgs, environment: &dyn Environment) -> Result<(Repor
     let file = args.file.as_deref().or(args.flags.server.config.as_deref());
     let mut layers = Layers::new(environment, file)?;
     let runtimes = kafka_source::runtimes(&mut layers);
-    let runtime = Runtime::choose(environment, &runtimes).map_err(|failure| note(failure, &mut layers)).ok();
+    let runtime = Runtime::choose(environment, &runtimes).map_err(|failure| add_mistakes(failure, &mut layers)).ok();
     let settings = args.flags.server.settings(&mut layers);
     // Only to find its mistakes.
     args.flags.server.log_format(&mut layers);
@@ -99,7 +107,7 @@ fn check(args: &CheckConfigArgs, environment: &dyn Environment) -> Result<(Repor
 }
 
 /// Keeps the mistakes of a failure among the others.
-fn note(failure: Failure, layers: &mut Layers<'_>) {
+fn add_mistakes(failure: Failure, layers: &mut Layers<'_>) {
     match failure {
         Failure::Configuration(mistakes) => mistakes.into_iter().for_each(|mistake| layers.problem(mistake)),
         other @ (Failure::Run(_) | Failure::Usage(_)) => layers.problem(other.to_string()),
@@ -118,12 +126,10 @@ fn used_runtime(runtime: &Runtime) -> Used {
     Used { name: "runtime".to_owned(), value: Some(value), from }
 }
 
-#[expect(clippy::print_stdout, reason = "the report is what the command is for")]
 fn print(report: &Report, json: bool) -> Result<(), Failure> {
     if json {
         let text = serde_json::to_string_pretty(report).map_err(|error| Failure::run(&error))?;
-        println!("{text}");
-        return Ok(());
+        return line(text);
     }
     let sections = [
         ("Runtime", &report.runtime),
@@ -132,18 +138,18 @@ fn print(report: &Report, json: bool) -> Result<(), Failure> {
         ("librdkafka", &report.properties),
     ];
     for (title, settings) in sections {
-        println!("{title}\n{}", used::table(settings));
+        line(format_args!("{title}\n{}", used::table(settings)))?;
     }
     if !report.connection.is_empty() {
-        println!("Connection");
+        line("Connection")?;
         for tried in &report.connection {
-            println!("{}", line(tried));
+            line(step(tried))?;
         }
     }
     Ok(())
 }
 
-fn line(tried: &Tried) -> String {
+fn step(tried: &Tried) -> String {
     let outcome = match tried.outcome {
         Outcome::Ok => "ok",
         Outcome::Failed => "FAILED",

@@ -1,6 +1,8 @@
 //! The command line: what there is, and where each command goes.
 
 use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
@@ -57,6 +59,20 @@ enum Command {
     #[cfg(feature = "kafka")]
     #[command(hide = true)]
     FlightsMap(FlightsMapArgs),
+}
+
+/// How long the end of the program waits for its last lines on standard error to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Says how a command failed, if it did, and returns the exit code of the program, which ends now.
+#[must_use]
+pub fn end(result: Result<(), Failure>) -> ExitCode {
+    let code = match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    };
+    numaflow_sdk::logging::flush(LAST_LINES);
+    code
 }
 
 /// Parses the command line and runs the command.

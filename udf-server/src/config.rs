@@ -290,6 +290,10 @@ pub(crate) mod tests {
         fn get(&self, name: &str) -> Result<Option<String>, String> {
             Ok(self.0.get(name).map(|value| (*value).to_owned()))
         }
+
+        fn names(&self) -> Vec<String> {
+            self.0.keys().map(|name| (*name).to_owned()).collect()
+        }
     }
 
     /// A file with this text, which goes with the handle.

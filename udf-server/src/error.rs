@@ -2,9 +2,12 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use numaflow_sdk::ServeError;
+
+use crate::print;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -31,22 +34,31 @@ impl Failure {
         Self::Run(chain(error))
     }
 
-    /// Prints the failure on standard error and returns the exit code.
-    #[expect(clippy::print_stderr, reason = "the end of a command-line program")]
+    /// Prints the failure on standard error, or the help that was asked for on standard output, and returns the exit code.
     #[must_use]
     pub fn report(self) -> ExitCode {
-        match self {
+        match &self {
+            Self::Usage(error) if !error.use_stderr() => {
+                match print::written(error.print().and_then(|()| io::stdout().flush())) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(failure) => failure.report(),
+                }
+            }
             Self::Usage(error) => {
-                // Nothing can be done about a closed standard error.
-                drop(error.print());
-                if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS }
+                if io::stderr().is_terminal() {
+                    // With colours. Nothing can be done about a terminal that is gone.
+                    drop(error.print());
+                } else {
+                    print::note(error.to_string().trim_end());
+                }
+                ExitCode::from(64)
             }
             Self::Configuration(_) => {
-                eprintln!("{self}");
+                print::note(&self);
                 ExitCode::from(64)
             }
             Self::Run(_) => {
-                eprintln!("{self}");
+                print::note(&self);
                 ExitCode::FAILURE
             }
         }

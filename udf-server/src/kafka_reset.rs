@@ -12,7 +12,9 @@ use crate::kafka::{
     BrokerArgs, Group, KafkaArgs, KafkaConfig, Membership, Move, PlanError, Selected, Target, carry_out, plan,
 };
 use crate::kafka_source;
+use crate::print::{line, note};
 use crate::serve::ServerArgs;
+use crate::variables;
 
 /// Moves what a group has committed, so that records are read again or skipped. It is refused while anybody is in the
 /// group, because members go on from where they are: scale the vertex to zero first.
@@ -45,26 +47,27 @@ pub(crate) struct ResetArgs {
 /// Shows the plan, and carries it out if it is told to.
 pub(crate) fn command(args: &ResetArgs, environment: &dyn Environment) -> Result<(), Failure> {
     let (config, target, selected) = settings(args, environment)?;
+    for unknown in variables::unknown(environment) {
+        note(format_args!("warning: {unknown}"));
+    }
     let mut group = Group::connect(&config).map_err(|error| Failure::run(&error))?;
     let moves = plan(&group, target, &selected).map_err(|error| match error {
         PlanError::Kafka(error) => Failure::Run(format!("where the group stands is not known: {error}")),
         PlanError::Senseless(problems) => Failure::Configuration(problems),
     })?;
-    say(&table(&moves));
-    let members = members(&group, config.group());
+    line(table(&moves))?;
+    let members = members(&group, config.group())?;
     if !args.yes {
-        if let Err(members) = members {
-            say(&format!("It would be refused now: {members}."));
+        if let Some(members) = members {
+            line(format_args!("It would be refused now: {members}."))?;
         }
-        say("Nothing was changed: give --yes to do it.");
-        return Ok(());
+        return line("Nothing was changed: give --yes to do it.");
     }
-    members.map_err(|members| Failure::Run(format!("nothing was changed: {members}")))?;
+    if let Some(members) = members {
+        return Err(Failure::Run(format!("nothing was changed: {members}")));
+    }
     match carry_out(&mut group, &moves) {
-        Ok(true) => {
-            say(&format!("Done: the group {} goes on from there.", config.group()));
-            Ok(())
-        }
+        Ok(true) => line(format_args!("Done: the group {} goes on from there.", config.group())),
         Ok(false) => {
             Err(Failure::Run("some partitions are not where they should be: look again without --yes".to_owned()))
         }
@@ -102,26 +105,27 @@ fn settings(args: &ResetArgs, environment: &dyn Environment) -> Result<(KafkaCon
     }
 }
 
-/// Whether nobody is in the group, as far as that is told; otherwise who is.
-fn members(group: &Group, name: &str) -> Result<(), String> {
+/// Who is in the group, and what to do about it; `None` where it is empty, as far as that is told.
+fn members(group: &Group, name: &str) -> Result<Option<String>, Failure> {
     match group.members() {
         Ok(Membership::Members(members)) => {
             let list: Vec<String> = members.iter().map(ToString::to_string).collect();
-            Err(format!("the group {name} has members ({}): stop them first", list.join("; ")))
+            return Ok(Some(format!("the group {name} has members ({}): stop them first", list.join("; "))));
         }
-        Ok(Membership::Empty) => Ok(()),
+        Ok(Membership::Empty) => {}
         // The brokers refuse the commit if there is somebody.
         Ok(Membership::Unknown) => {
-            say(
+            line(
                 "Who is in the group is not told (--group-protocol consumer); the brokers refuse the move if anybody is.",
-            );
-            Ok(())
+            )?;
         }
         Err(error) => {
-            say(&format!("Who is in the group is not known ({error}); the brokers refuse the move if anybody is."));
-            Ok(())
+            line(format_args!(
+                "Who is in the group is not known ({error}); the brokers refuse the move if anybody is."
+            ))?;
         }
     }
+    Ok(None)
 }
 
 fn refused(error: &KafkaError, group: &str) -> Failure {
@@ -158,11 +162,6 @@ fn table(moves: &[Move]) -> String {
         text += &format!("{:width$}  {:>9}  {committed:>12}  {:>12}  {effect}\n", one.topic, one.partition, one.new);
     }
     text + &format!("In all {again} offsets are read again and {skipped} skipped; gaps in the log make fewer records.")
-}
-
-#[expect(clippy::print_stdout, reason = "what the command shows is what it is for")]
-fn say(text: &str) {
-    println!("{text}");
 }
 
 #[cfg(test)]

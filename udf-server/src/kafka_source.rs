@@ -11,9 +11,8 @@ use crate::config::Layers;
 use crate::error::Failure;
 use crate::kafka::{KafkaArgs, KafkaSource};
 use crate::kafka_reset::{self, ResetArgs};
-use crate::logging;
 use crate::runtime::{self, Runtime};
-use crate::serve::ServerArgs;
+use crate::serve::{ServerArgs, begin};
 
 /// How long leaving the group may take, after the drain and still within the pod's 30 s.
 const LEAVING: Duration = Duration::from_secs(3);
@@ -71,7 +70,7 @@ fn serve(args: &SourceFlags, environment: &dyn Environment) -> Result<(), Failur
         // What is missing was noted, and has ended the collecting with an error.
         return Ok(());
     };
-    logging::set_up(log_format, environment);
+    begin(log_format, environment);
     let topics: Vec<&str> = config.topics().collect();
     tracing::info!(
         brokers = config.brokers().addresses(),

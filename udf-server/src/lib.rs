@@ -24,8 +24,10 @@ mod logging;
 mod map;
 #[cfg(feature = "kafka")]
 mod parent;
+mod print;
 pub mod runtime;
 mod serve;
 pub mod signals;
 #[cfg(feature = "kafka")]
 mod used;
+mod variables;

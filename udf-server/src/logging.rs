@@ -28,17 +28,29 @@ impl LogFormat {
     }
 }
 
-/// Sends log lines to standard error: `info` and above, or what `RUST_LOG` says.
+/// Sends log lines to standard error: `info` and above, or what `RUST_LOG` says. Whoever logs waits for nobody that reads
+/// them.
 pub(crate) fn set_up(format: LogFormat, environment: &dyn Environment) {
-    let filter = match environment.get("RUST_LOG") {
-        Ok(Some(directives)) => EnvFilter::new(directives),
-        Ok(None) | Err(_) => EnvFilter::new("info"),
+    let directives = environment.get("RUST_LOG").and_then(|directives| {
+        let parsed = directives.map(EnvFilter::try_new).transpose();
+        parsed.map_err(|error| format!("is not a filter: {error}"))
+    });
+    let (filter, problem) = match directives {
+        Ok(filter) => (filter, None),
+        Err(problem) => (None, Some(problem)),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new("info")))
+        .with_writer(numaflow_sdk::logging::stderr)
+        // These would be printed past that writer.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => {
             builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
         }
         LogFormat::Json => builder.json().init(),
+    }
+    if let Some(problem) = problem {
+        tracing::warn!("RUST_LOG {problem}; info applies");
     }
 }

@@ -3,10 +3,8 @@
 use std::process::ExitCode;
 
 use numaflow_sdk::ProcessEnvironment;
+use udf_server::cli;
 
 fn main() -> ExitCode {
-    match udf_server::cli::run(std::env::args_os(), &ProcessEnvironment) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
-    }
+    cli::end(cli::run(std::env::args_os(), &ProcessEnvironment))
 }

@@ -9,6 +9,7 @@ use numaflow_sdk::{Environment, ServeError, Server, Settings, check_socket_path,
 use crate::config::Layers;
 use crate::error::Failure;
 use crate::logging::{self, LogFormat};
+use crate::variables;
 
 /// The flags of every command that serves. Each can also be set by the environment variable of the same name with the
 /// prefix `UDF_` (`UDF_MAX_IN_FLIGHT`), or by a key of the file.
@@ -132,6 +133,14 @@ impl ServerArgs {
     }
 }
 
+/// Sets up the log, and names variables in it that are probably misspelt.
+pub(crate) fn begin(log_format: LogFormat, environment: &dyn Environment) {
+    logging::set_up(log_format, environment);
+    for unknown in variables::unknown(environment) {
+        tracing::warn!("the environment has a variable without effect: {unknown}");
+    }
+}
+
 /// Serves a map that needs nothing but the common flags, until a signal.
 pub(crate) fn serve_map(
     service: MapService,
@@ -143,7 +152,7 @@ pub(crate) fn serve_map(
     let settings = map.settings(&mut layers).or(server.settings(&mut layers));
     let log_format = server.log_format(&mut layers);
     layers.finish()?;
-    logging::set_up(log_format, environment);
+    begin(log_format, environment);
     run_server_with(async move || Ok::<_, ServeError>(Server::new(service).settings(settings)))?;
     Ok(())
 }

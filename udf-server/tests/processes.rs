@@ -29,8 +29,15 @@ struct Server {
 
 impl Server {
     async fn start(arguments: &[&str]) -> Self {
+        Self::start_as(arguments, |_| ()).await
+    }
+
+    /// Starts a server whose process is set up by `set_up` besides.
+    async fn start_as(arguments: &[&str], set_up: impl FnOnce(&mut Command)) -> Self {
         let directory = TempDir::new().unwrap();
-        let process = Self::spawn(arguments, directory.path());
+        let mut command = Self::command(arguments, directory.path());
+        set_up(&mut command);
+        let process = command.spawn().unwrap();
         let server = Self { process, directory };
         // As the platform does: the file is there, so the socket is.
         let info = tokio::time::timeout(Duration::from_secs(30), ServerInfo::wait(server.path("i")));
@@ -39,15 +46,19 @@ impl Server {
     }
 
     fn spawn(arguments: &[&str], directory: &Path) -> Child {
-        udf_server(arguments)
+        Self::command(arguments, directory).spawn().unwrap()
+    }
+
+    fn command(arguments: &[&str], directory: &Path) -> Command {
+        let mut command = udf_server(arguments);
+        command
             .arg("--socket")
             .arg(directory.join("s"))
             .arg("--server-info")
             .arg(directory.join("i"))
             .args(["--drain-timeout", "1s"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+            .stderr(Stdio::piped());
+        command
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -169,6 +180,46 @@ async fn what_a_drain_gives_up_is_named_in_the_log() {
     drop(log);
     let (code, _) = server.wait();
     assert_eq!(code, Some(0));
+}
+
+/// Whose standard error is a pipe that is closed, or that nobody reads and the log has filled.
+async fn serves_and_stops(mut server: Server) {
+    let client = MapClient::connect(server.path("s")).await.unwrap();
+    let mut stream = client.open().await.unwrap();
+    for _ in 0..500 {
+        let answer = tokio::time::timeout(LONG, stream.map(MapRequest::new(vec![b'x'; 1000]))).await;
+        assert_eq!(answer.unwrap().unwrap()[0].value().len(), 1000);
+    }
+    assert!(tokio::time::timeout(LONG, client.is_ready()).await.unwrap().unwrap());
+    server.signal("-TERM");
+    let ended = tokio::task::spawn_blocking(move || (server.wait(), server.left()));
+    let ((code, _), left) = tokio::time::timeout(LONG, ended).await.unwrap().unwrap();
+    assert_eq!((code, left), (Some(0), 0));
+}
+
+/// What fails here takes for ever.
+const LONG: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_holds_nothing_up() {
+    // Every frame of HTTP/2 is a line.
+    let verbose = |command: &mut Command| _ = command.env("RUST_LOG", "trace").stderr(Stdio::piped());
+    serves_and_stops(Server::start_as(&["map", "cat", "--log-format", "json"], verbose).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_standard_error_does_no_harm() {
+    let closed = |command: &mut Command| _ = command.env("RUST_LOG", "trace").stderr(std::io::pipe().unwrap().1);
+    serves_and_stops(Server::start_as(&["map", "cat"], closed).await).await;
+}
+
+#[test]
+fn a_misspelt_variable_is_named() {
+    let directory = TempDir::new().unwrap();
+    let mut command = udf_server(&["map", "cat", "--socket", "/dev/null"]);
+    command.arg("--server-info").arg(directory.path().join("i")).env("UDF_MAX_INFLIGHT", "8");
+    let said = said(command.output().unwrap(), 64);
+    assert!(said.contains("did you mean UDF_MAX_IN_FLIGHT?") && said.contains("is not a socket"), "{said}");
 }
 
 /// What a command says before it ends with this exit code.

@@ -30,10 +30,10 @@ pub(super) async fn serve(serving: Serving) -> Outcome<()> {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the parent shows what its server said last")]
 async fn report(task: impl Future<Output = Outcome<()>>) {
     if let Err(error) = task.await {
-        eprintln!("{error}");
+        // The parent shows what its server said last.
+        crate::progress::say(&error.to_string());
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::program::unless_closed;
 use crate::standing::Standing;
 use crate::{Report, Unproven};
 
@@ -41,7 +42,7 @@ fn result(report: &Report, standing: Standing) -> Value {
 pub(super) fn write(path: &Path, text: &str) -> Outcome<()> {
     use std::io::Write as _;
     if path == Path::new("-") {
-        return Ok(std::io::stdout().lock().write_all(text.as_bytes())?);
+        return Ok(unless_closed(std::io::stdout().lock().write_all(text.as_bytes()))?);
     }
     std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()).into())
 }

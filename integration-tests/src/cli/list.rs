@@ -16,8 +16,8 @@ pub(super) fn list(kind: Option<Kind>, json: bool) -> Outcome<()> {
     let mut out = io::stdout().lock();
     if json {
         let cases: Vec<_> = cases.map(described).collect();
-        serde_json::to_writer_pretty(&mut out, &cases)?;
-        return Ok(writeln!(out)?);
+        let text = serde_json::to_string_pretty(&cases)?;
+        return Ok(writeln!(out, "{text}")?);
     }
     for case in cases {
         let process = if case.needs_a_command() { " (with --exec)" } else { "" };

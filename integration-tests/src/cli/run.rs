@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::Report;
 use crate::blocking::block_on;
 use crate::gaps::Gaps;
+use crate::program::unless_closed;
 use crate::standing::Standing;
 
 use super::{Outcome, RunArgs, json, junit, table};
@@ -22,14 +23,14 @@ pub(super) fn run(args: &RunArgs) -> Outcome<bool> {
     let mut on_report = |report: Report| {
         let standing = Standing::of(&report, gaps.find(report.case.id, report.kind));
         if with_table && printed.is_ok() {
-            printed = table::report(&report, standing);
+            printed = unless_closed(table::report(&report, standing));
         }
         reports.push((report, standing));
     };
     block_on(suite.run(&mut on_report))?;
     printed?;
     if with_table {
-        table::summary(&reports)?;
+        unless_closed(table::summary(&reports))?;
     }
     let fails = reports.iter().any(|(_, standing)| standing.fails(args.strict));
     // One that can't be written keeps nobody from the others.

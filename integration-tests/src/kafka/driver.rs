@@ -336,7 +336,7 @@ fn place_of(offset: &Offset) -> Option<Place> {
     (partition == offset.partition_id).then_some((partition, at))
 }
 
-#[expect(clippy::print_stderr, reason = "standard error is the driver's log")]
+/// Says a line in the driver's log, which is standard error.
 fn say(line: &str) {
-    eprintln!("{} {line}", super::clock::now());
+    crate::program::note(&format!("{} {line}", super::clock::now()));
 }

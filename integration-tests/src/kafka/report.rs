@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::verdict::{Figures, Violation};
+use crate::program::say;
 
 /// The violations that are told of a seed; there may be thousands.
 const TOLD: usize = 5;
@@ -74,11 +75,10 @@ impl Progress {
     }
 
     /// Prints a line of the report, which stays.
-    #[expect(clippy::print_stdout, reason = "a command-line program")]
     pub(super) fn line(&self, text: &str) {
         match &self.0 {
-            Some(bar) => bar.suspend(|| println!("{text}")),
-            None => println!("{text}"),
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
         }
     }
 

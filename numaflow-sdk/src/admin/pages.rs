@@ -48,7 +48,7 @@ pub(super) fn answer<B>(observed: &Observed, request: &Request<B>, now: Instant)
         path => observed.context.additions.page(path).map_or_else(|| not_found(observed), added),
     });
     answered.unwrap_or_else(|panic| {
-        tracing::error!(%panic, path, "a page of the admin endpoint panicked");
+        crate::logging::error!(%panic, path, "a page of the admin endpoint panicked");
         page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "what was to answer this has panicked: see the log\n")
     })
 }

@@ -13,7 +13,7 @@ pub(crate) fn install() {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         if metrics::set_global_recorder(recorder).is_err() {
-            tracing::info!(
+            crate::logging::info!(
                 "the program has a metrics recorder of its own, so /metrics shows only what the server counts"
             );
             return None;

@@ -26,7 +26,8 @@ use crate::{MapRequest, NackOptions};
 /// Not every bad message is an error: [`Message::to_drop`](crate::Message::to_drop) and
 /// [`Message::to_nack`](crate::Message::to_nack) do the same as outputs. As an error it is logged and counts as failed.
 ///
-/// It is not itself a [`std::error::Error`], because it could not be made from every error by `?` then.
+/// It is not itself a [`std::error::Error`], because it could not be made from every error by `?` then. Where one is needed,
+/// as in layers of tower's, [`boxed`](HandlerError::boxed) makes one, and the answer that it brings along is found again.
 ///
 /// ```
 /// use numaflow_sdk::{HandlerError, MapRequest, Message};
@@ -50,7 +51,7 @@ pub struct HandlerError {
 }
 
 /// What an error says of its message.
-#[derive(Default)]
+#[derive(Clone, Default)]
 enum Verdict {
     /// Nothing: the server decides.
     #[default]
@@ -62,10 +63,44 @@ enum Verdict {
 }
 
 impl HandlerError {
-    /// Creates an error from another one, or from text.
+    /// Creates an error from another one, or from text. An error that [`boxed`](Self::boxed) made, or that has such a one
+    /// among its causes, keeps what that one says of its message.
     #[must_use]
     pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { source: source.into(), verdict: Verdict::None }
+        let source = match source.into().downcast::<Carried>() {
+            Ok(carried) => return carried.0,
+            Err(source) => source,
+        };
+        let mut cause: Option<&(dyn Error + 'static)> = source.source();
+        while let Some(error) = cause {
+            if let Some(Carried(carried)) = error.downcast_ref() {
+                return Self { verdict: carried.verdict.clone(), source };
+            }
+            cause = error.source();
+        }
+        Self { source, verdict: Verdict::None }
+    }
+
+    /// The error as any other is passed on, with what it says of its message: for the services of tower, whose layers know
+    /// errors as `tower::BoxError`, which is this type.
+    ///
+    /// ```
+    /// use numaflow_sdk::{MapRequest, Message, HandlerError, map};
+    /// use std::time::Duration;
+    ///
+    /// let double = tower::service_fn(async |request: MapRequest| {
+    ///     let text = std::str::from_utf8(request.value())?;
+    ///     match text.parse::<u32>() {
+    ///         Ok(number) => Ok::<_, tower::BoxError>(Message::new((2 * u64::from(number)).to_string())),
+    ///         Err(error) => Err(HandlerError::new(error).dead_letter("no-number", request).boxed()),
+    ///     }
+    /// });
+    /// let service = tower::ServiceBuilder::new().timeout(Duration::from_secs(5)).service(double);
+    /// # drop(map::tower_service(service));
+    /// ```
+    #[must_use]
+    pub fn boxed(self) -> Box<dyn Error + Send + Sync> {
+        Box::new(Carried(self))
     }
 
     /// Another try here would fail as well: the server's policy applies at once. An answer that the error brings along
@@ -163,6 +198,28 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for HandlerError {
     }
 }
 
+/// An error in the place of another type's, on its way to the engine.
+struct Carried(HandlerError);
+
+impl fmt::Display for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl Error for Carried {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // It stands for the error that it was made from.
+        self.0.source.source()
+    }
+}
+
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.source, f)
@@ -178,6 +235,37 @@ impl fmt::Debug for HandlerError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An error of a layer's, with another one as its cause.
+    #[derive(Debug)]
+    struct Layer(Box<dyn Error + Send + Sync>);
+
+    impl fmt::Display for Layer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the layer failed")
+        }
+    }
+
+    impl Error for Layer {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&*self.0)
+        }
+    }
+
+    #[test]
+    fn a_boxed_error_comes_back_with_its_answer() {
+        let io = || HandlerError::new(std::io::Error::new(std::io::ErrorKind::Other, Layer("deep".into())));
+        let back = HandlerError::new(io().dead_letter("bad", MapRequest::new("v")).boxed());
+        assert_eq!(back.brought_input().map(|input| &input.value()[..]), Some(&b"v"[..]));
+        assert_eq!(crate::error::chain(back.as_error()), crate::error::chain(io().as_error()));
+        assert_eq!(crate::error::chain(&*io().drop().boxed()), crate::error::chain(io().as_error()));
+        assert!(HandlerError::new(io().terminal().boxed()).is_terminal());
+        assert!(!HandlerError::new(io().boxed()).is_terminal());
+
+        let behind = HandlerError::new(Layer(io().nack(NackOptions::new()).boxed()));
+        assert_eq!(behind.policy(), Some(&FailurePolicy::Nack(NackOptions::new())));
+        assert!(crate::error::chain(behind.as_error()).starts_with("the layer failed: "), "{behind}");
+    }
 
     #[test]
     fn the_last_answer_counts_and_none_is_lost_to_terminal() {

@@ -74,6 +74,11 @@ pub enum ServeError {
         /// The variables, each with what is wrong with its value.
         problems: Vec<String>,
     },
+    /// The program was given arguments, and takes none.
+    Arguments {
+        /// The arguments, each with what to do instead.
+        problems: Vec<String>,
+    },
     /// What the program did before serving failed.
     SetUp {
         /// The error.
@@ -110,7 +115,8 @@ impl ServeError {
             | Self::Directory { .. }
             | Self::NotASocket { .. }
             | Self::NotServerInfo { .. }
-            | Self::Environment { .. } => true,
+            | Self::Environment { .. }
+            | Self::Arguments { .. } => true,
             Self::SocketInUse { .. }
             | Self::Bind { .. }
             | Self::PublishInfo { .. }
@@ -149,6 +155,7 @@ impl fmt::Display for ServeError {
                 write!(f, "the admin endpoint cannot listen on {address}; give `admin` another address")
             }
             Self::Environment { problems } => write!(f, "in the environment, {}", problems.join("; ")),
+            Self::Arguments { problems } => write!(f, "this program takes no arguments: {}", problems.join("; ")),
             Self::SetUp { .. } => f.write_str("the set-up before serving failed"),
             Self::Runtime { .. } => f.write_str("the runtime cannot be started"),
             Self::OnShutdown { message, .. } => {
@@ -174,6 +181,7 @@ impl Error for ServeError {
             | Self::NotServerInfo { .. }
             | Self::SocketInUse { .. }
             | Self::Environment { .. }
+            | Self::Arguments { .. }
             | Self::OnShutdown { .. }
             | Self::Panicked { .. } => None,
         }

@@ -148,7 +148,7 @@ pub(crate) fn trailers(status: Option<&Status>) -> HeaderMap {
     if let Err(problem) = status.add_header(&mut trailers) {
         // The code counts; what cannot be a header is left out.
         trailers.clear();
-        tracing::warn!(%problem, "a status cannot be sent as it is");
+        crate::logging::warn!(%problem, "a status cannot be sent as it is");
         trailers.insert("grpc-status", HeaderValue::from(i32::from(status.code())));
     }
     trailers

@@ -103,7 +103,7 @@ pub(super) async fn attempt<H: Handler>(
         add(&metrics.handler_retries, 1);
         if let Some(more) = options.told.retries.pass(Instant::now()) {
             let failure = failure.text();
-            tracing::info!(
+            crate::logging::info!(
                 failure,
                 attempts,
                 ?delay,

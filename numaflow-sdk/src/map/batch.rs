@@ -84,6 +84,7 @@ pub struct BatchFromFn<F> {
 /// });
 /// # drop(map::batch_service(upper));
 /// ```
+#[must_use]
 pub fn batch_from_fn<F, Fut>(function: F) -> BatchFromFn<F>
 where
     F: Fn(Vec<MapRequest>) -> Fut + Send + Sync + 'static,

@@ -173,7 +173,7 @@ impl Pace {
         }
         if let Some(more) = self.told.pass(Instant::now()) {
             let (id, millis) = (id.map(Text::as_str).unwrap_or_default(), held / 1_000_000);
-            tracing::warn!(
+            crate::logging::warn!(
                 id,
                 more,
                 "a handler has blocked its thread for {millis} ms: whatever else runs on that thread waited, answers and \

@@ -22,7 +22,7 @@ use crate::pb::map::v1 as pb;
 use crate::server::together::Turn;
 use crate::service::{Context, Serve, Service, streamed};
 use crate::settings::Settings;
-use crate::{IntoMessages, MapRequest, ServeError, error};
+use crate::{HandlerError, IntoMessages, MapRequest, ServeError, error};
 
 /// A map as a [`Server`](crate::Server) can serve it, and how.
 ///
@@ -44,6 +44,7 @@ pub struct MapService {
 }
 
 /// Makes a mapper something a [`Server`](crate::Server) can serve, in unary mode unless told otherwise.
+#[must_use]
 pub fn service<M: Mapper>(mapper: M) -> MapService {
     MapService::new(Unary { mapper: Arc::new(mapper) }, None)
 }
@@ -52,6 +53,9 @@ pub fn service<M: Mapper>(mapper: M) -> MapService {
 /// limits, concurrency limits and retries of tower's work as they do elsewhere.
 ///
 /// Each stream calls a clone of its own. A stream whose service is not ready reads no further until it is.
+///
+/// Its error is any error, as that of a [`Mapper`], or a [`HandlerError`], which may bring its own answer along. Behind layers
+/// that box errors, such as a timeout, [`HandlerError::boxed`] keeps that answer.
 ///
 /// ```
 /// use numaflow_sdk::{MapRequest, Message, map};
@@ -63,22 +67,25 @@ pub fn service<M: Mapper>(mapper: M) -> MapService {
 /// let service = tower::ServiceBuilder::new().timeout(Duration::from_secs(5)).service(lookup);
 /// # drop(map::tower_service(service));
 /// ```
+#[must_use]
 pub fn tower_service<S>(service: S) -> MapService
 where
     S: TowerService<MapRequest> + Clone + Send + Sync + 'static,
     S::Response: IntoMessages,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Error: Into<HandlerError>,
     S::Future: Send + 'static,
 {
     MapService::new(Tower { service }, None)
 }
 
 /// Makes a batch mapper something a [`Server`](crate::Server) can serve, in batch mode.
+#[must_use]
 pub fn batch_service<M: BatchMapper>(mapper: M) -> MapService {
     MapService::new(Batches { mapper: Arc::new(mapper) }, Some((MapMode::Batch, "a batch mapper")))
 }
 
 /// Makes a stream mapper something a [`Server`](crate::Server) can serve, in stream mode.
+#[must_use]
 pub fn stream_service<M: StreamMapper>(mapper: M) -> MapService {
     MapService::new(Streams { mapper: Arc::new(mapper) }, Some((MapMode::Stream, "a stream mapper")))
 }
@@ -160,7 +167,7 @@ impl MapService {
     /// What a call gets whose stream the handler panicked over before there was one.
     async fn not_opened(&self, context: &Arc<Context>, panic: Panic) -> http::Response<Body> {
         context.metrics.handler_failed(Failure::Panic);
-        tracing::error!(%panic, "a stream cannot be opened, because the handler's clone panicked");
+        crate::logging::error!(%panic, "a stream cannot be opened, because the handler's clone panicked");
         if self.options.exit_on_panic {
             context.drain.end_after_panic();
         }

@@ -60,6 +60,7 @@ pub struct StreamFromFn<F> {
 /// });
 /// # drop(map::stream_service(words));
 /// ```
+#[must_use]
 pub fn stream_from_fn<F, Fut>(function: F) -> StreamFromFn<F>
 where
     F: Fn(MapRequest, Outputs) -> Fut + Send + Sync + 'static,

@@ -22,19 +22,22 @@ impl<S> Handler for Tower<S>
 where
     S: Service<MapRequest> + Clone + Send + 'static,
     S::Response: IntoMessages,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Error: Into<HandlerError>,
     S::Future: Send + 'static,
 {
     type Request = MapRequest;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
-        self.service.poll_ready(cx).map_err(HandlerError::new)
+        self.service.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, request: MapRequest, _outlet: Option<&Outlet>) -> impl Future<Output = Done> + Send + 'static {
         mapped(until_ready(self.service.call(request)), |result| match result {
             Ok(response) => Ok(Answers::One(response.into_messages())),
-            Err(error) => Err(HandlerError::new(error).into()),
+            Err(error) => {
+                let error: HandlerError = error.into();
+                Err(error.into())
+            }
         })
     }
 }

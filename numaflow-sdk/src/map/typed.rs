@@ -38,6 +38,7 @@ pub struct Typed<F, I> {
 /// });
 /// # drop(totals);
 /// ```
+#[must_use]
 pub fn typed<F, Fut, I, O>(on_failure: FailurePolicy, function: F) -> Typed<F, I>
 where
     F: Fn(I) -> Fut + Send + Sync + 'static,

@@ -65,6 +65,10 @@ impl Page {
                 family.sample(&[("failure", failure.name())], value(count));
             }
         });
+        let help = "Log lines lost because standard error was not read or could not be written.";
+        self.family("log_lines_dropped_total", "counter", help, |family| {
+            family.sample(&[], crate::logging::dropped_lines());
+        });
     }
 
     fn map(&mut self, metrics: &Metrics, gauges: &Gauges) {

@@ -84,7 +84,7 @@ where
         };
         if let Err(error) = result {
             // A peer that goes away without a goodbye is nobody's failure.
-            tracing::debug!(%error, "a connection ended");
+            crate::logging::debug!(%error, "a connection ended");
         }
     }
 }

@@ -1,9 +1,11 @@
 //! How a server came to its end, and what it left undone.
 
 use std::fmt::{self, Write};
+use std::io;
 use std::time::Duration;
 
 use crate::in_flight::{Listed, Stage};
+use crate::logging;
 
 /// The length at which a line of the log that names messages ends: what every log takes in one piece.
 const LINE: usize = 1000;
@@ -71,25 +73,22 @@ impl Drained {
         if *self == (Self { after_panic: self.after_panic, ..Self::default() }) {
             return;
         }
-        tracing::warn!(
+        logging::warn!(
             messages = self.abandoned_messages.len(),
             streams = self.abandoned_streams,
             connections = self.abandoned_connections,
             "{reason}; what is left is given up"
         );
         for line in self.lines() {
-            tracing::warn!("abandoned: {line}");
+            logging::warn!("abandoned: {line}");
         }
     }
 
     /// Says it on standard error, for a program that has no log.
-    #[expect(
-        clippy::print_stderr,
-        reason = "a program without a subscriber for its logs still says what it left undone"
-    )]
     pub(crate) fn print(&self) {
         for line in self.lines() {
-            eprintln!("abandoned: {line}");
+            // The writer takes everything.
+            drop(io::Write::write_fmt(&mut logging::stderr(), format_args!("abandoned: {line}\n")));
         }
     }
 }

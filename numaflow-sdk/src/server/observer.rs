@@ -93,7 +93,7 @@ fn watch(context: &Context, runtime: &Handle, threshold: Duration, stopped: &Rec
         let named = watchdog.scan(&listed);
         add(&context.metrics.slow_messages, named.len());
         for message in named {
-            tracing::warn!(
+            crate::logging::warn!(
                 id = message.id,
                 age = ?message.age,
                 stage = message.stage.name(),

@@ -91,7 +91,7 @@ impl Files {
             if Identity::of(&path).is_ok_and(|now| now == identity)
                 && let Err(error) = std::fs::remove_file(&path)
             {
-                tracing::warn!(path = %path.display(), %error, "the file cannot be removed");
+                crate::logging::warn!(path = %path.display(), %error, "the file cannot be removed");
             }
         }
     }

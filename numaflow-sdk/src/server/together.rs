@@ -33,7 +33,7 @@ impl Future for Call {
         match catching(|| future.as_mut().poll(cx)) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(())) => {}
-            Err(panic) => tracing::error!(%panic, "a call ends, because it panicked outside of its handler"),
+            Err(panic) => crate::logging::error!(%panic, "a call ends, because it panicked outside of its handler"),
         }
         self.end();
         Poll::Ready(())
@@ -45,7 +45,7 @@ impl Call {
     fn end(&mut self) {
         let future = self.future.take();
         if let Err(panic) = catching(|| drop(future)) {
-            tracing::error!(%panic, "what a call left panicked when it was dropped");
+            crate::logging::error!(%panic, "what a call left panicked when it was dropped");
         }
     }
 }

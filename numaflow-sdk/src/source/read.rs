@@ -246,7 +246,7 @@ impl<S: Sourcer> ReadBody<S> {
              raise its max_message_size"
         ));
         self.context.metrics.handler_failed(Failure::Error);
-        tracing::error!(error = error::chain(problem.as_error()), "the source failed");
+        crate::logging::error!(error = error::chain(problem.as_error()), "the source failed");
         error::handler_failed(&self.context.container_type, &problem)
     }
 

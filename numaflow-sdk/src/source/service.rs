@@ -25,6 +25,7 @@ pub struct SourceService<S> {
 }
 
 /// Makes a source something a [`Server`](crate::Server) can serve.
+#[must_use]
 pub fn service<S: Sourcer>(sourcer: S) -> SourceService<S> {
     SourceService { sourcer: Arc::new(sourcer) }
 }
@@ -65,12 +66,12 @@ pub(super) async fn guarded<T>(
         Ok(Ok(output)) => Ok(output),
         Ok(Err(error)) => {
             context.metrics.handler_failed(Failure::Error);
-            tracing::error!(error = error::chain(error.as_error()), "the source failed");
+            crate::logging::error!(error = error::chain(error.as_error()), "the source failed");
             Err(error::handler_failed(&context.container_type, &error))
         }
         Err(panic) => {
             context.metrics.handler_failed(Failure::Panic);
-            tracing::error!(%panic, "the source panicked");
+            crate::logging::error!(%panic, "the source panicked");
             Err(error::handler_panicked_aside(context, panic).await)
         }
     }

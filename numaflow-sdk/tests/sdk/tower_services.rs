@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use numaflow_sdk::map::{self, FailurePolicy};
-use numaflow_sdk::{MapRequest, Message, Server};
+use numaflow_sdk::{HandlerError, MapRequest, Message, NackOptions, Server};
 use tower::{BoxError, Service, ServiceBuilder, service_fn};
 
 use crate::step::{Director, LONG, serve, steps};
@@ -42,6 +42,36 @@ async fn a_timeout_is_a_failure_and_goes_by_the_policy() {
         } else {
             assert!(answer.unwrap().unwrap().messages[0].is_drop());
         }
+    }
+}
+
+/// Fails as its message asks for.
+async fn failing(request: MapRequest) -> Result<Message, HandlerError> {
+    let error = HandlerError::new("no use");
+    Err(match &request.value()[..] {
+        b"drop" => error.drop(),
+        b"nack" => error.nack(NackOptions::new()),
+        _ => error.dead_letter("bad", request),
+    })
+}
+
+/// What an error says of its message goes through layers that box errors, and through those that don't.
+#[tokio::test]
+async fn an_error_decides_its_message_through_layers() {
+    let boxing = ServiceBuilder::new()
+        .timeout(LONG)
+        .concurrency_limit(1)
+        .service_fn(async |request: MapRequest| failing(request).await.map_err(HandlerError::boxed));
+    let plain = ServiceBuilder::new().concurrency_limit(1).service(service_fn(failing));
+    for service in [map::tower_service(boxing), map::tower_service(plain)] {
+        let client = serve(Server::new(service)).await;
+        let mut stream = client.open().await.unwrap();
+        let mut answer =
+            async |text: &str| within(LONG, stream.map(MapRequest::new(text.to_owned()))).await.unwrap().remove(0);
+        assert!(answer("drop").await.is_drop());
+        assert_eq!(answer("nack").await.tags(), Message::to_nack(NackOptions::new()).tags());
+        let dead = answer("other").await;
+        assert_eq!((dead.tags(), &dead.value()[..]), (&["bad".to_owned()][..], &b"other"[..]));
     }
 }
 

@@ -15,6 +15,7 @@ mod process;
 mod runs;
 mod server;
 mod signals;
+mod stderr;
 
 fn main() -> ExitCode {
     if std::env::var_os(server::VARIABLE).is_some() {
@@ -39,6 +40,14 @@ fn main() -> ExitCode {
         trial("a_hang_up_that_is_ignored_stays_ignored", signals::hang_up_ignored),
         trial("a_panic_in_the_set_up_ends_the_process", panics::set_up),
         trial("a_panic_on_shutdown_is_the_processs_failure", panics::on_shutdown),
+        trial("without_a_log_what_goes_wrong_is_on_standard_error", stderr::without_a_log),
+        trial("standard_error_that_nobody_reads_holds_nothing_up", stderr::not_read),
+        trial("log_lines_that_were_dropped_are_told_of_when_lines_flow_again", stderr::read_again),
+        trial("a_closed_standard_error_does_no_harm", stderr::closed),
+        trial("a_log_of_the_program_that_panics_does_no_harm", stderr::own_log_closed),
+        trial("a_log_of_the_program_that_blocks_does_not_stop_the_end", stderr::own_log_not_read),
+        trial("an_argument_is_refused_with_the_variable_to_set", stderr::argument),
+        trial("a_misspelt_variable_is_named", stderr::variable),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

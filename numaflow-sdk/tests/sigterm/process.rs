@@ -131,6 +131,7 @@ impl Process {
             let said = self.said.borrow();
             let starting =
                 |start: &'static str| said.iter().filter_map(move |line| line.strip_prefix(start)).map(str::to_owned);
+            let abandoned = said.iter().filter_map(|line| Some(line.split_once("abandoned: ")?.1.to_owned()));
             // In quotes, which an id of these tests does not have.
             let quoted = |line: String| -> Vec<_> { line.split('"').skip(1).step_by(2).map(str::to_owned).collect() };
             End {
@@ -138,7 +139,7 @@ impl Process {
                 took,
                 left: std::fs::read_dir(self.directory.path()).unwrap().count(),
                 taken: starting("taken ").collect(),
-                abandoned: starting("abandoned: ").flat_map(quoted).collect(),
+                abandoned: abandoned.flat_map(quoted).collect(),
             }
         });
         end.await.unwrap()

@@ -19,6 +19,10 @@ pub(crate) const STOPS_ITSELF: &str = "stops itself";
 pub(crate) const STOPS_WHEN_ALL_BLOCK: &str = "stops when all block";
 /// and where it does when it is told to stop.
 pub(crate) const SHUTDOWN_PANICS: &str = "shutdown panics";
+/// Its value where handlers say nothing of themselves,
+pub(crate) const QUIET: &str = "quiet";
+/// and where the program has a log of its own besides, on standard output.
+pub(crate) const OWN_LOG: &str = "own log";
 
 /// What a handler does with its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +85,12 @@ pub(crate) fn run() -> ExitCode {
         }
         Ok(STOPS_ITSELF) => stops_when(service, 1),
         Ok(STOPS_WHEN_ALL_BLOCK) => stops_when(service, WORKERS),
+        Ok(QUIET) => numaflow_sdk::run(map::service(map::from_fn(quiet))),
+        Ok(OWN_LOG) => numaflow_sdk::run_with(async || {
+            // Only in the set-up, which is not too late for it.
+            tracing::subscriber::set_global_default(OwnLog).map_err(HandlerError::new)?;
+            Ok(map::service(map::from_fn(quiet)))
+        }),
         _ => numaflow_sdk::run(service),
     }
 }
@@ -96,6 +106,38 @@ fn stops_when(service: map::MapService, blocked: usize) -> ExitCode {
     let server = async || Ok(Server::new(service).settings(settings).stop_when(all));
     numaflow_sdk::run_server_with(server).unwrap();
     ExitCode::SUCCESS
+}
+
+/// What the message says: `fail TEXT`, `panic TEXT`, `block`, or an answer.
+async fn quiet(request: MapRequest) -> Result<Message, HandlerError> {
+    let text = std::str::from_utf8(request.value())?;
+    match text.split_once(' ') {
+        Some(("fail", text)) => Err(HandlerError::new(text)),
+        Some(("panic", text)) => panic!("{text}"),
+        _ if text == "block" => loop {
+            std::thread::park();
+        },
+        _ => Ok(request.into_message()),
+    }
+}
+
+/// Prints as simply as it can: a closed standard output makes it panic, and one that nobody reads makes it wait.
+struct OwnLog;
+
+impl tracing::Subscriber for OwnLog {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::Id {
+        tracing::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        println!("{event:?}");
+    }
+    fn enter(&self, _: &tracing::Id) {}
+    fn exit(&self, _: &tracing::Id) {}
 }
 
 /// Says on standard error what it has in hand before it does anything: what it was given must be accounted for.

@@ -22,6 +22,7 @@ use crate::config::Layers;
 use crate::drive::{self, Destination, Drive, ServerAt, Settings, Until, show};
 use crate::error::Failure;
 use crate::kafka::{KafkaArgs, KafkaConfig};
+use crate::print::line;
 use crate::serve::ServerArgs;
 use crate::signals::signals;
 
@@ -75,7 +76,7 @@ pub(crate) fn command(args: &DemoArgs, environment: &dyn Environment) -> Result<
         }
     };
     removed?;
-    print(&outcome, args.json).map_err(|error| failed("the outcome cannot be printed", error))?;
+    print(&outcome, args.json)?;
     if outcome.problems.is_empty() { Ok(()) } else { Err(Failure::Run(outcome.problems.join("; "))) }
 }
 
@@ -145,14 +146,8 @@ fn real_kafka(args: &DemoArgs, name: &str, environment: &dyn Environment) -> Res
     Ok(config)
 }
 
-#[expect(clippy::print_stdout, reason = "the outcome is what the command is for")]
-fn print(outcome: &Outcome, json: bool) -> io::Result<()> {
-    if json {
-        println!("{}", serde_json::to_string(outcome)?);
-    } else {
-        println!("{outcome}");
-    }
-    Ok(())
+fn print(outcome: &Outcome, json: bool) -> Result<(), Failure> {
+    if json { line(serde_json::to_string(outcome).map_err(|error| Failure::run(&error))?) } else { line(outcome) }
 }
 
 struct Demo<'a> {

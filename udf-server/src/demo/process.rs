@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinError;
 
 use crate::error::Failure;
+use crate::print;
 
 /// How much of a log is shown when its server gives up.
 const TAIL: u64 = 2048;
@@ -123,9 +124,8 @@ impl Spec {
         Gone { name: self.name, how, configuration: false }
     }
 
-    #[expect(clippy::print_stderr, reason = "what happens, for whoever watches")]
     fn note(&self, what: &str) {
-        eprintln!("{}: {what}", self.name);
+        print::note(format_args!("{}: {what}", self.name));
     }
 }
 

@@ -1,11 +1,10 @@
 //! The command: a run with the process's signals, terminal and exit code around it.
 
-use std::io::{self, Write};
-
 use tokio::sync::watch;
 
 use super::{Drive, DriveArgs, DriveError, Ended, Report, Until, show, tell};
 use crate::error::{Failure, chain};
+use crate::print::{line, note};
 use crate::signals::signals;
 
 /// Runs the command: until its end, or a signal; a second signal ends it at once.
@@ -38,7 +37,7 @@ pub fn command(args: &DriveArgs) -> Result<(), Failure> {
     runtime.shutdown_background();
     let report = result?;
     let ended_by = *until.borrow();
-    print(args, &report).map_err(|source| DriveError::Output { name: "the summary".to_owned(), source })?;
+    print(args, &report)?;
     let resolved = report.counts.resolved();
     match (report.ended, report.unresolved, ended_by) {
         // What was asked for.
@@ -60,15 +59,16 @@ async fn twice(signals: &mut watch::Receiver<u32>, until: &watch::Sender<Until>)
 }
 
 /// Prints the summary: on standard output, unless the outputs are there and people read the summary.
-fn print(args: &DriveArgs, report: &Report) -> io::Result<()> {
+fn print(args: &DriveArgs, report: &Report) -> Result<(), Failure> {
     if args.json {
-        return writeln!(io::stdout(), "{}", serde_json::to_string(report)?);
+        return line(serde_json::to_string(report).map_err(|error| Failure::run(&error))?);
     }
     match args.writes_to_stdout() {
-        _ if args.quiet => Ok(()),
-        true => writeln!(io::stderr(), "{report}"),
-        false => writeln!(io::stdout(), "{report}"),
+        _ if args.quiet => {}
+        true => note(report),
+        false => line(report)?,
     }
+    Ok(())
 }
 
 impl From<DriveError> for Failure {

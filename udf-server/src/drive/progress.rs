@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Until;
 use super::journal::{Counts, Watcher};
+use crate::print;
 
 /// How often the bar is drawn.
 const BAR_EVERY: Duration = Duration::from_millis(100);
@@ -46,12 +47,11 @@ pub async fn show(mut watcher: Watcher, until: watch::Receiver<Until>) {
 }
 
 /// Writes what goes wrong, and nothing else, to standard error until the run is over.
-#[expect(clippy::print_stderr, reason = "what a command-line program has to say")]
 pub async fn tell(mut watcher: Watcher) {
     let mut noted = Noted::default();
     while let Some(notice) = watcher.notices.recv().await {
         if let Some(text) = noted.tell(&notice.to_string(), Instant::now()) {
-            eprintln!("{text}");
+            print::note(text);
         }
     }
 }
@@ -104,11 +104,10 @@ impl Display {
         }
     }
 
-    #[expect(clippy::print_stderr, reason = "progress of a command-line program")]
     fn note(&self, text: &str) {
         match self {
             Self::Bar(bar) => bar.println(text),
-            Self::Lines { .. } => eprintln!("{text}"),
+            Self::Lines { .. } => print::note(text),
         }
     }
 

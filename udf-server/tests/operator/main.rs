@@ -5,5 +5,6 @@
 mod check_config;
 mod harness;
 mod on_call;
+mod print;
 mod reset;
 mod runtime;

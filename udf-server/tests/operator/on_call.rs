@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// The code that a server runs: what is only in tests and comments does not count.
 #[derive(Default)]
 struct Code {
-    /// Each call of `tracing::warn!` and `tracing::error!`.
+    /// Each call of `warn!` and `error!`, those of `tracing` and the guarded ones of the library.
     lines: Vec<Line>,
     /// All of the code.
     text: String,
@@ -52,7 +52,13 @@ impl Code {
         let is_comment = |line: &&str| line.trim_start().starts_with("//");
         let text: Vec<&str> = text.lines().filter(|line| !is_comment(line)).collect();
         let text = joined(&text);
-        for (call, level) in [("tracing::warn!(", "WARN"), ("tracing::error!(", "ERROR")] {
+        let calls = [
+            ("tracing::warn!(", "WARN"),
+            ("tracing::error!(", "ERROR"),
+            ("logging::warn!(", "WARN"),
+            ("logging::error!(", "ERROR"),
+        ];
+        for (call, level) in calls {
             for (start, _) in text.match_indices(call) {
                 let call = arguments(&text[start + call.len()..]).to_owned();
                 self.lines.push(Line { level, file: path.to_owned(), call });

@@ -248,7 +248,10 @@ impl<H: Handler> MapBody<H> {
         add(&self.context.metrics.refused_batches, 1);
         if let Some(more) = self.options.told.refused_batches.pass(self.now) {
             let reason = status.message();
-            tracing::warn!(more, "a batch is refused: {reason} (told once in 10 s; `more` others since the last time)");
+            crate::logging::warn!(
+                more,
+                "a batch is refused: {reason} (told once in 10 s; `more` others since the last time)"
+            );
         }
         self.stop(status);
     }

@@ -320,7 +320,7 @@ impl<H: Handler> MapBody<H> {
             self.context.drain.end_after_panic();
         }
         let id = ids.first().map(Text::as_str).unwrap_or_default();
-        tracing::error!(id, messages = ids.len(), failure = failure.text(), "the handler failed");
+        crate::logging::error!(id, messages = ids.len(), failure = failure.text(), "the handler failed");
         // What an error brings along is one message, which can't stand for each of a batch.
         let brought = failure.brought_input().filter(|_| ids.len() == 1).cloned();
         let mut inputs = brought.into_iter().chain(inputs);
