@@ -20,7 +20,7 @@ const CI_SEEDS: u64 = 2;
 const CI_BACKLOG: u64 = 600;
 /// The seeds on a cluster in the suite of CI, with the faults of nodes alone, and their records.
 const CI_CLUSTER_SEEDS: u64 = 3;
-const CI_CLUSTER_RECORDS: u64 = 9_000;
+const CI_CLUSTER_RECORDS: u64 = 6_000;
 
 /// Runs Kafka sources against a real broker while processes are killed and stopped, and checks that nothing is lost, and
 /// nothing committed that was not acked.

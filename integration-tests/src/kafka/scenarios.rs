@@ -5,6 +5,7 @@ use clap::ValueEnum;
 use super::faults::{Breakage, Fault, Peers};
 use super::stage::Replication;
 
+pub(super) mod certificate;
 pub(super) mod login;
 pub(super) mod memory;
 pub(super) mod outage;
@@ -46,6 +47,8 @@ pub(super) enum Scenario {
     Rights,
     /// On a cluster: the password is changed at the brokers, and a little later in its file
     Password,
+    /// On a node behind links: the client's certificate is renewed, at the broker and a little later in its file
+    Certificate,
     /// On a cluster: records are removed while they are in flight, and before they are read
     Retention,
     /// On a cluster: one follower is slow and one is gone, and two replicas have to have each record
@@ -66,7 +69,8 @@ impl Scenario {
             | Self::LettersGone
             | Self::LettersForbidden
             | Self::Rights
-            | Self::Password => return None,
+            | Self::Password
+            | Self::Certificate => return None,
             Self::LeaderKilled => (
                 Replication::Safe,
                 vec![Fault::KillNode(1), Fault::KillNode(2), Fault::KillSource(0), Fault::KillNode(3)],

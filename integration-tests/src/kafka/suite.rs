@@ -18,7 +18,7 @@ use super::report::{Progress, Verdict};
 use super::scenarios::login::Taken;
 use super::scenarios::outage::Outage;
 use super::scenarios::refused::Refusal;
-use super::scenarios::{Scenario, login, memory, recreated, refused, restart, stall};
+use super::scenarios::{Scenario, certificate, login, memory, recreated, refused, restart, stall};
 use super::stage::{Replication, Site};
 
 /// The most heap of each node of a cluster.
@@ -135,6 +135,7 @@ fn run_on_broker(plan: &Plan, scenarios: &[Scenario], program: &Path, tally: &mu
             | Scenario::LettersForbidden
             | Scenario::Rights
             | Scenario::Password
+            | Scenario::Certificate
             | Scenario::Retention => {}
         }
     }
@@ -206,6 +207,7 @@ fn on_cluster(scenario: Scenario, cluster: &Cluster, program: &Path, folder: &Pa
         Scenario::LettersGone => refused::run(&site, Refusal::Gone, program, folder),
         Scenario::LettersForbidden => login::run(cluster, Taken::Letters, program, folder),
         Scenario::Rights => login::run(cluster, Taken::Rights, program, folder),
+        Scenario::Certificate => certificate::run(HEAP, program, folder),
         Scenario::Password => login::run(cluster, Taken::Password, program, folder),
         Scenario::Outage
         | Scenario::Stall

@@ -148,7 +148,7 @@ fn take(scene: &mut Scene, cluster: &Cluster, taken: Taken, secret: &Path) -> Ou
 }
 
 /// Waits until a record is acked that was taken from now on.
-fn wait_for_acks(scene: &mut Scene) -> Outcome<()> {
+pub(super) fn wait_for_acks(scene: &mut Scene) -> Outcome<()> {
     let since = clock::now();
     scene.wait_for("ack of a record that came later", PATIENCE, |scene| {
         let lines = journal::read_all(&scene.folder)?;
