@@ -27,6 +27,11 @@ use crate::{HandlerError, ServeError};
 /// before the drain's time is over, so this is for a machine that is slow.
 const MARGIN: Duration = Duration::from_millis(100);
 
+/// How long a server that was told to stop while it starts may take to say that it listens, or to end. Only a set-up that
+/// blocks its thread takes longer than a moment. A server may have its files already and be about to drain, so on a machine
+/// that is busy it must not be given up early.
+const START_MARGIN: Duration = Duration::from_secs(5);
+
 /// How long the main thread waits for a line of the program's log: it keeps the drain's deadline, and a subscriber may wait
 /// for whoever reads what it writes.
 const LOG_PATIENCE: Duration = Duration::from_millis(100);
@@ -219,7 +224,7 @@ where
             // Not listening yet, as far as is known here: what was begun is given up.
             (Ok(Event::Signal(_)), None) if !signalled => {
                 signalled = true;
-                deadline = Some(Instant::now() + MARGIN);
+                deadline = Some(Instant::now() + START_MARGIN);
                 shutdown.cancel();
             }
             (Ok(Event::Signal(_)) | Err(_), None) => break Ok(Drained::default()),
