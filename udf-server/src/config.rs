@@ -15,6 +15,7 @@ use crate::error::Failure;
 use file::{File, Texts};
 
 pub use file::Given;
+#[cfg(feature = "kafka")]
 pub(crate) use file::read_text;
 
 /// The three places, asked by the one name that a setting has in all of them. Collects mistakes, so that one run reports

@@ -44,7 +44,9 @@ pub(crate) async fn the_dead_letter_topic_is_checked_for_what_it_is_for(stage: S
     small.create_topic_with(1, &[("max.message.bytes", "6000")]).await;
     let (code, lines) = check(&stage.address, &topics, &["--dead-letter-topic", &small.topic]);
     assert_eq!(code, Some(0), "a warning is no failure: {lines:?}");
-    let [(detail, advice)] = with("warning", &lines)[..] else { panic!("{lines:?}") };
+    let warnings = with("warning", &lines);
+    assert_eq!(warnings.len(), 1, "{lines:?}");
+    let (detail, advice) = warnings[0];
     assert!(detail.contains("takes records of 6000 bytes") && detail.contains("1048588"), "{detail}");
     assert!(advice.contains("set max.message.bytes of"), "{advice}");
     let (code, lines) = check(&stage.address, &other.topic, &["--dead-letter-topic", &small.topic]);
