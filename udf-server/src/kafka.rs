@@ -18,6 +18,7 @@ mod records_page {}
 
 mod address;
 mod alarms;
+mod allowance;
 mod args;
 mod asker;
 mod assignment;
@@ -33,6 +34,7 @@ mod counters;
 mod damage;
 mod dead_letter;
 mod diagnosis;
+mod expansion;
 mod gone;
 mod group;
 mod lane;
@@ -50,8 +52,11 @@ mod progress;
 mod protocol;
 mod rebalance;
 mod record;
+mod relief;
 mod reset;
 mod rights;
+mod search;
+mod secrets;
 mod selection;
 mod shared;
 mod source;
@@ -73,6 +78,8 @@ pub(crate) use connect::{Outcome, Tried, try_connection, works};
 pub(crate) use group::Group;
 pub use group::PartitionOffsets;
 pub(crate) use members::Membership;
+#[doc(hidden)]
+pub use native::decompress;
 pub use policy::{Damaged, Durability, Exhausted, Oversize, RecordMetadata, TopicHeader};
 pub use protocol::GroupProtocol;
 pub(crate) use reset::{Move, PlanError, Selected, Target, carry_out, plan};

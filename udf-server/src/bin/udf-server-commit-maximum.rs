@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use numaflow_sdk::ProcessEnvironment;
 use udf_server::cli;
 
+udf_server::bound_decompression!();
+
 fn main() -> ExitCode {
     cli::end(cli::run(std::env::args_os(), &ProcessEnvironment))
 }

@@ -87,11 +87,14 @@ fn keep_asking(
     questions: &Receiver<Question>,
     answers: &SyncSender<Answer>,
 ) {
+    let mut renewed = shared.renewed.subscribe();
     loop {
+        group.renew(&mut renewed);
         pending.ask(group, shared);
         match questions.recv_timeout(PERIOD) {
             Ok(partitions) => {
                 while !shared.stopped() {
+                    group.renew(&mut renewed);
                     match positions::look_up(group, start, &partitions, SystemTime::now()) {
                         Ok(beginnings) => {
                             // Nobody waits for it once the source has stopped.

@@ -183,6 +183,12 @@ impl<T: Clone> Assignment<T> {
         Ok(())
     }
 
+    /// How many more bytes all partitions together may hold.
+    pub(super) fn room(&self) -> usize {
+        let held: usize = self.partitions.iter().map(|(_, tracker)| tracker.bytes()).sum();
+        self.budget.of_all().saturating_sub(held)
+    }
+
     /// When the next delayed record is ready.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.partitions.iter().filter_map(|(_, tracker)| tracker.next_due()).min()

@@ -10,7 +10,7 @@ use rdkafka::ClientConfig;
 /// Mechanisms that log in by name and password.
 const BY_PASSWORD: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 /// Properties that name a file which must be readable.
-const FILES: [&str; 5] =
+pub(super) const FILES: [&str; 5] =
     ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.crl.location", "ssl.keystore.location"];
 
 /// What is wrong with these properties together; nothing of their values, which may be secrets, but of those that choose.

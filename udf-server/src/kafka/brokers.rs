@@ -238,6 +238,39 @@ impl Brokers {
         self.properties.remove(name);
     }
 
+    /// The files that properties were read from, or that they name, by the properties' names.
+    pub(super) fn files(&self) -> BTreeMap<String, PathBuf> {
+        let secrets = self.places.iter().filter_map(|(name, place)| match place {
+            Place::Secret(path) => Some((name.clone(), PathBuf::from(path))),
+            Place::Open(_) => None,
+        });
+        let is_file = |name: &str, value: &str| auth::FILES.contains(&name) && value != "probe";
+        let named = self.properties.iter().filter(|(name, value)| is_file(name, value));
+        let mut files: BTreeMap<_, _> = named.map(|(name, path)| (name.clone(), PathBuf::from(path))).collect();
+        files.extend(secrets);
+        files
+    }
+
+    /// The same with what the properties' own files hold now.
+    ///
+    /// # Errors
+    ///
+    /// One cannot be read, or is empty; nothing of what it holds.
+    pub(super) fn renewed(&self) -> Result<Self, String> {
+        let mut renewed = self.clone();
+        for (name, place) in &self.places {
+            let Place::Secret(path) = place else { continue };
+            let value = read_secret(Path::new(path));
+            let value =
+                value.map_err(|error| format!("the file {path} of the property {name} cannot be read: {error}"))?;
+            if value.is_empty() {
+                return Err(format!("the file {path} of the property {name} is empty"));
+            }
+            renewed.properties.insert(name.clone(), value);
+        }
+        Ok(renewed)
+    }
+
     /// Where a property was found.
     pub(super) fn place(&self, name: &str) -> Option<&Place> {
         self.places.get(name)

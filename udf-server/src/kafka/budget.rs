@@ -13,6 +13,10 @@ pub(super) const RECORDS: usize = 10_000;
 pub(super) const BYTES: usize = 16 * MIB;
 /// The least that a partition needs to be read at a fair pace.
 const LEAST: usize = 64 * KIB;
+/// The library does not take less than its own `fetch.max.bytes`, a million bytes, and a margin.
+const LEAST_BATCH: usize = 2 * MIB;
+/// The most that the library's property can say.
+const MOST_BATCH: usize = i32::MAX as usize;
 /// A record of a hundred bytes takes about four hundred in the library's queue, and a fetch can overshoot what the queue
 /// may hold by as much again.
 const OVERHEAD: usize = 8;
@@ -46,6 +50,17 @@ impl Budget {
     /// partitions at the most. The library takes these when a client is made and never again.
     pub(super) fn fetch_bytes(self, partitions: usize) -> usize {
         (self.bytes / 2 / partitions.max(1) / OVERHEAD).clamp(LEAST, MIB)
+    }
+
+    /// The largest batch of records that the library takes, compressed and decompressed, and the most that it may hold of
+    /// decompressed ones: all of its half.
+    pub(super) fn largest_batch(self) -> usize {
+        (self.bytes / 2).clamp(LEAST_BATCH, MOST_BATCH)
+    }
+
+    /// What all partitions together may have unfinished.
+    pub(super) fn of_all(self) -> usize {
+        self.bytes / 2
     }
 
     /// The budget that so many partitions need to be read without getting in each other's way, where this one is less.

@@ -8,7 +8,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaResult;
 
 use super::brokers::Brokers;
-use super::budget::{BYTES, RECORDS};
+use super::budget::{BYTES, Budget, RECORDS};
 use super::client::StartError;
 use super::policy::{Damaged, Durability, Exhausted, Oversize, RecordMetadata, TopicHeader};
 use super::protocol::GroupProtocol;
@@ -32,6 +32,8 @@ pub(super) const COMMIT_INTERVAL_PROPERTY: &str = "auto.commit.interval.ms";
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 /// The property that says otherwise.
 const REFRESH_INTERVAL_PROPERTY: &str = "topic.metadata.refresh.interval.ms";
+/// The property that says the largest batch that the client library takes.
+pub(super) const LARGEST_BATCH_PROPERTY: &str = "receive.message.max.bytes";
 /// The largest record: the platform takes 64 MiB in one message, metadata and headers included.
 const MAX_RECORD_BYTES: usize = 60 << 20;
 
@@ -397,11 +399,28 @@ impl KafkaConfig {
         millis.map_or(COMMIT_INTERVAL, Duration::from_millis)
     }
 
+    /// The largest batch of records that the client library takes from a broker, as it comes and decompressed: half of the
+    /// budget, unless a property says otherwise.
+    pub(super) fn largest_batch(&self) -> usize {
+        let number = |name: &str| self.brokers.property(name).and_then(|text| text.parse::<usize>().ok());
+        number(LARGEST_BATCH_PROPERTY).unwrap_or_else(|| {
+            // The library refuses less than what it is to ask for, and the head of an answer.
+            let asked = ["fetch.max.bytes", "message.max.bytes"].into_iter().filter_map(number).max();
+            let least = asked.map_or(0, |asked| asked.saturating_add(512));
+            Budget::new(self.budget).largest_batch().max(least)
+        })
+    }
+
     /// What the client library is to know of a member of the group.
     pub(super) fn consumer(&self) -> ClientConfig {
         let fetch = self.fetch_bytes.to_string();
         let queue = (self.fetch_bytes >> 10).to_string();
-        let of_budget = [("fetch.message.max.bytes", &*fetch), ("queued.max.messages.kbytes", &*queue)];
+        let largest = self.largest_batch().to_string();
+        let of_budget = [
+            ("fetch.message.max.bytes", &*fetch),
+            ("queued.max.messages.kbytes", &*queue),
+            (LARGEST_BATCH_PROPERTY, &*largest),
+        ];
         let of_protocol = self.group_protocol.defaults().iter().copied();
         let mut client = self.brokers.client(DEFAULTS.into_iter().chain(of_budget).chain(of_protocol));
         self.group_protocol.apply(&mut client);
@@ -429,6 +448,23 @@ mod tests {
     #[test]
     fn the_library_accepts_every_default() {
         KafkaConfig::new(Brokers::new("b:9092"), "t", "g").consumer().create_native_config().unwrap();
+    }
+
+    #[test]
+    fn the_largest_batch_is_half_of_the_budget_or_what_a_property_says() {
+        let of = |properties: &[(&str, &str)], budget: usize| {
+            let brokers = Brokers::new("b:9092");
+            let brokers =
+                properties.iter().fold(brokers, |brokers, (name, value)| brokers.with_property(*name, *value));
+            let config = KafkaConfig::new(brokers, "t", "g").with_budget(budget);
+            config.consumer().create::<BaseConsumer>().unwrap();
+            config.largest_batch()
+        };
+        assert_eq!(of(&[], 64 << 20), 32 << 20);
+        assert_eq!(of(&[], 0), 2 << 20);
+        assert_eq!(of(&[], usize::MAX), 0x7fff_ffff);
+        assert_eq!(of(&[("fetch.max.bytes", "100000000")], 64 << 20), 100_000_512);
+        assert_eq!(of(&[("receive.message.max.bytes", "60000000")], 256 << 20), 60_000_000);
     }
 
     #[test]

@@ -18,8 +18,12 @@ use tokio::time::Instant;
 
 use super::gone::Reset;
 use super::rights::{self, Denial};
+use super::search::refused_size;
 use super::statistics::{self, BrokerFigures};
 use super::throttle::Throttle;
+
+/// How long brokers may refuse a client that they had taken before, for whoever has to renew a password or a certificate.
+pub(super) const REFUSED: Duration = Duration::from_secs(5 * 60);
 
 /// A refusal that is older than this is over: the library tries again within seconds.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -65,6 +69,8 @@ struct Errors {
     last: Option<String>,
     refused: Option<Refusal>,
     denied: Option<Denial>,
+    /// A broker's answer was larger than the library takes.
+    oversize: bool,
     /// How many there were since the last look.
     count: usize,
     /// How many of them denied a right.
@@ -137,6 +143,13 @@ impl Context {
                 held_back,
                 "the brokers deny a right; nothing goes on that needs it until it is given back"
             ),
+            (Some(held_back), None) if is_refusal(code, about) => tracing::error!(
+                reason = about,
+                held_back,
+                "a broker refuses this source; it tries again, with new secrets as soon as their files have some, and \
+                 ends after {} minutes: check the sasl.* and ssl.* properties and their files",
+                REFUSED.as_secs() / 60
+            ),
             (Some(held_back), None) => {
                 tracing::warn!(reason = about, held_back, "trouble with a broker; the client goes on trying");
             }
@@ -160,6 +173,11 @@ impl Context {
     /// What the client library has measured of the brokers, if it has told since the last call.
     pub(super) fn take_figures(&self) -> Option<Vec<BrokerFigures>> {
         lock(&self.brokers).take()
+    }
+
+    /// Whether there was an answer since the last call that is larger than the library takes.
+    pub(super) fn take_oversize(&self) -> bool {
+        std::mem::take(&mut lock(&self.errors).oversize)
     }
 
     /// The last thing that went wrong with a broker.
@@ -243,10 +261,18 @@ fn is_told_here_only(level: RDKafkaLogLevel, fac: &str) -> bool {
     }
 }
 
+/// Whether the brokers refuse us, or we them: a wrong password or certificate, or none that is valid any more. A broker
+/// that does not like a client's certificate says so when the library takes the connection for made, and that comes as the
+/// text of OpenSSL only.
+fn is_refusal(code: RDKafkaErrorCode, reason: &str) -> bool {
+    matches!(code, RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)
+        || reason.contains("SSL routines") && reason.contains("alert")
+}
+
 impl Errors {
     /// Keeps an error; when it is to be told, how many of its kind were not since the last time.
     fn note(&mut self, code: RDKafkaErrorCode, reason: &str, now: Instant) -> Option<usize> {
-        if code == RDKafkaErrorCode::Authentication {
+        if is_refusal(code, reason) {
             let before = self.refused.take().filter(|refusal| now.duration_since(refusal.last) < PAUSE);
             let since = before.map_or(now, |refusal| refusal.since);
             self.refused = Some(Refusal { reason: reason.to_owned(), since, last: now });
@@ -256,6 +282,7 @@ impl Errors {
 
     /// As [`Errors::note`], of what the client library tells without a code.
     fn note_line(&mut self, fac: &str, reason: &str, now: Instant) -> Option<usize> {
+        self.oversize |= refused_size(reason).is_some();
         self.last = Some(reason.to_owned());
         self.count += 1;
         self.log.admit(fac.to_owned(), now)
@@ -368,6 +395,17 @@ mod tests {
         let news = context.take_news();
         assert_eq!((news.errors, news.denials), (1, 0));
         assert!(news.denied.is_some(), "it is remembered");
+    }
+
+    #[test]
+    fn what_tls_refuses_is_a_refusal() {
+        let alert = "b:9093/1: Receive failed: ssl/record/rec_layer_s3.c:918: error:0A000412:SSL routines::ssl/tls alert \
+                     bad certificate: SSL alert number 42";
+        assert!(is_refusal(RDKafkaErrorCode::BrokerTransportFailure, alert));
+        assert!(is_refusal(RDKafkaErrorCode::SSL, "b:9093/1: SSL handshake failed: certificate verify failed"));
+        assert!(is_refusal(RDKafkaErrorCode::Authentication, "b:9094/1: SASL authentication error"));
+        let gone = "b:9093/1: SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?";
+        assert!(!is_refusal(RDKafkaErrorCode::BrokerTransportFailure, gone));
     }
 
     #[test]

@@ -58,6 +58,9 @@ counters! {
     failed_letters: "failed_dead_letters", "Times that the dead-letter topic did not take a record.";
     skipped: "skipped_records", "Records passed over because they are too large.";
     damaged: "damaged_offsets", "Offsets passed over because what is there cannot be read.";
+    oversize_batches: "oversize_batches", "Batches that stopped their partition because they are larger than may be held.";
+    postponed: "postponed_batches", "Batches that were fetched again later because there was no room to decompress them.";
+    paused: "paused_partitions", "Times that a partition was paused because its records found no room.";
     /// They succeed without effect.
     unknown_acks: "unknown_acks", "Acks and nacks of records that were not in flight here.";
     rebalances: "rebalances", "Changes of the assigned partitions.";
@@ -76,4 +79,5 @@ counters! {
     gone: "gone_offsets", "Offsets of which the records were gone before they were read.";
     /// One could not go on.
     restarts: "client_restarts", "Kafka clients that were made anew.";
+    renewals: "secret_renewals", "Times that the Kafka clients were made anew because the files of secrets had changed.";
 }

@@ -3,7 +3,7 @@
 //! The client library tells where such a batch begins, not where it ends, and what it reads after it is not to be relied
 //! on. So such a batch is passed over one offset at a time, each time from there, until something else comes. Of a batch in
 //! an unknown form it tells only once, however often it comes across it, and of one that the broker itself cannot read
-//! nothing is known at all: these can't be passed over.
+//! nothing is known at all: these can't be passed over. Nor can a batch that becomes larger than the source may hold.
 
 use std::time::Duration;
 
@@ -32,9 +32,16 @@ impl Passing {
     }
 }
 
-/// Whether it is the records that are to blame, and not the way to them.
+/// Whether it is the records that are to blame, and not the way to them: they are damaged, or more than may be held.
 pub(super) fn is_damage(trouble: Trouble) -> bool {
-    matches!(trouble.code, Code::BadMessage | Code::BadCompression | Code::NotImplemented | Code::InvalidMessage)
+    matches!(
+        trouble.code,
+        Code::BadMessage
+            | Code::BadCompression
+            | Code::NotImplemented
+            | Code::InvalidMessage
+            | Code::MessageSizeTooLarge
+    )
 }
 
 /// Whether it shows, for each offset after the first, that what is there is still the same.
@@ -60,14 +67,27 @@ impl Worker {
                 let offset = passing.next - 1;
                 tracker.halt(offset);
                 drop(assignment);
-                tracing::error!(
-                    %error,
-                    topic,
-                    partition,
-                    offset,
-                    on_damaged = name(&self.config.on_damaged),
-                    "a record is damaged; the partition stops before it"
-                );
+                if error == Code::MessageSizeTooLarge {
+                    self.shared.counters.oversize_batches.add(1);
+                    tracing::error!(
+                        topic,
+                        partition,
+                        offset,
+                        largest = self.config.largest_batch(),
+                        "a batch of records becomes larger than this source may hold when it is decompressed; the \
+                         partition stops before it: raise --max-in-flight-bytes, half of which a batch may take, and \
+                         start the source again"
+                    );
+                } else {
+                    tracing::error!(
+                        %error,
+                        topic,
+                        partition,
+                        offset,
+                        on_damaged = name(&self.config.on_damaged),
+                        "a record is damaged; the partition stops before it"
+                    );
+                }
                 // Or the library would read it again and again.
                 let mut stopped = TopicPartitionList::new();
                 stopped.add_partition(topic, partition);

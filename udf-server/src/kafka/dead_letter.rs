@@ -130,6 +130,16 @@ impl DeadLetters {
         })
     }
 
+    /// Sends with new producers from here on. What the old ones have not confirmed is sent again.
+    pub(super) fn renew(&mut self, brokers: &Brokers) -> Result<(), KafkaError> {
+        let old = std::mem::replace(&mut self.together, producer(brokers, false)?);
+        for old in [Some(old), self.alone.take()].into_iter().flatten() {
+            self.late.append(&mut end(&old));
+        }
+        self.brokers = brokers.clone();
+        Ok(())
+    }
+
     /// Takes letters.
     pub(super) fn post(&mut self, letters: Vec<Letter>, now: Instant) {
         for letter in letters {

@@ -6,12 +6,15 @@ use std::time::{Duration, SystemTime};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::brokers::Brokers;
 use super::client::{self, StartError};
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::members::{self, Membership};
+use super::secrets::renewed_client;
 use super::selection::Selection;
 use super::start::Start;
 
@@ -52,6 +55,7 @@ impl PartitionOffsets {
 /// A client that looks at a group from outside.
 pub(crate) struct Group {
     consumer: Arc<BaseConsumer<Context>>,
+    config: KafkaConfig,
     name: String,
     start: Start,
     selection: Selection,
@@ -84,6 +88,7 @@ impl Group {
         let topic = |(name, partitions)| Topic { name, partitions, is_new: false, missed: 0 };
         Ok(Self {
             consumer,
+            config: config.clone(),
             name: config.group().to_owned(),
             start: config.start,
             selection,
@@ -91,6 +96,13 @@ impl Group {
             refresh_interval: config.refresh_interval(),
             refreshed: Instant::now(),
         })
+    }
+
+    /// Asks with a new client from here on, if the files of secrets have changed.
+    pub(super) fn renew(&mut self, renewed: &mut watch::Receiver<Option<Brokers>>) {
+        if let Some(consumer) = renewed_client(&mut self.config, renewed) {
+            self.consumer = consumer;
+        }
     }
 
     /// The client that asks.
@@ -101,6 +113,11 @@ impl Group {
     /// How many partitions all topics have together.
     pub(crate) fn total(&self) -> u32 {
         self.topics.iter().map(|topic| u32::try_from(topic.partitions).unwrap_or(0)).sum()
+    }
+
+    /// Whether topics are found by patterns.
+    pub(super) fn has_patterns(&self) -> bool {
+        self.selection.has_patterns()
     }
 
     /// The topics that are read, as far as they are known.

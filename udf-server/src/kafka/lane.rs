@@ -5,14 +5,18 @@ use std::thread::Thread;
 
 use numaflow_sdk::source::EncodedMessage;
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::allowance::{Verdict, allowance};
 use super::context::Context;
 use super::damage::{Passing, is_damage};
 use super::native::fetch::{Queue, Trouble};
 use super::record::{Encoder, Form, Record};
 use super::token::Topics;
+
+/// The size of a record of which nothing is known: rather too large, so that the first records leave room for others.
+const USUAL: usize = 64 << 10;
 
 /// The way of one partition's records from the client library to the tracker.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ pub(super) struct Lane {
     /// Records that cannot be read: what comes after them must not pass them.
     pub(super) broken: Option<Trouble>,
     /// What else went wrong with the partition since it was last told.
-    pub(super) trouble: Option<RDKafkaErrorCode>,
+    pub(super) trouble: Option<Code>,
     /// Such records that are being passed over, and those that have been.
     pub(super) passing: Option<Passing>,
     pub(super) passed: Option<Passing>,
@@ -45,6 +49,23 @@ pub(super) struct Lane {
     /// What the library says of its position up to here is not so: it is of the time before the offsets went back, or the
     /// library has counted an error as a record that was handed out. It never goes back as records are fetched in batches.
     pub(super) outdated: Option<i64>,
+    /// Batches that found no room to be decompressed since the last look. The library fetches them again.
+    pub(super) postponed: usize,
+    /// Fetching is paused, because the library holds too much: see `relief`.
+    pub(super) paused: bool,
+    /// From here on records are too large to be taken from the broker: see `search`.
+    pub(super) unfetchable: Option<Unfetchable>,
+    /// The mean size of the records that came last.
+    pub(super) mean: usize,
+}
+
+/// A batch that is larger than what the client library takes from a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unfetchable {
+    /// Of its first record.
+    pub(super) offset: i64,
+    /// The size of the broker's answer.
+    pub(super) bytes: u64,
 }
 
 impl Lane {
@@ -75,6 +96,10 @@ impl Lane {
             stored: None,
             uncertain: true,
             outdated: None,
+            postponed: 0,
+            paused: false,
+            unfetchable: None,
+            mean: USUAL,
         })
     }
 
@@ -85,18 +110,37 @@ impl Lane {
     /// Takes what there is and fits.
     pub(super) fn fetch(&mut self) {
         let Self { queue, encoder, fetched, broken, trouble: other, passing, passed, outdated, room, .. } = self;
+        let postponed = &mut self.postponed;
         queue.fetch(room.saturating_sub(fetched.len()), |record| match record {
             _ if broken.is_some() => {}
             Ok(record) => {
                 *passed = passing.take().or(*passed);
                 fetched.push((record.offset, encoder.encode(&record)));
             }
-            Err(trouble) if is_damage(trouble) => *broken = Some(trouble),
-            Err(Trouble { code, offset }) => {
-                *other = Some(code);
+            Err(trouble) => {
+                let trouble @ Trouble { code, offset } = plain(trouble);
+                if is_damage(trouble) {
+                    *broken = Some(trouble);
+                    return;
+                }
+                match code {
+                    Code::CriticalSystemResource => *postponed += 1,
+                    code => *other = Some(code),
+                }
                 *outdated = (*outdated).max(Some(offset.saturating_add(1)));
             }
         });
+    }
+
+    /// Takes note of how large the records are that have come.
+    pub(super) fn note_mean(&mut self) {
+        let len: usize = self.fetched.iter().map(|(_, record)| record.len()).sum();
+        self.mean = len.checked_div(self.fetched.len()).unwrap_or(self.mean);
+    }
+
+    /// How many records the library has ready, errors included.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
     }
 
     /// Takes a record that came another way.
@@ -137,4 +181,15 @@ impl Lane {
             element.set_metadata(metadata);
         }
     }
+}
+
+/// A trouble without its disguise: some verdicts about batches come as damage.
+fn plain(trouble: Trouble) -> Trouble {
+    let verdict = if trouble.code == Code::BadCompression { allowance().undisguise() } else { None };
+    let code = match verdict {
+        None | Some(Verdict::Granted) => trouble.code,
+        Some(Verdict::Postponed) => Code::CriticalSystemResource,
+        Some(Verdict::TooLarge) => Code::MessageSizeTooLarge,
+    };
+    Trouble { code, ..trouble }
 }

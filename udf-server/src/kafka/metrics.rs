@@ -16,6 +16,9 @@ impl Status {
         gauge(text, "last_poll_age_seconds", "Time since the client was polled.", Some(self.last_poll_age));
         let help = "The longest time between two polls of the client.";
         gauge(text, "longest_poll_gap_seconds", help, Some(self.longest_poll_gap));
+        // Zero, so that an alert on it can end.
+        let refused = self.refused.as_ref().map_or(0.0, |refused| refused.age);
+        gauge(text, "refused_seconds", "For how long the brokers have refused this source, 0 if not.", Some(refused));
         gauge(text, "pending_records", "Records that the whole group has left.", self.pending);
         gauge(text, "end_age_seconds", "Time since the brokers told the ends of the partitions.", self.end_age);
         let help = "Time from the delivery of the first record of an ack to the ack.";

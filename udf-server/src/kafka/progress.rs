@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::context::Refusal;
 use super::rights::Denial;
 use super::statistics::BrokerFigures;
 
@@ -22,6 +23,7 @@ pub(super) struct Progress {
     rebalancing: AtomicBool,
     broker_error: Mutex<Option<BrokerError>>,
     trouble: Mutex<Trouble>,
+    refusal: Mutex<Option<Refusal>>,
 }
 
 /// What does not go on.
@@ -55,6 +57,7 @@ impl Progress {
             rebalancing: AtomicBool::new(false),
             broker_error: Mutex::default(),
             trouble: Mutex::default(),
+            refusal: Mutex::default(),
         }
     }
 
@@ -115,6 +118,16 @@ impl Progress {
     pub(super) fn trouble(&self) -> MutexGuard<'_, Trouble> {
         // Nothing panics while it holds the lock.
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_refusal(&self, refusal: Option<Refusal>) {
+        // Nothing panics while it holds the lock.
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+    }
+
+    /// Why the brokers refuse this source, if they do now.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn error(&self) -> MutexGuard<'_, Option<BrokerError>> {

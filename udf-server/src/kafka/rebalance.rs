@@ -29,6 +29,8 @@ pub(super) enum Rebalancing {
     Assigning(TopicPartitionList),
     /// These wait for acks.
     Revoking(TopicPartitionList),
+    /// All partitions wait for acks, because a new client takes the place of this one.
+    Renewing,
 }
 
 impl Worker {
@@ -52,6 +54,18 @@ impl Worker {
                     }
                     Some(Answer { beginnings }) => self.assign(&partitions, &beginnings),
                 },
+                Rebalancing::Renewing => {
+                    let (generation, committing) = (generation(&self.consumer), self.commits.are_open(now));
+                    let parting = self.shared.lock().finish_revoke(now, generation, committing);
+                    match parting {
+                        None => {
+                            self.rebalancing = Rebalancing::Renewing;
+                            return;
+                        }
+                        Some(Parting::InOrder(points)) => self.renew(&points),
+                        Some(Parting::Lost) => self.renew(&[]),
+                    }
+                }
                 Rebalancing::Revoking(partitions) => {
                     let (generation, committing) = (generation(&self.consumer), self.commits.are_open(now));
                     let parting = self.shared.lock().finish_revoke(now, generation, committing);
@@ -74,6 +88,13 @@ impl Worker {
             Rebalancing::No => {}
             // Without a way for its records nothing of it is read.
             Rebalancing::Assigning(partitions) => context::assign(&self.consumer, &partitions),
+            Rebalancing::Renewing => {
+                let deadline = now + self.config.revoke_timeout;
+                let parting = self.shared.lock().finish_revoke(deadline, generation(&self.consumer), false);
+                if let Some(Parting::InOrder(points)) = parting {
+                    self.store_last(&points);
+                }
+            }
             Rebalancing::Revoking(partitions) => {
                 let deadline = now + self.config.revoke_timeout;
                 let parting = self.shared.lock().finish_revoke(deadline, generation(&self.consumer), false);
@@ -127,6 +148,10 @@ impl Worker {
             self.shared.lock().assign(lane.id, start);
             self.lanes.push(lane);
         }
+        // The library remembers that a partition was paused, also when it comes back.
+        if let Err(error) = self.consumer.resume(&taken) {
+            tracing::debug!(%error, "not all partitions were known before");
+        }
         self.shared.counters.assigned.add(partitions.count());
         tracing::info!(partitions = %names(partitions), "assigned");
         context::assign(&self.consumer, &taken);
@@ -144,17 +169,36 @@ impl Worker {
         self.rebalancing = Rebalancing::Revoking(partitions);
     }
 
-    /// Gives partitions back, with the last offsets that may be committed.
-    fn give_back(&mut self, partitions: &TopicPartitionList, points: &[(u16, Option<i64>)]) {
+    /// Begins to give all partitions back, for a client that is to take the place of this one.
+    pub(super) fn begin_renewal(&mut self, now: Instant) {
+        let mut all = TopicPartitionList::new();
+        for lane in &mut self.lanes {
+            lane.unstore();
+            all.add_partition(&lane.topic, lane.partition);
+        }
+        let ids = self.lanes.iter().map(|lane| lane.id).collect();
+        let deadline = now + self.config.revoke_timeout;
+        self.shared.lock().begin_revoke(ids, deadline, generation(&self.consumer));
+        unstore(&self.consumer, &all);
+        self.rebalancing = Rebalancing::Renewing;
+    }
+
+    /// Stores the last offsets that may be committed of partitions that go.
+    pub(super) fn store_last(&mut self, points: &[(u16, Option<i64>)]) {
         let mut last = TopicPartitionList::new();
         for (id, point) in points {
             if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == *id) {
                 lane.store(*point, &mut last);
             }
         }
+        store(&self.consumer, &last);
+    }
+
+    /// Gives partitions back, with the last offsets that may be committed.
+    fn give_back(&mut self, partitions: &TopicPartitionList, points: &[(u16, Option<i64>)]) {
         self.shared.counters.revoked.add(partitions.count());
         tracing::info!(partitions = %names(partitions), "revoked");
-        store(&self.consumer, &last);
+        self.store_last(points);
         self.close(partitions);
         context::unassign(&self.consumer, Some(partitions));
     }

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::assignment::Assignment;
+use super::brokers::Brokers;
 use super::budget::Budget;
 use super::counters::Counters;
 use super::dead_letter::Letter;
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     pub(super) progress: Progress,
     /// From the delivery of the first record of each ack to the ack.
     pub(super) latency: Latency,
+    pub(super) budget: Budget,
     /// The topics to read, of which patterns may find more.
     pub(super) subscription: watch::Sender<Vec<String>>,
     assignment: Mutex<Assignment<EncodedMessage>>,
@@ -42,6 +44,8 @@ pub(super) struct Shared {
     pub(super) committed: watch::Sender<BTreeMap<u16, i64>>,
     /// Why the source cannot go on, once it cannot.
     pub(super) failure: watch::Sender<Option<String>>,
+    /// The brokers with renewed secrets, once there are such.
+    pub(super) renewed: watch::Sender<Option<Brokers>>,
     worker: OnceLock<Thread>,
     stop: AtomicBool,
 }
@@ -51,6 +55,7 @@ impl Shared {
     pub(super) fn new(subscription: Vec<String>, topics: Topics, budget: Budget) -> Self {
         Self {
             topics,
+            budget,
             subscription: watch::Sender::new(subscription),
             counters: Counters::default(),
             progress: Progress::new(Instant::now()),
@@ -61,6 +66,7 @@ impl Shared {
             backlog: watch::Sender::default(),
             committed: watch::Sender::default(),
             failure: watch::Sender::default(),
+            renewed: watch::Sender::default(),
             worker: OnceLock::new(),
             stop: AtomicBool::new(false),
         }

@@ -13,6 +13,7 @@ use numaflow_sdk::{AdminPage, HandlerError, Server};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::allowance::allowance;
 use super::asker::Asker;
 use super::assignment::Reader;
 use super::budget::Budget;
@@ -23,6 +24,7 @@ use super::group::Group;
 use super::pending::Pending;
 use super::policy::{Durability, Exhausted};
 use super::record;
+use super::secrets;
 use super::shared::Shared;
 use super::status::Status;
 use super::thread::Worker;
@@ -34,6 +36,9 @@ use super::tracker::{Delivery, Nacked};
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How long an ack may wait for its commit, where it is to: the platform does nothing else meanwhile.
 const DURABLE: Duration = Duration::from_secs(10);
+/// How many partitions a pattern is expected to find in time: fetches are as small as these need, since the library takes
+/// their size only when a client is made.
+const PARTITIONS_OF_PATTERNS: usize = 64;
 /// The longest delay of a redelivery. A partition's offset stays where it is meanwhile.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -88,11 +93,14 @@ impl KafkaSource {
                 partitions,
                 budget = config.budget,
                 needed,
-                "the memory for records is little for so many partitions if this member gets them all: what is needed may \
-                 be passed, or raise --max-in-flight-bytes"
+                "the memory for records is little for so many partitions if this member gets them all: partitions are paused \
+                 in turn where it is used up; raise --max-in-flight-bytes"
             );
         }
-        let config = config.with_fetch_bytes(budget.fetch_bytes(partitions));
+        // Where patterns are, more partitions may come than there are now.
+        let expected = if group.has_patterns() { partitions.max(PARTITIONS_OF_PATTERNS) } else { partitions };
+        let config = config.with_fetch_bytes(budget.fetch_bytes(expected));
+        allowance().set_limit(config.largest_batch());
         let consumer = client::consumer(&config)?;
         let letters =
             config.dead_letter_topic.as_deref().map(|topic| DeadLetters::new(&config.brokers, topic, config.form()));
@@ -110,6 +118,7 @@ impl KafkaSource {
             durability: config.ack_durability,
             ended,
         };
+        secrets::watch(config.clone(), shared.clone())?;
         let asker = Asker::start(group, config.start, pending.clone(), shared.clone())?;
         let work = move || {
             Worker::new(config, shared, consumer, asker, pending, letters).run();

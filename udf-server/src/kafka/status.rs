@@ -32,6 +32,8 @@ pub(super) struct Status {
     pub(super) denied_right: Option<String>,
     /// For how long commits have failed, with none that succeeded.
     pub(super) failing_commits_age: Option<f64>,
+    /// Why the brokers refuse this source, and for how long they have, while they do.
+    pub(super) refused: Option<LastError>,
     /// How many records the whole group has left, as the platform is told.
     pub(super) pending: Option<u64>,
     /// The age of what the brokers said of ends and of the group's commits.
@@ -180,6 +182,9 @@ impl Status {
             last_broker_error: progress.broker_error().map(last_error),
             denied_right: trouble.denied.filter(|denied| denied.holds(now)).map(|denied| denied.right),
             failing_commits_age: trouble.commits_fail_since.map(seconds_since),
+            refused: progress
+                .refusal()
+                .map(|refusal| LastError { age: seconds_since(refusal.since), reason: refusal.reason }),
             pending: count,
             end_age: asked.map(seconds_since),
             brokers: trouble.brokers,
@@ -208,6 +213,9 @@ impl Status {
         }
         if let Some(right) = &self.denied_right {
             return Err(format!("the brokers deny this user a right: {right}"));
+        }
+        if let Some(LastError { reason, age }) = &self.refused {
+            return Err(format!("the brokers have refused this source for {age:.0} s: {reason}"));
         }
         if self.state == State::Joining {
             let trouble = self.last_broker_error.as_ref();
@@ -252,6 +260,7 @@ pub(super) mod tests {
             last_broker_error: None,
             denied_right: None,
             failing_commits_age: None,
+            refused: None,
             pending: Some(30),
             end_age: Some(2.5),
             brokers: vec![BrokerFigures { id: 1, round_trip: 0.025, throttle: 0.5, received_bytes: 1234 }],
@@ -296,6 +305,11 @@ pub(super) mod tests {
         assert_eq!(
             reason(|status| status.last_poll_age = 6.6),
             "the thread that reads from Kafka has not polled for 7 s"
+        );
+        let wrong = Some(LastError { reason: "wrong password".to_owned(), age: 4.4 });
+        assert_eq!(
+            reason(|status| status.refused = wrong),
+            "the brokers have refused this source for 4 s: wrong password"
         );
         let yet = "the group readers has not assigned partitions to this member yet";
         assert_eq!(reason(|status| status.state = State::Joining), yet);

@@ -12,10 +12,11 @@ use tokio::time::Instant;
 
 use super::alarms::Alarms;
 use super::asker::Asker;
+use super::brokers::Brokers;
 use super::client;
 use super::commits::Commits;
 use super::config::KafkaConfig;
-use super::context::{Context, News};
+use super::context::{Context, News, REFUSED};
 use super::damage::Passing;
 use super::dead_letter::{DeadLetters, Letter, Turn};
 use super::lane::Lane;
@@ -26,6 +27,9 @@ use super::pending::Pending;
 use super::policy::{Durability, Oversize};
 use super::protocol::GroupProtocol;
 use super::rebalance::Rebalancing;
+use super::relief::Relief;
+use super::search::Search;
+use super::secrets::let_go;
 use super::shared::Shared;
 use super::stall::Stalls;
 
@@ -37,8 +41,6 @@ const EVENTS: usize = 16;
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// How often the thread looks for what does not show by itself: markers, records that are never acked.
 const ROUND: Duration = Duration::from_millis(500);
-/// How long brokers may refuse a client that they had taken before, for whoever has to change a password.
-const REFUSED: Duration = Duration::from_secs(5 * 60);
 
 /// The reading side of the source.
 pub(super) struct Worker {
@@ -51,11 +53,14 @@ pub(super) struct Worker {
     pub(super) asker: Asker,
     /// What the brokers said last of the ends of the partitions.
     pub(super) pending: Arc<Pending>,
-    letters: Option<DeadLetters>,
-    stalls: Stalls,
     pub(super) alarms: Alarms,
+    pub(super) letters: Option<DeadLetters>,
+    stalls: Stalls,
+    pub(super) relief: Relief,
+    pub(super) search: Search,
     pub(super) commits: Commits,
     subscription: watch::Receiver<Vec<String>>,
+    pub(super) renewed: watch::Receiver<Option<Brokers>>,
     round: Instant,
 }
 
@@ -71,11 +76,13 @@ impl Worker {
         let now = Instant::now();
         let commits = Commits::new(config.commit_interval(), now);
         let subscription = shared.subscription.subscribe();
+        let renewed = shared.renewed.subscribe();
         Self {
             config,
             shared,
             consumer,
             subscription,
+            renewed,
             lanes: Vec::new(),
             rebalancing: Rebalancing::default(),
             asker,
@@ -83,6 +90,8 @@ impl Worker {
             letters,
             stalls: Stalls::default(),
             alarms: Alarms::default(),
+            relief: Relief::default(),
+            search: Search::default(),
             commits,
             round: now,
         }
@@ -120,6 +129,7 @@ impl Worker {
         self.rebalance(now);
         self.shared.progress.set_rebalancing(!matches!(self.rebalancing, Rebalancing::No));
         let fetched = self.fetch();
+        self.relieve(now);
         self.send_letters(now);
         if now.duration_since(self.round) >= ROUND {
             self.round = now;
@@ -154,9 +164,15 @@ impl Worker {
     fn fetch(&mut self) -> bool {
         {
             let assignment = self.shared.lock();
+            let mut left = if assignment.is_draining() { 0 } else { assignment.room() };
+            let is_scarce = left < self.shared.budget.of_all() / 2;
             for lane in &mut self.lanes {
                 let room = assignment.tracker(lane.id).map_or(0, |tracker| tracker.room());
-                lane.room = if assignment.is_draining() { 0 } else { room };
+                // Records of a size unlike the last ones may pass what is left.
+                lane.room = room.min(left.div_ceil(lane.mean.max(1)));
+                if is_scarce && lane.room > 0 {
+                    left = left.saturating_sub(lane.queued().min(lane.room) * lane.mean);
+                }
             }
         }
         for lane in &mut self.lanes {
@@ -179,6 +195,7 @@ impl Worker {
         let mut assignment = self.shared.lock();
         for lane in &mut self.lanes {
             let Some(tracker) = assignment.tracker_mut(lane.id) else { continue };
+            lane.note_mean();
             for (offset, record) in lane.fetched.drain(..) {
                 let len = record.len();
                 bytes += len;
@@ -280,6 +297,8 @@ impl Worker {
         if matches!(self.rebalancing, Rebalancing::No) && self.subscription.has_changed().unwrap_or(false) {
             self.subscribe();
         }
+        self.search(now);
+        self.renew_in_turn(now);
         self.skip_markers();
         if let Some(timeout) = self.config.inflight_timeout {
             self.expire(now, timeout);
@@ -309,7 +328,9 @@ impl Worker {
                  deliver it again after a time"
             );
         }
-        if let Some(refusal) = self.consumer.context().refused(now)
+        let refusal = self.consumer.context().refused(now);
+        self.shared.progress.set_refusal(refusal.clone());
+        if let Some(refusal) = refusal
             && now.duration_since(refusal.since) >= REFUSED
         {
             self.fail(format!(
@@ -479,7 +500,7 @@ impl Worker {
     }
 
     /// Forgets the assignment: from here on acks have no effect.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         let ids: Vec<u16> = self.lanes.drain(..).map(|lane| lane.id).collect();
         self.rebalancing = Rebalancing::default();
         self.commits.answered(false);
@@ -506,11 +527,16 @@ impl Worker {
             tracing::error!(%error, "the Kafka client cannot go on; a new one takes its place");
         }
         self.shared.counters.restarts.add(1);
+        self.begin_with_new_client(RESTART_PAUSE);
+    }
+
+    /// Joins the group with a new client, after a pause.
+    pub(super) fn begin_with_new_client(&mut self, mut pause: Duration) {
         while !self.shared.stopped() {
-            thread::park_timeout(RESTART_PAUSE);
+            thread::park_timeout(std::mem::replace(&mut pause, RESTART_PAUSE));
             match client::consumer(&self.config) {
                 Ok(consumer) => {
-                    self.consumer = consumer;
+                    let_go(std::mem::replace(&mut self.consumer, consumer));
                     self.shared.progress.begin_anew(Instant::now());
                     self.subscribe();
                     return;

@@ -165,6 +165,11 @@ impl<T: Clone> Tracker<T> {
         }
     }
 
+    /// Whether there is room for half of what fits: enough to begin to read again.
+    pub(super) fn has_room_again(&self) -> bool {
+        self.flow == Flow::Open && self.bytes <= self.limits.bytes / 2 && self.entries.len() <= self.limits.records / 2
+    }
+
     /// Hands out up to `max` records in offset order, those first that are to be delivered again.
     pub(super) fn take(&mut self, max: usize, now: Instant, out: &mut Vec<Delivery<T>>) -> usize {
         self.ripen(now);

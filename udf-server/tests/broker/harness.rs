@@ -226,7 +226,10 @@ pub(crate) struct Platform {
 
 impl Platform {
     pub(crate) async fn connect(source: &KafkaSource) -> Self {
-        let client = testing::source(source.clone()).await.unwrap();
+        Self::over(testing::source(source.clone()).await.unwrap()).await
+    }
+
+    pub(crate) async fn over(client: SourceClient) -> Self {
         let reads = client.read_stream().await.unwrap();
         let acks = client.ack_stream().await.unwrap();
         Self { client, reads, acks }

@@ -16,9 +16,12 @@ mod handover;
 mod harness;
 mod latency;
 mod members;
+mod memory;
 mod patterns;
+mod program;
 mod records;
 mod redelivery;
+mod secrets;
 mod starts;
 mod status;
 mod topics;
@@ -73,6 +76,10 @@ fn main() -> ExitCode {
         members::a_static_member_whose_place_is_taken_says_so,
         members::a_group_protocol_that_brokers_do_not_know_is_named_or_not_used,
         members::a_late_ack_leaves_the_offset_of_the_new_owner_alone,
+        memory::batches_that_expand_are_decompressed_within_the_budget,
+        memory::a_batch_that_becomes_more_than_half_of_the_budget_stops_its_partition,
+        memory::a_backlog_on_patterns_that_grow_stays_within_the_budget,
+        memory::a_record_that_brokers_may_send_and_the_source_not_take_stops_its_partition,
         patterns::topics_that_match_are_read_also_those_that_come_later,
         records::each_part_of_a_record_is_where_it_is_said_to_be,
         records::who_timed_a_record_is_told,
@@ -83,6 +90,8 @@ fn main() -> ExitCode {
         redelivery::a_nacked_record_comes_again_from_memory_and_no_sooner_than_its_delay,
         redelivery::what_is_never_answered_comes_again_and_a_late_ack_of_it_counts,
         redelivery::a_partition_halts_at_a_record_that_is_nacked_too_often,
+        secrets::a_password_that_is_renewed_in_its_file_is_used,
+        secrets::a_certificate_that_is_renewed_in_its_file_is_used,
         starts::a_group_that_starts_with_the_latest_commits_where_that_is,
         starts::members_that_start_together_with_the_latest_begin_where_that_is,
         starts::a_start_at_a_time_begins_with_the_first_record_of_then,

@@ -69,6 +69,15 @@ impl Queue {
         Some(Self { handle: NonNull::new(handle)?, batch: Box::new([ptr::null_mut(); BATCH]), _split: split })
     }
 
+    /// How many records and errors are there already.
+    pub(in crate::kafka) fn len(&self) -> usize {
+        // SAFETY: the handle is valid until `drop`.
+        #[expect(unsafe_code, reason = "the queue's length is only there in C")]
+        unsafe {
+            native::rd_kafka_queue_length(self.handle.as_ptr())
+        }
+    }
+
     /// Hands up to `max` records that are there already to `each`, in order and without waiting. What the queue holds
     /// beside records are errors of the partition, each at the place where it came up.
     pub(in crate::kafka) fn fetch(&mut self, max: usize, mut each: impl FnMut(Result<Record<'_>, Trouble>)) {

@@ -1,0 +1,162 @@
+//! Keeping what the client library holds within its half of the budget.
+//!
+//! The library has a limit for each partition's queue and none for all of them together, and it may be that every
+//! partition waits for acks with its queue full. Then the fullest queues are dropped and their partitions paused, until
+//! there is room for their records again; the library fetches these a second time. Partitions that have room are never
+//! paused: their queues are emptied in the next turn.
+
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::time::Instant;
+
+use super::allowance::allowance;
+use super::thread::Worker;
+
+/// How often it is looked. A broker nearby sends some megabytes in that time.
+const PERIOD: Duration = Duration::from_millis(20);
+/// What the library takes for a record beside its bytes.
+const OF_RECORD: usize = 400;
+
+/// What is remembered from one look to the next.
+#[derive(Debug, Default)]
+pub(super) struct Relief {
+    looked: Option<Instant>,
+}
+
+/// A partition whose records find no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Full {
+    /// Its place among the lanes.
+    place: usize,
+    /// What the library holds of it, about.
+    held: usize,
+    /// Nothing more of it is wanted: it is halted.
+    is_over: bool,
+}
+
+impl Worker {
+    /// Pauses partitions whose records find no room while the library holds too much, and goes on with those that have
+    /// room again.
+    pub(super) fn relieve(&mut self, now: Instant) {
+        if self.relief.looked.is_some_and(|looked| now.duration_since(looked) < PERIOD) {
+            return;
+        }
+        self.relief.looked = Some(now);
+        let postponed: usize = self.lanes.iter_mut().map(|lane| std::mem::take(&mut lane.postponed)).sum();
+        self.shared.counters.postponed.add(postponed);
+        let (left, limit) = {
+            let allowance = allowance();
+            (allowance.left(), allowance.limit())
+        };
+        // Of decompressed batches more than half of what may be held: others wait for it.
+        let is_scarce = left < limit / 2;
+        let (mut full, mut resumed) = (Vec::new(), Vec::new());
+        {
+            let assignment = self.shared.lock();
+            if assignment.is_draining() {
+                return;
+            }
+            let is_open = assignment.room() > 0;
+            for (place, lane) in self.lanes.iter().enumerate() {
+                let Some(tracker) = assignment.tracker(lane.id) else { continue };
+                let is_over = tracker.halted().is_some();
+                if lane.paused {
+                    if is_open && tracker.has_room_again() && !is_over {
+                        resumed.push((place, tracker.position()));
+                    }
+                    continue;
+                }
+                // Without a position nobody could say where to go on.
+                let is_known = tracker.position().is_some() && lane.passing.is_none() && lane.broken.is_none();
+                if is_over || is_known && (tracker.room() == 0 || !is_open) {
+                    let held = lane.queued() * (lane.mean + OF_RECORD);
+                    full.push(Full { place, held, is_over });
+                }
+            }
+        }
+        for (place, position) in resumed {
+            self.resume(place, position);
+        }
+        let most = self.shared.budget.of_all();
+        for place in to_pause(full, if is_scarce { 0 } else { most }) {
+            self.pause(place);
+        }
+    }
+
+    fn pause(&mut self, place: usize) {
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        match self.consumer.pause(&list(&lane.topic, lane.partition)) {
+            Ok(()) => {
+                lane.paused = true;
+                self.shared.counters.paused.add(1);
+                tracing::debug!(lane.topic, lane.partition, "paused: its records find no room");
+            }
+            Err(error) => tracing::debug!(%error, lane.topic, lane.partition, "it cannot be paused yet"),
+        }
+    }
+
+    /// Goes on at the first record that the tracker does not have. What the library itself takes for the next one counts
+    /// errors as read.
+    fn resume(&mut self, place: usize, position: Option<i64>) {
+        let Some(lane) = self.lanes.get_mut(place) else { return };
+        let Some(position) = position else { return };
+        let (topic, partition) = (&*lane.topic, lane.partition);
+        let sought = self.consumer.seek(topic, partition, Offset::Offset(position), Duration::ZERO);
+        match sought.and_then(|()| self.consumer.resume(&list(topic, partition))) {
+            Ok(()) => {
+                lane.paused = false;
+                tracing::debug!(topic, partition, position, "read on: there is room again");
+            }
+            Err(error) => tracing::debug!(%error, topic, partition, "it cannot be read on yet"),
+        }
+    }
+}
+
+/// Which partitions to pause, so that the library holds no more than half of `most` of those that find no room.
+fn to_pause(mut full: Vec<Full>, most: usize) -> Vec<usize> {
+    let mut held: usize = full.iter().filter(|lane| !lane.is_over).map(|lane| lane.held).sum();
+    let is_too_much = held > most;
+    full.sort_unstable_by_key(|lane| std::cmp::Reverse(lane.held));
+    let mut paused = Vec::new();
+    for lane in full {
+        if lane.is_over {
+            paused.push(lane.place);
+        } else if is_too_much && held > most / 2 && lane.held > 0 {
+            held -= lane.held;
+            paused.push(lane.place);
+        }
+    }
+    paused
+}
+
+fn list(topic: &str, partition: i32) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, partition);
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full(held: &[usize]) -> Vec<Full> {
+        held.iter().enumerate().map(|(place, held)| Full { place, held: *held, is_over: false }).collect()
+    }
+
+    #[test]
+    fn the_fullest_are_paused_until_half_is_left() {
+        assert_eq!(to_pause(full(&[30, 40, 30]), 100), Vec::<usize>::new());
+        assert_eq!(to_pause(full(&[30, 41, 30]), 100), [1, 0]);
+        assert_eq!(to_pause(full(&[60, 0, 41]), 100), [0]);
+        assert_eq!(to_pause(full(&[1, 0, 2]), 0), [2, 0], "what holds nothing stays");
+    }
+
+    #[test]
+    fn what_is_halted_is_paused_in_any_case() {
+        let mut lanes = full(&[0, 50]);
+        lanes[0].is_over = true;
+        assert_eq!(to_pause(lanes, 100), [0]);
+    }
+}
