@@ -80,6 +80,7 @@ pub use group::PartitionOffsets;
 pub(crate) use members::Membership;
 #[doc(hidden)]
 pub use native::decompress;
+pub(crate) use native::heap::give_back_large_buffers;
 pub use policy::{Damaged, Durability, Exhausted, Oversize, RecordMetadata, TopicHeader};
 pub use protocol::GroupProtocol;
 pub(crate) use reset::{Move, PlanError, Selected, Target, carry_out, plan};

@@ -420,6 +420,9 @@ impl KafkaConfig {
             ("fetch.message.max.bytes", &*fetch),
             ("queued.max.messages.kbytes", &*queue),
             (LARGEST_BATCH_PROPERTY, &*largest),
+            // A broker's answer is not larger than one partition's share, or a few of its records would keep all of it in
+            // memory. The library takes this property, which is of a producer otherwise, for the least of an answer.
+            ("message.max.bytes", &*fetch),
         ];
         let of_protocol = self.group_protocol.defaults().iter().copied();
         let mut client = self.brokers.client(DEFAULTS.into_iter().chain(of_budget).chain(of_protocol));

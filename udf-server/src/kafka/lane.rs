@@ -123,9 +123,10 @@ impl Lane {
                     *broken = Some(trouble);
                     return;
                 }
-                match code {
-                    Code::CriticalSystemResource => *postponed += 1,
-                    code => *other = Some(code),
+                if code == Code::CriticalSystemResource {
+                    *postponed += 1;
+                } else {
+                    *other = Some(code);
                 }
                 *outdated = (*outdated).max(Some(offset.saturating_add(1)));
             }

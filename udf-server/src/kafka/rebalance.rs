@@ -152,6 +152,7 @@ impl Worker {
         if let Err(error) = self.consumer.resume(&taken) {
             tracing::debug!(%error, "not all partitions were known before");
         }
+        self.hold_back();
         self.shared.counters.assigned.add(partitions.count());
         tracing::info!(partitions = %names(partitions), "assigned");
         context::assign(&self.consumer, &taken);

@@ -1,7 +1,7 @@
 //! Keeping what the client library holds within its half of the budget.
 //!
-//! The library has a limit for each partition's queue and none for all of them together, and it may be that every
-//! partition waits for acks with its queue full. Then the fullest queues are dropped and their partitions paused, until
+//! The library has a limit for each partition's queue and none for all of them together. So no more partitions begin to be
+//! read at once than there is room for. And it may be that every partition waits for acks with its queue full. Then the fullest queues are dropped and their partitions paused, until
 //! there is room for their records again; the library fetches these a second time. Partitions that have room are never
 //! paused: their queues are emptied in the next turn.
 
@@ -18,6 +18,8 @@ use super::thread::Worker;
 const PERIOD: Duration = Duration::from_millis(20);
 /// What the library takes for a record beside its bytes.
 const OF_RECORD: usize = 400;
+/// What a partition may bring before anybody looks: a batch of the size that brokers allow by default, and its records.
+const OF_PARTITION: usize = 3 << 19;
 
 /// What is remembered from one look to the next.
 #[derive(Debug, Default)]
@@ -52,7 +54,9 @@ impl Worker {
         };
         // Of decompressed batches more than half of what may be held: others wait for it.
         let is_scarce = left < limit / 2;
+        let most = self.shared.budget.of_all();
         let (mut full, mut resumed) = (Vec::new(), Vec::new());
+        let mut held = 0;
         {
             let assignment = self.shared.lock();
             if assignment.is_draining() {
@@ -68,20 +72,33 @@ impl Worker {
                     }
                     continue;
                 }
+                let queued = lane.queued() * (lane.mean + OF_RECORD);
+                held += queued;
                 // Without a position nobody could say where to go on.
                 let is_known = tracker.position().is_some() && lane.passing.is_none() && lane.broken.is_none();
                 if is_over || is_known && (tracker.room() == 0 || !is_open) {
-                    let held = lane.queued() * (lane.mean + OF_RECORD);
-                    full.push(Full { place, held, is_over });
+                    full.push(Full { place, held: queued, is_over });
                 }
             }
         }
-        for (place, position) in resumed {
+        // Some of them get on each time, so that a few that stand still keep nobody else from it for good.
+        let count = (most.saturating_sub(held) / OF_PARTITION).max(1);
+        for (place, position) in resumed.into_iter().take(count) {
             self.resume(place, position);
         }
-        let most = self.shared.budget.of_all();
         for place in to_pause(full, if is_scarce { 0 } else { most }) {
             self.pause(place);
+        }
+    }
+
+    /// Pauses the partitions that come last, where more come than there is room for, before the library begins with them.
+    /// They follow one by one.
+    pub(super) fn hold_back(&mut self) {
+        let most = (self.shared.budget.of_all() / OF_PARTITION).max(1);
+        for place in most..self.lanes.len() {
+            if self.lanes.get(place).is_some_and(|lane| !lane.paused) {
+                self.pause(place);
+            }
         }
     }
 
@@ -101,13 +118,14 @@ impl Worker {
     /// errors as read.
     fn resume(&mut self, place: usize, position: Option<i64>) {
         let Some(lane) = self.lanes.get_mut(place) else { return };
-        let Some(position) = position else { return };
         let (topic, partition) = (&*lane.topic, lane.partition);
-        let sought = self.consumer.seek(topic, partition, Offset::Offset(position), Duration::ZERO);
+        // Without a position nothing of it has come yet: it begins where it was to begin.
+        let sought = position
+            .map_or(Ok(()), |position| self.consumer.seek(topic, partition, Offset::Offset(position), Duration::ZERO));
         match sought.and_then(|()| self.consumer.resume(&list(topic, partition))) {
             Ok(()) => {
                 lane.paused = false;
-                tracing::debug!(topic, partition, position, "read on: there is room again");
+                tracing::debug!(topic, partition, ?position, "read on: there is room again");
             }
             Err(error) => tracing::debug!(%error, topic, partition, "it cannot be read on yet"),
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::Instant;
@@ -196,18 +196,8 @@ fn look(consumer: &BaseConsumer<Refusals>, place: &Place, shared: &Shared) -> Ka
     let mut deadline = Instant::now() + PATIENCE;
     let (mut next, mut records, mut bytes) = (place.position, 0, 0);
     while records < RECORDS && bytes < BYTES && Instant::now() < deadline && !shared.stopped() {
-        match consumer.poll(Duration::from_millis(50)) {
-            Some(Ok(record)) => {
-                next = Some(record.offset() + 1);
-                records += 1;
-                bytes += record.payload_len() + record.key_len();
-                deadline = Instant::now() + PATIENCE;
-            }
-            Some(Err(KafkaError::PartitionEOF(_))) => break,
-            // What is damaged is not large.
-            Some(Err(KafkaError::MessageConsumption(_))) => break,
-            Some(Err(_)) | None => {}
-        }
+        let polled = consumer.poll(Duration::from_millis(50));
+        // The reason of an error comes by callback, before the error itself.
         if let Some(bytes) = consumer.context().take() {
             let first = || consumer.fetch_watermarks(&place.topic, place.partition, PATIENCE).map(|(low, _)| low);
             let stored = || consumer.committed(PATIENCE).ok().and_then(|list| offset(&list));
@@ -216,6 +206,20 @@ fn look(consumer: &BaseConsumer<Refusals>, place: &Place, shared: &Shared) -> Ka
                 None => first()?,
             };
             return Ok(Some(Unfetchable { offset, bytes }));
+        }
+        match polled {
+            Some(Ok(record)) => {
+                next = Some(record.offset() + 1);
+                records += 1;
+                bytes += record.payload_len() + record.key_len();
+                deadline = Instant::now() + PATIENCE;
+            }
+            // What is damaged is not large.
+            Some(Err(
+                KafkaError::PartitionEOF(_)
+                | KafkaError::MessageConsumption(Code::BadMessage | Code::BadCompression | Code::NotImplemented),
+            )) => break,
+            Some(Err(_)) | None => {}
         }
     }
     Ok(None)

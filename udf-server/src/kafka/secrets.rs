@@ -29,6 +29,8 @@ use super::thread::Worker;
 pub(super) const PERIOD: Duration = Duration::from_secs(2);
 /// How long the member may take to leave the group before its successor joins.
 const CLOSING: Duration = Duration::from_secs(4);
+/// How long it may take in all. The group gives up a member that is silent sooner.
+const CLOSED: Duration = Duration::from_secs(5 * 60);
 /// How long the thread sleeps while it waits for that.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -196,7 +198,12 @@ impl Worker {
 /// Lets a client go where nobody waits for it: that takes as long as brokers that are away let it.
 pub(super) fn let_go(consumer: Arc<BaseConsumer<Context>>) {
     let work = move || {
-        while !consumer.closed() {
+        // One that is closing already says so. Without polls it would never end, and stay a member that answers nothing.
+        if let Err(error) = consumer.close_queue() {
+            tracing::debug!(%error, "the old client closes");
+        }
+        let began = Instant::now();
+        while !consumer.closed() && began.elapsed() < CLOSED {
             consumer.poll(TICK);
         }
     };

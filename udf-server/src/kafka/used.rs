@@ -60,7 +60,7 @@ impl KafkaConfig {
         let used = |(name, value): (&str, &str)| match self.brokers.place(name) {
             Some(Place::Secret(path)) => Used::property(name, value, path.as_str()).hidden(),
             Some(Place::Open(place)) => Used::property(name, value, place.as_str()),
-            None if matches!(name, "fetch.message.max.bytes" | "queued.max.messages.kbytes") => {
+            None if matches!(name, "fetch.message.max.bytes" | "queued.max.messages.kbytes" | "message.max.bytes") => {
                 Used::property(name, value, "at most; less where many partitions share max-in-flight-bytes")
             }
             None if is_default(name) || name == COMMIT_INTERVAL_PROPERTY => {
