@@ -124,6 +124,7 @@ impl Worker {
 
     fn assign(&mut self, partitions: &TopicPartitionList, beginnings: &[Beginning]) {
         let taken = partitions.clone();
+        let mut opened = 0;
         for (topic, partition) in places(partitions) {
             // A queue left over would leave the new one empty.
             self.lanes.retain(|lane| !lane.is(&topic, partition));
@@ -147,12 +148,14 @@ impl Worker {
             }
             self.shared.lock().assign(lane.id, start);
             self.lanes.push(lane);
+            opened += 1;
         }
+        let first = self.lanes.len().saturating_sub(opened);
         // The library remembers that a partition was paused, also when it comes back.
         if let Err(error) = self.consumer.resume(&taken) {
             tracing::debug!(%error, "not all partitions were known before");
         }
-        self.hold_back();
+        self.hold_back(first);
         self.shared.counters.assigned.add(partitions.count());
         tracing::info!(partitions = %names(partitions), "assigned");
         context::assign(&self.consumer, &taken);

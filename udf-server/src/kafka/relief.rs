@@ -25,6 +25,8 @@ const OF_PARTITION: usize = 3 << 19;
 #[derive(Debug, Default)]
 pub(super) struct Relief {
     looked: Option<Instant>,
+    /// The lane that is the first to be read again, so that each has its turn.
+    turn: usize,
 }
 
 /// A partition whose records find no room.
@@ -83,7 +85,9 @@ impl Worker {
         }
         // Some of them get on each time, so that a few that stand still keep nobody else from it for good.
         let count = (most.saturating_sub(held) / OF_PARTITION).max(1);
+        resumed.sort_unstable_by_key(|(place, _)| (*place < self.relief.turn, *place));
         for (place, position) in resumed.into_iter().take(count) {
+            self.relief.turn = place + 1;
             self.resume(place, position);
         }
         for place in to_pause(full, if is_scarce { 0 } else { most }) {
@@ -91,14 +95,12 @@ impl Worker {
         }
     }
 
-    /// Pauses the partitions that come last, where more come than there is room for, before the library begins with them.
-    /// They follow one by one.
-    pub(super) fn hold_back(&mut self) {
+    /// Pauses partitions that have just come, from this lane on, where they are more than there is room for. The library has
+    /// not begun with them, so that they begin where they are to once there is room.
+    pub(super) fn hold_back(&mut self, first: usize) {
         let most = (self.shared.budget.of_all() / OF_PARTITION).max(1);
-        for place in most..self.lanes.len() {
-            if self.lanes.get(place).is_some_and(|lane| !lane.paused) {
-                self.pause(place);
-            }
+        for place in first.max(most)..self.lanes.len() {
+            self.pause(place);
         }
     }
 
