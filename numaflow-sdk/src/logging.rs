@@ -181,7 +181,7 @@ mod tests {
     fn a_call_of_the_log_that_blocks_is_left_behind() {
         let (block, blocked) = sync_channel::<()>(0);
         let begun = Instant::now();
-        aside(Duration::from_millis(10), move || drop(blocked.recv()));
+        aside(Duration::from_millis(10), move || _ = blocked.recv());
         assert!(begun.elapsed() < Duration::from_secs(20));
         drop(block);
     }

@@ -212,7 +212,7 @@ mod tests {
         let time = UNIX_EPOCH + Duration::from_micros(1_796_000_000_123_456);
         assert_eq!(
             line(time, "WARN", "numaflow_sdk", "it is late"),
-            "2026-11-29T14:53:20.123Z  WARN numaflow_sdk: it is late\n"
+            "2026-11-30T00:53:20.123Z  WARN numaflow_sdk: it is late\n"
         );
     }
 
