@@ -38,12 +38,15 @@ pub enum Stage {
     Retrying,
     /// Its handler is done, and the peer has not taken the answer.
     Answered,
+    /// Its handler is a tower service that is not ready: mostly a limit of one of its layers is reached.
+    NotReady,
 }
 
 impl Stage {
-    pub(crate) const ALL: [Self; 4] = [Self::Queued, Self::Handler, Self::Retrying, Self::Answered];
+    pub(crate) const ALL: [Self; 5] = [Self::Queued, Self::Handler, Self::Retrying, Self::Answered, Self::NotReady];
 
-    /// Its name in logs, metrics and `/inflight`: `queued`, `handler`, `retrying` or `answered`.
+    /// Its name in logs, metrics and `/inflight`: `queued`, `handler`, `retrying`, `answered` or
+    /// `not_ready`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -51,6 +54,7 @@ impl Stage {
             Self::Handler => "handler",
             Self::Retrying => "retrying",
             Self::Answered => "answered",
+            Self::NotReady => "not_ready",
         }
     }
 
@@ -61,6 +65,7 @@ impl Stage {
             Self::Handler => "its handler",
             Self::Retrying => "the next attempt of its handler",
             Self::Answered => "the peer, which has not taken the answer",
+            Self::NotReady => "its tower service, which is not ready: a limit of one of its layers is reached",
         }
     }
 }
@@ -371,7 +376,7 @@ mod tests {
         let ages: Vec<_> = in_flight.list(start + 5 * SECOND).into_iter().map(|listed| listed.age).collect();
         assert_eq!(ages, [5 * SECOND, 4 * SECOND, 3 * SECOND]);
         let summary = in_flight.summary(start + 5 * SECOND);
-        assert_eq!(summary, Summary { by_stage: [1, 2, 0, 0], bytes: 60, oldest_age: 5 * SECOND });
+        assert_eq!(summary, Summary { by_stage: [1, 2, 0, 0, 0], bytes: 60, oldest_age: 5 * SECOND });
     }
 
     #[test]
@@ -404,7 +409,7 @@ mod tests {
         for _ in 0..10 * SHARDS {
             let entry = in_flight.enter("x", 1, Stage::Queued, now);
             entry.stage(Stage::Answered);
-            assert_eq!(in_flight.summary(now).by_stage, [0, 0, 0, 1]);
+            assert_eq!(in_flight.summary(now).by_stage, [0, 0, 0, 1, 0]);
         }
         let places = in_flight.registry.shards.iter().map(|shard| lock(shard).slots.len());
         assert!(places.max() <= Some(1));

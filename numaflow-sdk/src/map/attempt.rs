@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -41,23 +41,53 @@ impl From<HandlerError> for Box<Failed> {
     }
 }
 
-/// Whether a call waits for its next attempt, for the task that it is on to show.
+/// How far a call is, for the task that it is on to show: only of calls that may be tried again or have to wait until their
+/// handler is ready.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Backoff(Arc<AtomicBool>);
+pub(super) struct Progress(Arc<AtomicU8>);
 
-impl Backoff {
+impl Progress {
+    const RETRYING: u8 = 1;
+    const NOT_READY: u8 = 2;
+
     /// Waits before the next attempt.
     async fn wait(&self, delay: Duration) {
-        self.0.store(true, Relaxed);
+        self.0.store(Self::RETRYING, Relaxed);
         sleep(delay).await;
-        self.0.store(false, Relaxed);
-        // The task shows it before the handler runs, which may take or block its thread.
+        self.handler().await;
+    }
+
+    /// Waits until a handler is ready.
+    pub(super) async fn until_ready<H: Handler>(&self, handler: &mut H) -> Result<(), HandlerError> {
+        let mut waits = false;
+        let ready = poll_fn(|cx| {
+            let polled = handler.poll_ready(cx);
+            if polled.is_pending() {
+                waits = true;
+                self.0.store(Self::NOT_READY, Relaxed);
+            }
+            polled
+        })
+        .await;
+        if waits {
+            self.handler().await;
+        }
+        ready
+    }
+
+    /// The handler runs next. The task shows it first: the handler may take or block its thread.
+    async fn handler(&self) {
+        self.0.store(0, Relaxed);
         yield_now().await;
     }
 
     /// The stage of the call's messages.
     pub(super) fn stage(&self) -> Stage {
-        if self.0.load(Relaxed) { Stage::Retrying } else { Stage::Handler }
+        match self.0.load(Relaxed) {
+            Self::RETRYING => Stage::Retrying,
+            Self::NOT_READY => Stage::NotReady,
+            _ => Stage::Handler,
+        }
     }
 }
 
@@ -68,7 +98,7 @@ pub(super) async fn attempt<H: Handler>(
     ready: Option<oneshot::Sender<()>>,
     request: H::Request,
     outlet: Option<Outlet>,
-    backoff: Backoff,
+    progress: Progress,
     options: Arc<Options>,
     metrics: Arc<Metrics>,
 ) -> Done {
@@ -79,8 +109,9 @@ pub(super) async fn attempt<H: Handler>(
     loop {
         let mut handler = now.take().unwrap_or_else(|| Box::new(next.clone()));
         let (request_now, outlet_now, ready) = (request.clone(), outlet.clone(), ready.take());
+        let progress = &progress;
         let call = async move {
-            poll_fn(|cx| handler.poll_ready(cx)).await?;
+            progress.until_ready(&mut *handler).await?;
             drop(ready);
             handler.call(request_now, outlet_now.as_ref()).await
         };
@@ -111,6 +142,6 @@ pub(super) async fn attempt<H: Handler>(
                 "the handler failed and will be called again (told once in 10 s; `more` others since the last time)"
             );
         }
-        backoff.wait(delay).await;
+        progress.wait(delay).await;
     }
 }

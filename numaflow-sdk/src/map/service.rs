@@ -52,7 +52,8 @@ pub fn service<M: Mapper>(mapper: M) -> MapService {
 /// Makes a tower service something a [`Server`](crate::Server) can serve, with the layers that it has: timeouts, rate
 /// limits, concurrency limits and retries of tower's work as they do elsewhere.
 ///
-/// Each stream calls a clone of its own. A stream whose service is not ready reads no further until it is.
+/// Each stream calls a clone of its own. A stream whose service is not ready reads no further until it is, and its message is
+/// shown at the stage [`NotReady`](crate::Stage::NotReady).
 ///
 /// Its error is any error, as that of a [`Mapper`], or a [`HandlerError`], which may bring its own answer along. Behind layers
 /// that box errors, such as a timeout, [`HandlerError::boxed`] keeps that answer.

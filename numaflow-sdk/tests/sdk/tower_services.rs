@@ -124,6 +124,39 @@ async fn a_service_that_is_not_ready_is_back_pressure() {
     }
 }
 
+/// A limit of a layer that is reached shows as what a message waits for, and no longer once there is room.
+#[tokio::test]
+async fn a_message_that_waits_for_its_service_is_listed_so() {
+    for attempts in [1, 2] {
+        let (service, mut director) = stepping();
+        let service = map::tower_service(ServiceBuilder::new().concurrency_limit(1).service(service));
+        let service = service.retry(map::Retry::attempts(attempts));
+        let (_directory, address, client) = crate::admin::serve(Server::new(service)).await;
+        let mut stream = client.open().await.unwrap();
+        for id in ["first", "second"] {
+            stream.send(id, MapRequest::new("x")).await.unwrap();
+        }
+        director.started().await;
+        let listed_as = async |stage: &str, id: &str| {
+            let is_listed = |listed: &serde_json::Value| {
+                let mut messages = listed["messages"].as_array().unwrap().iter();
+                messages.any(|message| message["id"] == id && message["stage"] == stage)
+            };
+            while !is_listed(&crate::admin::in_flight(address, "").await) {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(LONG, listed_as("not_ready", "second")).await;
+        director.go(1);
+        director.started().await;
+        within(LONG, listed_as("handler", "second")).await;
+        director.go(1);
+        for id in ["first", "second"] {
+            assert_eq!(within(LONG, stream.recv()).await.unwrap().unwrap().id, id);
+        }
+    }
+}
+
 /// A rate limit is one for all streams behind a buffer, which is how tower shares it.
 #[tokio::test]
 async fn a_rate_limit_behind_a_buffer() {

@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 use super::{CHUNK, Ended, EndedCall, MapBody};
 use crate::error;
 use crate::in_flight::Stage;
-use crate::map::attempt::{Backoff, Done, Failed, attempt};
+use crate::map::attempt::{Done, Failed, Progress, attempt};
 use crate::map::execution::{Call, Execution, OnTask, panicked};
 use crate::map::handler::Handler;
 use crate::map::order::{Admission, Keys};
@@ -37,8 +37,8 @@ struct Spawned {
     call: Call,
     held: Held,
     outlet: Option<Outlet>,
-    /// Where it may be tried again.
-    backoff: Option<Backoff>,
+    /// Where it may be tried again, or waits until its handler is ready.
+    progress: Option<Progress>,
     keys: Option<Keys>,
 }
 
@@ -72,7 +72,7 @@ impl<H: Handler> MapBody<H> {
         call: &mut Call,
         request: H::Request,
         outlet: Option<&Outlet>,
-        backoff: Option<&Backoff>,
+        progress: &mut Option<Progress>,
         cx: &mut TaskContext<'_>,
     ) {
         let ready = self.handler.poll_ready(cx);
@@ -85,6 +85,10 @@ impl<H: Handler> MapBody<H> {
                 // The handler goes along, with its place in whatever it waits for, and a new one serves the next message.
                 let next = Box::new((*self.handler).clone());
                 let handler = std::mem::replace(&mut self.handler, next);
+                let progress = match progress {
+                    None if ready.is_ready() => Progress::default(),
+                    progress => progress.get_or_insert_default().clone(),
+                };
                 let ready = ready.is_pending().then(|| {
                     let (ready, not_ready) = oneshot::channel();
                     self.not_ready = Some(not_ready);
@@ -92,11 +96,10 @@ impl<H: Handler> MapBody<H> {
                 });
                 let outlet = outlet.cloned();
                 if self.keeps_inputs {
-                    let backoff = backoff.cloned().unwrap_or_default();
                     let (options, metrics) = (self.options.clone(), self.context.metrics.clone());
-                    call.set(attempt(handler, ready, request, outlet, backoff, options, metrics));
+                    call.set(attempt(handler, ready, request, outlet, progress, options, metrics));
                 } else {
-                    call.set(once_ready(handler, ready, request, outlet));
+                    call.set(once_ready(handler, ready, request, outlet, progress));
                 }
             }
         }
@@ -110,14 +113,14 @@ impl<H: Handler> MapBody<H> {
             _ => None,
         };
         let mut call = self.boxes.pop().unwrap_or_else(|| ReusableBoxFuture::new(pending()));
-        let backoff = self.options.retry.is_some().then(Backoff::default);
+        let mut progress = self.options.retry.is_some().then(Progress::default);
         let in_place = self.runs_in_place();
         if in_place {
             self.show(&ids, held.as_ref(), size);
         }
         // User code runs also before there is a future: what it panics with there is what the call comes to.
         let polled = catching(|| {
-            self.prepare(&mut call, request, outlet.as_ref(), backoff.as_ref(), cx);
+            self.prepare(&mut call, request, outlet.as_ref(), &mut progress, cx);
             if in_place { call.poll(cx) } else { Poll::Pending }
         });
         let polled = polled.unwrap_or_else(|panic| Poll::Ready(panicked(&mut call, panic)));
@@ -153,7 +156,7 @@ impl<H: Handler> MapBody<H> {
         if !in_place {
             held.stage(Stage::Handler);
         }
-        self.spawn(Spawned { ids, size, call, held, outlet, backoff, keys });
+        self.spawn(Spawned { ids, size, call, held, outlet, progress, keys });
     }
 
     /// Shows the messages of a call that is about to be polled in place: those that are listed are so in their own right,
@@ -179,7 +182,7 @@ impl<H: Handler> MapBody<H> {
     }
 
     fn spawn(&mut self, call: Spawned) {
-        let Spawned { ids, size, call, mut held, outlet, backoff, keys } = call;
+        let Spawned { ids, size, call, mut held, outlet, progress, keys } = call;
         let begun = self.now;
         if let Some(outlet) = &outlet {
             outlet.keep(held.take_permit());
@@ -188,9 +191,9 @@ impl<H: Handler> MapBody<H> {
         let mut call = OnTask::new(call, (!may_block).then(|| self.options.pace.clone()));
         let outlet = UntilOver::new(outlet);
         let run = async move {
-            let done = match backoff {
+            let done = match progress {
                 None => (&mut call).await,
-                Some(backoff) => shown(&mut call, &backoff, &held).await,
+                Some(progress) => shown(&mut call, &progress, &held).await,
             };
             let took = begun.elapsed();
             let size = match &done {
@@ -361,13 +364,13 @@ impl<H: Handler> MapBody<H> {
     }
 }
 
-/// Brings a call to its end, and shows its messages as retrying while it waits for its next attempt.
-async fn shown(call: &mut OnTask, backoff: &Backoff, held: &Held) -> Done {
+/// Brings a call to its end, and shows what its messages wait for meanwhile.
+async fn shown(call: &mut OnTask, progress: &Progress, held: &Held) -> Done {
     let mut call = pin!(call);
     let mut shown = Stage::Handler;
     poll_fn(|cx| {
         let polled = call.as_mut().poll(cx);
-        let stage = backoff.stage();
+        let stage = progress.stage();
         if stage != shown {
             shown = stage;
             held.stage(stage);
@@ -383,8 +386,9 @@ async fn once_ready<H: Handler>(
     ready: Option<oneshot::Sender<()>>,
     request: H::Request,
     outlet: Option<Outlet>,
+    progress: Progress,
 ) -> Done {
-    poll_fn(|cx| handler.poll_ready(cx)).await?;
+    progress.until_ready(&mut *handler).await?;
     // The stream reads on, if it is still there.
     drop(ready);
     handler.call(request, outlet.as_ref()).await
