@@ -205,6 +205,19 @@ impl<'a> Nodes<'a> {
             }
             Step::Alone if lone.since.elapsed() < ALONE => None,
             Step::Alone => {
+                // Meanwhile it may have lost the followers of more of them. Where a log can be cut, all that it leads count:
+                // of one that somebody else has as a whole nothing is found to be cut.
+                let is_unclean = self.replication == Replication::Unclean;
+                let led = kept.iter().filter(|((topic, _), kept)| {
+                    kept.leader == id && is_cut(topic, scene) && (is_unclean || kept.in_sync == [id])
+                });
+                let led: Vec<Partition> = led.map(|(partition, _)| partition.clone()).collect();
+                if led.is_empty() {
+                    // The brokers did not answer.
+                    self.lone = Some(lone);
+                    return Ok(false);
+                }
+                lone.led = led;
                 self.kill(node)?;
                 Some(Step::Killed)
             }
