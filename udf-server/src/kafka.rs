@@ -31,6 +31,7 @@ mod config;
 mod connect;
 mod context;
 mod counters;
+mod cut;
 mod damage;
 mod dead_letter;
 mod diagnosis;

@@ -200,9 +200,9 @@ impl<T: Clone> Assignment<T> {
         expired.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Whether some partition has nothing that is not done.
-    pub(super) fn has_idle(&self) -> bool {
-        self.partitions.iter().any(|(_, tracker)| tracker.is_idle())
+    /// The partitions of which every record that came is done.
+    pub(super) fn idle(&self) -> Vec<u16> {
+        self.partitions.iter().filter(|(_, tracker)| tracker.is_idle()).map(|(id, _)| *id).collect()
     }
 
     /// How many records are handed out and neither acked nor nacked.

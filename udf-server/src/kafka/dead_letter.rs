@@ -48,6 +48,8 @@ pub(super) struct Letter {
     pub(super) partition: i32,
     pub(super) record: EncodedMessage,
     pub(super) deliveries: u32,
+    /// What its tracker tells it from another record of the same offset by.
+    pub(super) cuts: u32,
     /// Why it is given up, for whoever reads the topic.
     pub(super) reason: String,
 }

@@ -14,6 +14,7 @@ use super::damage::{Passing, is_damage};
 use super::native::fetch::{Queue, Trouble};
 use super::record::{Encoder, Form, Record};
 use super::token::Topics;
+use super::tracker::Cut;
 
 /// The size of a record of which nothing is known: rather too large, so that the first records leave room for others.
 const USUAL: usize = 64 << 10;
@@ -37,6 +38,8 @@ pub(super) struct Lane {
     /// Such records that are being passed over, and those that have been.
     pub(super) passing: Option<Passing>,
     pub(super) passed: Option<Passing>,
+    /// An offset below the position has come.
+    pub(super) cut: Option<(i64, Cut)>,
     /// Records from here on are gone, up to the next one that comes.
     pub(super) reset_from: Option<i64>,
     /// What goes with its commits.
@@ -46,8 +49,8 @@ pub(super) struct Lane {
     /// Nothing was committed since the partition came or its offsets went back. What the library takes for committed may be
     /// of a topic that is gone.
     pub(super) uncertain: bool,
-    /// What the library says of its position up to here is not so: it is of the time before the offsets went back, or the
-    /// library has counted an error as a record that was handed out. It never goes back as records are fetched in batches.
+    /// What the library says of its position while it is this: it is of the time before the offsets went back, or the library
+    /// has counted an error as a record that was handed out.
     pub(super) outdated: Option<i64>,
     /// Batches that found no room to be decompressed since the last look. The library fetches them again.
     pub(super) postponed: usize,
@@ -91,6 +94,7 @@ impl Lane {
             trouble: None,
             passing: None,
             passed: None,
+            cut: None,
             reset_from: None,
             metadata: None,
             stored: None,
@@ -166,9 +170,12 @@ impl Lane {
         self.stored = None;
     }
 
-    /// Takes note that the brokers have this offset now. One from before the offsets went back says nothing of those after.
-    pub(super) fn note_committed(&mut self, offset: i64) {
-        self.uncertain &= self.stored.is_none_or(|stored| offset > stored);
+    /// Takes note that the brokers have this offset now. `false`, and no effect, for one from before the offsets went back:
+    /// it says nothing of those after.
+    pub(super) fn note_committed(&mut self, offset: i64) -> bool {
+        let is_former = self.stored.is_some_and(|stored| offset > stored);
+        self.uncertain &= is_former;
+        !is_former
     }
 
     /// Adds the offset that was stored last.

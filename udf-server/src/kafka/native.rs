@@ -1,10 +1,12 @@
 //! The calls of the client library that its safe interface does not have, and all the unsafe code there is: `fetch` takes
-//! many records at once, `commit` gets an answer, `generation` tells which generation of the group we are in, `rights` what we
-//! may do. `decompress` stands before calls that the library makes of itself, `heap` has freed memory go back to the system.
+//! many records at once, `commit` gets an answer, `generation` tells which generation of the group we are in, `position` how
+//! far partitions are read, `rights` what we may do. `decompress` stands before calls that the library makes of itself,
+//! `heap` has freed memory go back to the system.
 
 pub(super) mod commit;
 pub mod decompress;
 pub(super) mod fetch;
 pub(super) mod generation;
 pub(super) mod heap;
+pub(super) mod position;
 pub(super) mod rights;

@@ -15,6 +15,7 @@ use super::asker::Answer;
 use super::assignment::Parting;
 use super::context::{self, Context, Rebalance};
 use super::lane::Lane;
+use super::native::commit::commit;
 use super::native::generation::generation;
 use super::positions::Beginning;
 use super::start::Start;
@@ -189,13 +190,22 @@ impl Worker {
 
     /// Stores the last offsets that may be committed of partitions that go.
     pub(super) fn store_last(&mut self, points: &[(u16, Option<i64>)]) {
-        let mut last = TopicPartitionList::new();
+        let (mut last, mut uncertain) = (TopicPartitionList::new(), TopicPartitionList::new());
         for (id, point) in points {
             if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == *id) {
                 lane.store(*point, &mut last);
+                if lane.uncertain {
+                    lane.add_stored(&mut uncertain);
+                }
             }
         }
         store(&self.consumer, &last);
+        // The library commits what is stored as the partitions go, but not an offset below one that it takes for committed.
+        if uncertain.count() > 0
+            && let Err(error) = commit(&self.consumer, Some(&uncertain))
+        {
+            tracing::info!(%error, "the last offsets of partitions are not committed: they are delivered again");
+        }
     }
 
     /// Gives partitions back, with the last offsets that may be committed.

@@ -29,7 +29,7 @@ use super::shared::Shared;
 use super::status::Status;
 use super::thread::Worker;
 use super::token::Token;
-use super::tracker::{Delivery, Nacked};
+use super::tracker::{Acked, Delivery, Nacked};
 
 /// How long an empty read waits while records are in flight. The platform makes one call at a time, so acks wait for the
 /// read to end; and it asks again at once, so the read may not end at once.
@@ -344,7 +344,7 @@ impl Sourcer for KafkaSource {
 
     async fn ack(&self, offsets: Vec<Offset>) -> Result<(), HandlerError> {
         let shared = &self.inner.shared;
-        let mut acked = 0;
+        let (mut acked, mut former) = (0, false);
         let mut partitions = BTreeSet::new();
         let points = {
             let mut assignment = shared.lock();
@@ -355,7 +355,11 @@ impl Sourcer for KafkaSource {
             }
             for offset in &offsets {
                 let Some((id, offset)) = shared.place(offset.as_bytes()) else { continue };
-                acked += usize::from(assignment.tracker_mut(id).is_some_and(|tracker| tracker.ack(offset)));
+                match assignment.tracker_mut(id).map(|tracker| tracker.ack(offset)) {
+                    Some(Acked::Done) => acked += 1,
+                    Some(Acked::Former) => former = true,
+                    Some(Acked::Unknown) | None => {}
+                }
                 if self.inner.durability == Durability::Committed {
                     partitions.insert(id);
                 }
@@ -367,6 +371,9 @@ impl Sourcer for KafkaSource {
         };
         shared.counters.acked.add(acked);
         self.note_unknown(offsets.len() - acked, "acks");
+        if former {
+            shared.arrived.notify_one();
+        }
         shared.wake_worker();
         if points.is_empty() { Ok(()) } else { self.committed(&points).await }
     }
@@ -393,7 +400,7 @@ impl Sourcer for KafkaSource {
             match tracker.nack(token.offset, due, max) {
                 Nacked::Unknown => unknown += 1,
                 Nacked::Again => {}
-                Nacked::Spent { record, deliveries } => {
+                Nacked::Spent { record, deliveries, cuts } => {
                     if self.inner.exhausted == Exhausted::Halt {
                         tracker.halt(token.offset);
                     }
@@ -405,6 +412,7 @@ impl Sourcer for KafkaSource {
                         partition: token.partition,
                         record,
                         deliveries,
+                        cuts,
                         reason,
                     });
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -23,6 +23,7 @@ use super::lane::Lane;
 use super::native::commit::commit;
 use super::native::fetch;
 use super::native::generation::generation;
+use super::native::position::positions;
 use super::pending::Pending;
 use super::policy::{Durability, Oversize};
 use super::protocol::GroupProtocol;
@@ -208,30 +209,28 @@ impl Worker {
                         partition: lane.partition,
                         record: record.clone(),
                         deliveries: 0,
+                        cuts: 0,
                         reason: format!("{len} bytes are more than the platform is given"),
                     });
                 }
-                if !tracker.push(offset, len, record) {
-                    lane.outdated = Some(position(&self.consumer, &lane.topic, lane.partition).unwrap_or(i64::MAX));
-                    self.shared.counters.rewinds.add(1);
-                    tracing::warn!(
-                        topic = lane.topic,
-                        partition = lane.partition,
-                        offset,
-                        "the partition's offsets begin again: its log was cut or the topic was made anew"
-                    );
+                if let Some(cut) = tracker.push(offset, len, record) {
+                    lane.cut = Some((offset, cut));
                 }
                 if is_oversize {
-                    tracker.spend(offset);
+                    let cuts = tracker.spend(offset).unwrap_or_default();
+                    if let Some(letter) = oversize.last_mut() {
+                        letter.cuts = cuts;
+                    }
                     match on_oversize {
                         Oversize::Halt => tracker.halt(offset),
-                        Oversize::Skip => _ = tracker.settle(offset),
+                        Oversize::Skip => _ = tracker.settle(offset, cuts),
                         Oversize::DeadLetter => {}
                     }
                 }
             }
         }
         drop(assignment);
+        self.meet_cuts();
         self.meet_damage();
         self.shared.counters.fetched.add(fetched);
         self.shared.counters.fetched_bytes.add(bytes);
@@ -269,7 +268,7 @@ impl Worker {
             let mut assignment = self.shared.lock();
             for letter in &written {
                 if let Some(tracker) = assignment.tracker_mut(letter.id) {
-                    tracker.settle(letter.offset);
+                    tracker.settle(letter.offset, letter.cuts);
                 }
             }
             for (id, offset) in refused {
@@ -366,23 +365,23 @@ impl Worker {
 
     /// Where everything is done, what the client has passed over is done too: the markers of transactions, and records
     /// of those that were aborted. Without this, pending would never come to nothing.
-    fn skip_markers(&self) {
-        let mut assignment = self.shared.lock();
-        if !assignment.has_idle() {
+    fn skip_markers(&mut self) {
+        let idle = self.shared.lock().idle();
+        if idle.is_empty() {
             return;
         }
-        // Asks nobody: the client knows.
-        let Ok(positions) = self.consumer.position() else { return };
-        for element in positions.elements() {
-            let lane = self.lanes.iter().find(|lane| lane.is(element.topic(), element.partition()));
-            let Some(lane) = lane else { continue };
-            // What the client has come across among damaged records says nothing, nor does where it was in a topic that is
-            // gone.
-            let position = match (lane.passing, element.offset()) {
+        let positions = positions(&self.consumer, self.lanes.iter().filter(|lane| idle.contains(&lane.id)));
+        let mut assignment = self.shared.lock();
+        for lane in self.lanes.iter_mut().filter(|lane| idle.contains(&lane.id)) {
+            let position = positions.iter().find(|(id, _)| *id == lane.id).map(|(_, position)| *position);
+            // Another position than that of before the log was cut is one of after.
+            if position != lane.outdated {
+                lane.outdated = None;
+            }
+            // The position among damaged records says nothing.
+            let position = match (lane.passing, position) {
                 (Some(Passing { next, .. }), _) => next,
-                (None, Offset::Offset(position)) if lane.outdated.is_none_or(|outdated| position > outdated) => {
-                    position
-                }
+                (None, Some(position)) if lane.outdated.is_none() => position,
                 (None, _) => continue,
             };
             if let Some(tracker) = assignment.tracker_mut(lane.id) {
@@ -474,8 +473,8 @@ impl Worker {
         }
         self.shared.committed.send_modify(|committed| {
             for (topic, partition, offset) in commits.offsets {
-                if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.is(&topic, partition)) {
-                    lane.note_committed(offset);
+                let lane = self.lanes.iter_mut().find(|lane| lane.is(&topic, partition));
+                if let Some(lane) = lane.filter(|lane| lane.note_committed(offset)) {
                     committed.insert(lane.id, offset);
                 }
             }
@@ -544,16 +543,6 @@ impl Worker {
                 Err(error) => tracing::error!(%error, "there is no new client yet"),
             }
         }
-    }
-}
-
-/// How far the library has come with a partition, if it can tell.
-fn position(consumer: &BaseConsumer<Context>, topic: &str, partition: i32) -> Option<i64> {
-    let positions = consumer.position().ok()?;
-    if let Offset::Offset(position) = positions.find_partition(topic, partition)?.offset() {
-        Some(position)
-    } else {
-        None
     }
 }
 

@@ -3,8 +3,13 @@
 //! Records enter in offset order, are handed out, come back as acks and nacks in any order, and leave from the front.
 //! Offsets have gaps (compaction, transaction markers), so records are addressed by the sequence in which they entered,
 //! and an ack finds its record by the guess that there was no gap, then by binary search.
+//!
+//! The log of a partition can be cut: after an unclean leader election the brokers have no more than the records before
+//! some offset, and other records take the offsets from there on. The tracker drops its records from that offset on and
+//! keeps those before it. The platform may still have a record that was dropped, and its answer names only the offset. So
+//! the new record of that offset is handed out after the answer for the former one.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -36,6 +41,10 @@ pub(super) struct Tracker<T> {
     spent: usize,
     /// The offsets of those of them that the dead-letter topic refuses.
     refused: BTreeSet<i64>,
+    /// Records that the platform had, unanswered, when the log was cut before them: by offset, since when it has them.
+    former: BTreeMap<i64, Instant>,
+    /// How often the log was cut.
+    cuts: u32,
     bytes: usize,
     /// The offset after the last record; `None` before there was one.
     position: Option<i64>,
@@ -49,6 +58,8 @@ struct Entry<T> {
     /// What it takes in memory.
     len: usize,
     deliveries: u32,
+    /// How often the log had been cut when the record came: this tells records of the same offset apart.
+    cuts: u32,
     state: State,
     /// `None` once done, so that memory returns as early as it can.
     record: Option<T>,
@@ -92,8 +103,31 @@ pub(super) enum Nacked<T> {
     Unknown,
     /// It will be delivered again.
     Again,
-    /// It was delivered this often, which is as often as it may be: it is spent until [`Tracker::settle`] is called.
-    Spent { record: T, deliveries: u32 },
+    /// It was delivered this often, which is as often as it may be: it is spent until [`Tracker::settle`] is called with
+    /// these `cuts`.
+    Spent { record: T, deliveries: u32, cuts: u32 },
+}
+
+/// The effect of an ack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Acked {
+    /// The record was not in flight: no effect.
+    Unknown,
+    /// The record is done.
+    Done,
+    /// The log was cut before the record; the new record of its offset, if there is one, may be handed out now.
+    Former,
+}
+
+/// The log was cut: an offset came that is below the position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cut {
+    /// The position before.
+    pub(super) position: i64,
+    /// How many records were dropped that were not done.
+    pub(super) dropped: usize,
+    /// How many of these the platform has.
+    pub(super) in_flight: usize,
 }
 
 /// The first record that is not done, which everything behind it waits for.
@@ -117,6 +151,8 @@ impl<T: Clone> Tracker<T> {
             in_flight: 0,
             spent: 0,
             refused: BTreeSet::new(),
+            former: BTreeMap::new(),
+            cuts: 0,
             bytes: 0,
             position: start,
             limits,
@@ -131,20 +167,49 @@ impl<T: Clone> Tracker<T> {
 
     /// Adds the next record, `len` bytes long in its wire form.
     ///
-    /// An offset below the position means that the partition's log was cut or made anew: nothing known of the old one
-    /// is true of the new one, so the tracker starts again from there and says `false`.
-    pub(super) fn push(&mut self, offset: i64, len: usize, record: T) -> bool {
-        let in_order = self.position.is_none_or(|position| offset >= position);
-        if !in_order {
-            let base = self.end();
-            *self = Self { base, fresh: base, flow: self.flow, ..Self::new(self.limits, None) };
-        }
+    /// An offset below the position means that the log was cut there, or that the topic was deleted and created anew. The
+    /// records at and above the offset are dropped. Those below it stay: where the log was cut they are still in it, and of
+    /// a topic that is gone they hold the commit point no higher than the first record of the new one. They leave as all
+    /// others do, when they are done.
+    pub(super) fn push(&mut self, offset: i64, len: usize, record: T) -> Option<Cut> {
+        let cut = self.position.filter(|position| offset < *position).map(|position| self.cut(offset, position));
         // What it takes to keep track of a record counts too: where records are small it is as much as they are.
         let len = len + 2 * size_of::<Entry<T>>();
-        self.entries.push_back(Entry { offset, len, deliveries: 0, state: State::Ready, record: Some(record) });
+        let (cuts, state) = (self.cuts, State::Ready);
+        self.entries.push_back(Entry { offset, len, deliveries: 0, cuts, state, record: Some(record) });
         self.bytes += len;
         self.position = Some(offset + 1);
-        in_order
+        cut
+    }
+
+    /// Drops the records at and above `offset`.
+    fn cut(&mut self, offset: i64, position: i64) -> Cut {
+        let mut cut = Cut { position, dropped: 0, in_flight: 0 };
+        self.cuts += 1;
+        while let Some(entry) = self.entries.pop_back_if(|entry| entry.offset >= offset) {
+            self.bytes -= entry.len;
+            cut.dropped += usize::from(entry.state != State::Done);
+            match entry.state {
+                State::Sent(sent) => {
+                    cut.in_flight += 1;
+                    self.in_flight -= 1;
+                    self.former.insert(entry.offset, sent);
+                }
+                State::Spent => self.spent -= 1,
+                State::Ready | State::Delayed(_) | State::Done => {}
+            }
+        }
+        self.refused.split_off(&offset);
+        let end = self.end();
+        self.fresh = self.fresh.min(end);
+        self.again.split_off(&end);
+        self.delayed.retain(|(_, sequence)| *sequence < end);
+        if let Flow::Halted(at) = self.flow
+            && at >= offset
+        {
+            self.flow = Flow::Open;
+        }
+        cut
     }
 
     /// Takes note that there is no record before `position` that is yet to come: what is there are markers of
@@ -159,7 +224,7 @@ impl<T: Clone> Tracker<T> {
     pub(super) fn room(&self) -> usize {
         match self.flow {
             Flow::Open if self.refused.is_empty() && self.bytes < self.limits.bytes => {
-                self.limits.records.saturating_sub(self.entries.len())
+                self.limits.records.saturating_sub(self.entries.len() + self.former.len())
             }
             Flow::Open | Flow::Closed { .. } | Flow::Halted(_) => 0,
         }
@@ -211,24 +276,33 @@ impl<T: Clone> Tracker<T> {
         if let State::Sent(sent) = self.entries[place].state { Some(sent) } else { None }
     }
 
-    /// Takes note that a record is done with. `false`, and no effect, unless it was handed out and is not done yet.
-    pub(super) fn ack(&mut self, offset: i64) -> bool {
-        let Some(sequence) = self.find_delivered(offset) else { return false };
-        self.finish(sequence)
+    /// Takes note that the platform is done with a record.
+    pub(super) fn ack(&mut self, offset: i64) -> Acked {
+        match self.find_delivered(offset) {
+            Some(sequence) if self.finish(sequence) => Acked::Done,
+            // A record that was handed out has no former one.
+            Some(_) => Acked::Unknown,
+            None if self.former.remove(&offset).is_some() => Acked::Former,
+            None => Acked::Unknown,
+        }
     }
 
-    /// Takes note that a record is to be delivered again, not before `due`; but not more than `max` times in all.
+    /// Takes note that a record is to be delivered again, not before `due`; but not more than `max` times in all. A record
+    /// that the log was cut before is not: the platform has given it back, and nobody else has it.
     pub(super) fn nack(&mut self, offset: i64, due: Instant, max: Option<u32>) -> Nacked<T> {
-        let Some(sequence) = self.find_delivered(offset) else { return Nacked::Unknown };
+        let Some(sequence) = self.find_delivered(offset) else {
+            self.former.remove(&offset);
+            return Nacked::Unknown;
+        };
         let Some(entry) = self.entry(sequence) else { return Nacked::Unknown };
         let State::Sent(_) = entry.state else { return Nacked::Unknown };
-        let deliveries = entry.deliveries;
+        let (deliveries, cuts) = (entry.deliveries, entry.cuts);
         let nacked = match &entry.record {
             Some(record) if max.is_some_and(|max| deliveries >= max) => {
                 let record = record.clone();
                 entry.state = State::Spent;
                 self.spent += 1;
-                Nacked::Spent { record, deliveries }
+                Nacked::Spent { record, deliveries, cuts }
             }
             _ => {
                 entry.state = State::Delayed(due);
@@ -240,21 +314,23 @@ impl<T: Clone> Tracker<T> {
         nacked
     }
 
-    /// Makes a record spent that was never handed out. `false` unless it is such a record.
-    pub(super) fn spend(&mut self, offset: i64) -> bool {
-        let Some(sequence) = self.find(offset).filter(|sequence| *sequence >= self.fresh) else { return false };
-        let Some(entry) = self.entry(sequence).filter(|entry| entry.state == State::Ready) else { return false };
+    /// Makes a record spent that was never handed out, and returns its number of cuts for [`Tracker::settle`]. `None` unless
+    /// it is such a record.
+    pub(super) fn spend(&mut self, offset: i64) -> Option<u32> {
+        let sequence = self.find(offset).filter(|sequence| *sequence >= self.fresh)?;
+        let entry = self.entry(sequence).filter(|entry| entry.state == State::Ready)?;
         entry.state = State::Spent;
+        let cuts = entry.cuts;
         self.spent += 1;
-        true
+        Some(cuts)
     }
 
     /// Takes note that a spent record is done with: it is where it was to go instead. `false`, and no effect, unless it is
-    /// spent.
-    pub(super) fn settle(&mut self, offset: i64) -> bool {
+    /// spent, and the same one: after the log was cut another record may have its offset.
+    pub(super) fn settle(&mut self, offset: i64, cuts: u32) -> bool {
         let Some(sequence) = self.find(offset) else { return false };
-        let is_spent = self.entry(sequence).is_some_and(|entry| entry.state == State::Spent);
-        is_spent && self.finish(sequence)
+        let is_it = self.entry(sequence).is_some_and(|entry| entry.state == State::Spent && entry.cuts == cuts);
+        is_it && self.finish(sequence)
     }
 
     /// Stops at a record: from there on nothing is handed out any more, and nothing more is read. What comes before it goes
@@ -317,18 +393,19 @@ impl<T: Clone> Tracker<T> {
     }
 
     /// Makes all that is in flight ready again, for a reader that has nothing of what the last one got. Acks for it are
-    /// still taken.
+    /// still taken. Answers for records that the log was cut before are not waited for any more.
     pub(super) fn requeue_sent(&mut self) {
         self.requeue(|_| true);
     }
 
-    /// Makes what was handed out at least `timeout` ago ready again, and says how many that were.
+    /// As [`Tracker::requeue_sent`] for what was handed out at least `timeout` ago; how many records that were.
     pub(super) fn expire(&mut self, now: Instant, timeout: Duration) -> usize {
         self.requeue(|sent| now.duration_since(sent) >= timeout)
     }
 
     fn requeue(&mut self, which: impl Fn(Instant) -> bool) -> usize {
-        let before = self.in_flight;
+        let before = self.in_flight();
+        self.former.retain(|_, sent| !which(*sent));
         for (sequence, entry) in (self.base..).zip(&mut self.entries) {
             if let State::Sent(sent) = entry.state
                 && which(sent)
@@ -338,7 +415,7 @@ impl<T: Clone> Tracker<T> {
                 self.in_flight -= 1;
             }
         }
-        before - self.in_flight
+        before - self.in_flight()
     }
 
     /// The offset that the group may commit: that of the first record not done, or of the next one to come. `None`
@@ -361,16 +438,16 @@ impl<T: Clone> Tracker<T> {
         self.position
     }
 
-    /// The first record that is not done.
+    /// The first record that is not done. Where it waits for the answer for a former one, it counts as sent when that was.
     pub(super) fn front(&self) -> Option<Front> {
         let entry = self.entries.front()?;
-        let sent = if let State::Sent(sent) = entry.state { Some(sent) } else { None };
+        let sent = if let State::Sent(sent) = entry.state { Some(sent) } else { self.former.get(&entry.offset).copied() };
         Some(Front { offset: entry.offset, deliveries: entry.deliveries, sent })
     }
 
-    /// How many records are handed out and neither acked nor nacked.
+    /// How many records are handed out and neither acked nor nacked, those included that the log was cut before.
     pub(super) fn in_flight(&self) -> usize {
-        self.in_flight
+        self.in_flight + self.former.len()
     }
 
     /// How many records are kept: ready, out, delayed, spent, or done behind one that is not.
@@ -425,8 +502,13 @@ impl<T: Clone> Tracker<T> {
         if matches!(self.flow, Flow::Closed { .. }) {
             return false;
         }
+        let entry = || self.place(sequence).map(|place| &self.entries[place]);
+        let waits = |entry: &Entry<T>| entry.state == State::Ready && self.former.contains_key(&entry.offset);
+        if !self.former.is_empty() && entry().is_some_and(waits) {
+            return false;
+        }
         let Some(halted) = self.halted() else { return true };
-        self.place(sequence).is_some_and(|place| self.entries[place].offset < halted)
+        entry().is_some_and(|entry| entry.offset < halted)
     }
 
     fn end(&self) -> u64 {

@@ -7,6 +7,7 @@
 mod check_config;
 mod commits;
 mod config;
+mod cuts;
 mod damage;
 mod dead_letters;
 mod deliveries;
@@ -61,6 +62,8 @@ fn main() -> ExitCode {
         commits::a_main_container_that_comes_back_gets_everything_unacked_again,
         commits::a_durable_ack_is_answered_after_its_commit,
         config::a_value_with_colons_reaches_the_broker_whole,
+        cuts::a_log_that_is_cut_loses_nothing_that_is_in_it,
+        cuts::a_topic_that_is_made_anew_is_read_whole_through_a_rebalance,
         damage::a_damaged_record_stops_its_partition_or_is_passed_over,
         dead_letters::what_is_nacked_too_often_is_in_the_dead_letter_topic_as_it_was,
         dead_letters::a_record_that_is_too_large_halts_or_goes_aside_or_is_skipped,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kafka::tracker::Nacked;
+use crate::kafka::tracker::{Acked, Nacked};
 
 const MIB: usize = 1 << 20;
 
@@ -42,7 +42,7 @@ fn a_replaced_reader_gets_nothing_and_the_new_one_everything_unanswered() {
     let mut assignment = filled(&[3]);
     let old = assignment.reader();
     assert_eq!(take(&mut assignment, 2), [(0, 0), (0, 1)]);
-    assert!(assignment.tracker_mut(0).unwrap().ack(0));
+    assert_eq!(assignment.tracker_mut(0).unwrap().ack(0), Acked::Done);
     assignment.connect_reader();
     assert_eq!(assignment.take(old, 5, Instant::now(), &mut Vec::new()), Err(Replaced));
     assert_eq!(take(&mut assignment, 5), [(0, 1), (0, 2)]);
@@ -54,7 +54,7 @@ fn draining_hands_out_nothing_and_takes_acks() {
     assert_eq!(take(&mut assignment, 1).len(), 1);
     assignment.drain();
     assert!(take(&mut assignment, 5).is_empty());
-    assert!(assignment.tracker_mut(0).unwrap().ack(0));
+    assert_eq!(assignment.tracker_mut(0).unwrap().ack(0), Acked::Done);
     assert_eq!(assignment.in_flight(), 0);
 }
 
@@ -87,9 +87,9 @@ fn partitions_are_given_back_once_nothing_of_them_is_out() {
     assignment.begin_revoke(vec![0], deadline, 7);
     assert_eq!(assignment.finish_revoke(now, 7, false), None);
     assert_eq!(take(&mut assignment, 4), [(1, 2)], "the other one goes on");
-    assert!(assignment.tracker_mut(0).unwrap().ack(0));
+    assert_eq!(assignment.tracker_mut(0).unwrap().ack(0), Acked::Done);
     assert_eq!(assignment.finish_revoke(now, 7, false), None);
-    assert!(assignment.tracker_mut(0).unwrap().ack(1));
+    assert_eq!(assignment.tracker_mut(0).unwrap().ack(1), Acked::Done);
     assert_eq!(assignment.finish_revoke(now, 7, false), Some(Parting::InOrder(vec![(0, Some(2))])));
     assert!(assignment.tracker(0).is_none());
     assert_eq!(assignment.finish_revoke(now, 7, false), None, "once");
@@ -102,7 +102,7 @@ fn the_deadline_gives_back_what_is_out_too() {
     let deadline = now + Duration::from_secs(2);
     take(&mut assignment, 2);
     assignment.begin_revoke(vec![0, 9], deadline, 7);
-    assert!(assignment.tracker_mut(0).unwrap().ack(1));
+    assert_eq!(assignment.tracker_mut(0).unwrap().ack(1), Acked::Done);
     assert_eq!(assignment.finish_revoke(deadline, 7, false), Some(Parting::InOrder(vec![(0, Some(0)), (9, None)])));
 }
 
@@ -115,7 +115,7 @@ fn what_is_on_its_way_to_be_settled_is_waited_for() {
     assert!(matches!(nacked, Nacked::Spent { .. }));
     assignment.begin_revoke(vec![0], now + Duration::from_secs(2), 7);
     assert_eq!(assignment.finish_revoke(now, 7, false), None);
-    assert!(assignment.tracker_mut(0).unwrap().settle(0));
+    assert!(assignment.tracker_mut(0).unwrap().settle(0, 0));
     assert_eq!(assignment.finish_revoke(now, 7, false), Some(Parting::InOrder(vec![(0, Some(1))])));
 }
 
@@ -134,7 +134,7 @@ fn what_is_out_for_too_long_comes_again() {
     let timeout = Duration::from_secs(60);
     take(&mut assignment, 3);
     let now = Instant::now();
-    assert!(assignment.tracker_mut(0).unwrap().ack(1));
+    assert_eq!(assignment.tracker_mut(0).unwrap().ack(1), Acked::Done);
     assert_eq!(assignment.expire(now, timeout), []);
     assert_eq!(assignment.expire(now + timeout, timeout), [(0, 1), (1, 1)]);
     assert_eq!(assignment.in_flight(), 0);
@@ -147,7 +147,7 @@ fn what_is_given_back_is_lost_once_the_group_has_gone_on_without_it() {
     let now = Instant::now();
     take(&mut assignment, 2);
     for id in [0, 1] {
-        assert!(assignment.tracker_mut(id).unwrap().ack(0));
+        assert_eq!(assignment.tracker_mut(id).unwrap().ack(0), Acked::Done);
     }
     assignment.begin_revoke(vec![0], now + Duration::from_secs(2), 7);
     assert_eq!((assignment.commit_point(0), assignment.commit_point(1)), (None, Some(1)), "nothing of it meanwhile");

@@ -15,6 +15,8 @@ pub(super) struct Request {
     /// That in which the client believes to be.
     pub(super) generation: i32,
     pub(super) offsets: Vec<(u16, i64)>,
+    /// The partitions of which the source knows that their logs were cut.
+    pub(super) cut: Vec<u16>,
     pub(super) gives_back: Vec<u16>,
     /// The client sends it of itself, as partitions go.
     pub(super) is_last: bool,
@@ -28,6 +30,8 @@ pub(super) struct Group {
     pub(super) owners: Vec<Option<Identity>>,
     /// By partition.
     committed: Vec<i64>,
+    /// By partition: the offset at which its log was cut.
+    cut: Vec<Option<i64>>,
     /// Requests on their way, in the order in which they were sent. Nobody has an empty list.
     pub(super) wire: BTreeMap<Identity, Vec<Request>>,
     /// Some committed offset went backwards.
@@ -42,6 +46,7 @@ impl Group {
             current: (0..members).map(|member| (Identity { member, life: 0 }, 0)).collect(),
             owners: vec![None; partitions],
             committed: vec![0; partitions],
+            cut: vec![None; partitions],
             wire: BTreeMap::new(),
             went_back: false,
             trespassed: false,
@@ -74,7 +79,7 @@ impl Group {
     /// What the source is told: whether its offsets are committed, unless the client sent them of itself.
     pub(super) fn serve(&mut self, from: Identity, place: usize, arrived: bool) -> Option<bool> {
         let requests = self.wire.get_mut(&from)?;
-        let Request { generation, offsets, gives_back, is_last } = requests.remove(place);
+        let Request { generation, offsets, cut, gives_back, is_last } = requests.remove(place);
         if requests.is_empty() {
             self.wire.remove(&from);
         }
@@ -82,6 +87,7 @@ impl Group {
             return (!is_last).then_some(false);
         }
         for (partition, offset) in offsets.into_iter().filter(|_| arrived) {
+            let offset = if cut.contains(&partition) { offset } else { self.in_log(partition, offset) };
             self.trespassed |= !self.owns(from, partition);
             let committed = &mut self.committed[usize::from(partition)];
             self.went_back |= offset < *committed;
@@ -89,6 +95,23 @@ impl Group {
         }
         self.free(from, |partition| gives_back.contains(&partition));
         (!is_last).then_some(arrived)
+    }
+
+    /// The log of a partition is cut. What is committed beyond that is about records that are gone: it counts as committed up
+    /// to there, also where it comes from a source that does not know yet.
+    pub(super) fn cut(&mut self, partition: u16, at: i64) {
+        self.cut[usize::from(partition)] = Some(at);
+        self.committed[usize::from(partition)] = self.in_log(partition, self.committed(partition));
+    }
+
+    /// Where a partition's log was cut.
+    pub(super) fn cut_of(&self, partition: u16) -> Option<i64> {
+        self.cut[usize::from(partition)]
+    }
+
+    /// As much of an offset of the former log as is in the new one.
+    fn in_log(&self, partition: u16, offset: i64) -> i64 {
+        self.cut_of(partition).map_or(offset, |at| offset.min(at))
     }
 
     /// A member joins again, without these partitions: they are free. It learns of its new generation later.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::super::assignment::{Assignment, Parting};
 use super::super::budget::Budget;
 use super::super::commits::Commits;
-use super::super::tracker::Nacked;
+use super::super::tracker::{Acked, Nacked};
 use super::group::{Identity, Request};
 
 /// A mistake that the source could make. Each must be found.
@@ -36,6 +36,10 @@ pub(super) enum Fault {
     CommitMeanwhile,
     /// It takes the answer to what the client commits of itself for the answer to its own commit.
     TakesAnyAnswer,
+    /// It forgets all records of a partition whose log was cut, those before the cut too.
+    CutResetsAll,
+    /// It takes an answer for a record that the log was cut before for one for the new record of that offset.
+    TakesFormerAnswer,
 }
 
 /// A record, known by its place.
@@ -43,6 +47,8 @@ pub(super) enum Fault {
 pub(super) struct Place {
     pub(super) partition: u16,
     pub(super) offset: i64,
+    /// It came to the log after the cut. The platform does not know of that.
+    pub(super) is_new: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -58,7 +64,7 @@ pub(super) struct Member {
     pub(super) revoking: Option<Vec<u16>>,
     commits: Commits,
     /// On their way to the dead-letter topic.
-    pub(super) letters: BTreeSet<Place>,
+    pub(super) letters: BTreeMap<Place, u32>,
     /// What the platform has and has not answered. It outlives the source, and drops what comes a second time.
     pub(super) platform: BTreeSet<Place>,
     /// With [`Fault::CommitMaximum`]: the offset after the last that was acked.
@@ -71,6 +77,8 @@ pub(super) struct Held {
     pub(super) next: i64,
     /// What is committed next.
     pub(super) stored: Option<i64>,
+    /// A record has come from after the log's cut.
+    knows_cut: bool,
 }
 
 /// An answer of the platform to one record.
@@ -97,7 +105,7 @@ impl Member {
             revoking: None,
             // Without an interval it commits at any time that it may.
             commits: Commits::new(Duration::ZERO, now),
-            letters: BTreeSet::new(),
+            letters: BTreeMap::new(),
             platform: BTreeSet::new(),
             maximum: BTreeMap::new(),
         }
@@ -112,24 +120,45 @@ impl Member {
 
     pub(super) fn assign(&mut self, partition: u16, committed: i64) {
         self.assignment.assign(partition, None);
-        self.client.insert(partition, Held { next: committed, stored: None });
+        self.client.insert(partition, Held { next: committed, stored: None, knows_cut: false });
     }
 
     /// Puts the next record where reads find it.
-    pub(super) fn fetch(&mut self, place: Place) {
-        let Some(tracker) = self.assignment.tracker_mut(place.partition) else { return };
-        tracker.push(place.offset, 1, place);
-        if let Some(held) = self.client.get_mut(&place.partition) {
-            held.next = place.offset + 1;
+    pub(super) fn fetch(&mut self, place: Place, fault: Option<Fault>) {
+        let Place { partition, offset, is_new } = place;
+        let Some(tracker) = self.assignment.tracker(partition) else { return };
+        let is_cut = tracker.position().is_some_and(|position| offset < position);
+        if is_cut && fault == Some(Fault::CutResetsAll) {
+            self.assignment.assign(partition, None);
+        }
+        let Some(tracker) = self.assignment.tracker_mut(partition) else { return };
+        tracker.push(offset, 1, place);
+        if is_cut && fault == Some(Fault::TakesFormerAnswer) {
+            tracker.requeue_sent();
+        }
+        if let Some(held) = self.client.get_mut(&partition) {
+            held.next = offset + 1;
+            held.knows_cut |= is_new;
         }
     }
 
-    /// Hands one record to the platform.
+    /// The client library finds out that the log of a partition was cut.
+    pub(super) fn go_back(&mut self, partition: u16, at: i64) {
+        if let Some(held) = self.client.get_mut(&partition) {
+            held.next = held.next.min(at);
+        }
+    }
+
+    /// Hands one record to the platform, which drops it if it has one of that offset.
     pub(super) fn read(&mut self, now: Instant) {
         let mut out = Vec::new();
         let reader = self.assignment.reader();
         self.assignment.take(reader, 1, now, &mut out).unwrap();
-        self.platform.extend(out.into_iter().map(|delivery| delivery.record));
+        for Place { partition, offset, is_new } in out.into_iter().map(|delivery| delivery.record) {
+            if !self.platform.contains(&Place { partition, offset, is_new: !is_new }) {
+                self.platform.insert(Place { partition, offset, is_new });
+            }
+        }
     }
 
     /// Takes the platform's answer; `true` if it had an effect.
@@ -137,7 +166,7 @@ impl Member {
         let Some(tracker) = self.assignment.tracker_mut(place.partition) else { return false };
         let (delay, max) = match answer {
             Answer::Ack | Answer::FirstAck => {
-                let acked = tracker.ack(place.offset);
+                let acked = tracker.ack(place.offset) == Acked::Done;
                 if acked && fault == Some(Fault::CommitMaximum) {
                     let maximum = self.maximum.entry(place.partition).or_default();
                     *maximum = (*maximum).max(place.offset + 1);
@@ -146,7 +175,7 @@ impl Member {
             }
             Answer::Nack { .. } | Answer::LastNack if fault == Some(Fault::NackIsForgotten) => return true,
             Answer::Nack { .. } | Answer::LastNack if fault == Some(Fault::NackIsDone) => {
-                return tracker.ack(place.offset);
+                return tracker.ack(place.offset) == Acked::Done;
             }
             Answer::Nack { delay } => (delay, None),
             Answer::LastNack => (Duration::ZERO, Some(1)),
@@ -154,15 +183,15 @@ impl Member {
         match tracker.nack(place.offset, now + delay, max) {
             Nacked::Unknown => return false,
             Nacked::Again => {}
-            Nacked::Spent { record, .. } => _ = self.letters.insert(record),
+            Nacked::Spent { record, cuts, .. } => _ = self.letters.insert(record, cuts),
         }
         true
     }
 
     /// The dead-letter topic has the record; `true` if that had an effect.
     pub(super) fn settle(&mut self, place: Place) -> bool {
-        self.letters.remove(&place);
-        self.assignment.tracker_mut(place.partition).is_some_and(|tracker| tracker.settle(place.offset))
+        let Some(cuts) = self.letters.remove(&place) else { return false };
+        self.assignment.tracker_mut(place.partition).is_some_and(|tracker| tracker.settle(place.offset, cuts))
     }
 
     /// Commits what may be committed, if it is time; what the client library then sends.
@@ -176,7 +205,7 @@ impl Member {
         }
         self.commits.sent(now);
         let offsets = self.client.iter().filter_map(|(partition, held)| Some((*partition, held.stored?))).collect();
-        Some(Request { generation: self.generation, offsets, ..Request::default() })
+        Some(Request { generation: self.generation, offsets, cut: self.knows_cut(), ..Request::default() })
     }
 
     /// Takes the brokers' answer to a commit, which may be that there was none.
@@ -242,7 +271,8 @@ impl Member {
                 Vec::new()
             }
         };
-        Some(Request { generation: self.generation, offsets: self.unassign(&goes), gives_back, is_last: true })
+        let (generation, cut) = (self.generation, self.knows_cut());
+        Some(Request { generation, offsets: self.unassign(&goes), cut, gives_back, is_last: true })
     }
 
     fn generation_seen(&self, fault: Option<Fault>) -> i32 {
@@ -263,7 +293,13 @@ impl Member {
         self.assignment.lose(&lost);
         self.maximum.clear();
         self.commits.answered(true);
-        Request { generation: self.generation, offsets: self.unassign(&lost), gives_back: Vec::new(), is_last: true }
+        let (generation, cut) = (self.generation, self.knows_cut());
+        Request { generation, offsets: self.unassign(&lost), cut, gives_back: Vec::new(), is_last: true }
+    }
+
+    /// The partitions of which it knows that their logs were cut.
+    fn knows_cut(&self) -> Vec<u16> {
+        self.client.iter().filter(|(_, held)| held.knows_cut).map(|(partition, _)| *partition).collect()
     }
 
     /// The client library gives partitions up, and commits what is stored of them.

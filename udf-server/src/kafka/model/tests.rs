@@ -22,6 +22,7 @@ fn crash_and_revoke() -> World {
             losses: number("MODEL_LOSSES", 0),
             repeats: number("MODEL_REPEATS", 0),
             reconnects: number("MODEL_RECONNECTS", 0),
+            cuts: number("MODEL_CUTS", 0),
             steps: number("MODEL_STEPS", 0),
         },
         fault: None,
@@ -60,6 +61,11 @@ fn joined_again() -> World {
 fn gives_one_of_two_back() -> World {
     let world = one_partition(Chances { revokes: 1, losses: 1, steps: 1, ..Chances::default() });
     World { members: 1, partitions: 2, records: 3, ..world }
+}
+
+/// The log is cut while records are in flight, and the group wants the partition back.
+fn cut_log() -> World {
+    one_partition(Chances { revokes: 1, nacks: 1, cuts: 1, ..Chances::default() })
 }
 
 fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
@@ -116,6 +122,11 @@ fn the_protocol_holds_for_who_gives_one_of_two_partitions_back() {
 }
 
 #[test]
+fn the_protocol_holds_when_the_log_is_cut() {
+    search(cut_log());
+}
+
+#[test]
 fn each_mistake_is_found_by_what_it_breaks() {
     for (fault, world, broken) in [
         (Fault::CommitMaximum, crash_with_losses(), "I1: what is committed is done"),
@@ -128,6 +139,8 @@ fn each_mistake_is_found_by_what_it_breaks() {
         (Fault::GenerationUnseen, joined_again(), "I4: who has given a partition back commits nothing of it"),
         (Fault::LeavesStored, joined_again(), "I4: who has given a partition back commits nothing of it"),
         (Fault::CommitMeanwhile, nacks_and_streams(), "I3: no committed offset goes backwards"),
+        (Fault::CutResetsAll, cut_log(), "I1: what is committed is done"),
+        (Fault::TakesFormerAnswer, cut_log(), "I1: what is committed is done"),
         (Fault::TakesAnyAnswer, gives_one_of_two_back(), "I3: no committed offset goes backwards"),
     ] {
         let world = World { fault: Some(fault), ..world };

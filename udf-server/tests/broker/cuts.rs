@@ -1,0 +1,119 @@
+//! Logs that the brokers have cut, as they do after an unclean leader election.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::time::Duration;
+
+use kafka_broker::{Broker, Options};
+use numaflow_sdk::NackOptions;
+use rdkafka::producer::Producer as _;
+use tokio::time::Instant;
+
+use crate::endpoint::Endpoint;
+use crate::harness::{Bounds, PATIENCE, Platform, Stage, deadline, everywhere, start};
+
+/// Where in a batch its length is, and how much of the batch that length leaves out.
+const LENGTH: usize = 8;
+const BEFORE: usize = 12;
+
+/// The broker comes back without the records from an offset on, and others take their offsets. The records before it are
+/// still to be done; an answer for one that is gone says nothing of the one that has its offset.
+pub(crate) async fn a_log_that_is_cut_loses_nothing_that_is_in_it(stage: Stage) {
+    let mut broker = Broker::start(Options::new()).unwrap();
+    let stage = Stage::new(broker.address(), stage.topic);
+    stage.create_topic(1).await;
+    fill(&stage, "old", 30);
+    let source = stage.start().await;
+    let (mut platform, endpoint) = (Platform::connect(&source).await, Endpoint::of(&source));
+    let former = platform.read_all(30).await;
+    platform.ack(&former[..10]).await;
+    stage.sampler(1).wait_for(&everywhere(1, 10));
+    platform.ack(&former[15..18]).await;
+
+    broker.crash().unwrap();
+    cut(&broker, &stage.topic, 20);
+    broker.restart().unwrap();
+    fill(&stage, "new", 10);
+    endpoint.until("cut", |page| page["totals"]["rewinds"] == 1).await;
+    let none = platform.read(10, Duration::from_millis(300)).await;
+    assert!(none.is_empty(), "the platform would take them for those that it has: {:?}", stage.places(&none));
+
+    // Those before the cut can be given back, and hold the commit point where it is.
+    let sampler = stage.sampler(1);
+    sampler.wait_for(&Bounds::from([(0, (10, 10))]));
+    platform.nack(&former[12..13], NackOptions::new()).await;
+    let again = platform.read_all(1).await;
+    assert_eq!((stage.places(&again), again[0].value()), (vec![(0, 12)], &b"old"[..]));
+
+    platform.ack(&former[25..]).await;
+    platform.nack(&former[20..25], NackOptions::new()).await;
+    let new = platform.read_all(10).await;
+    assert_eq!(stage.places(&new), (20..30).map(|offset| (0, offset)).collect::<Vec<_>>());
+    assert!(new.iter().all(|message| message.value() == b"new"));
+    platform.ack(&new).await;
+    sampler.wait_for(&Bounds::from([(0, (10, 10))]));
+    platform.ack(&again).await;
+    platform.ack([&former[10..12], &former[13..15], &former[18..20]].into_iter().flatten()).await;
+    sampler.wait_for(&everywhere(1, 30));
+    assert!(source.close(PATIENCE).await);
+}
+
+/// The client library keeps the position in the former topic, and would go on from there after a rebalance.
+pub(crate) async fn a_topic_that_is_made_anew_is_read_whole_through_a_rebalance(stage: Stage) {
+    stage.create_topic(2).await;
+    stage.fill(2, 0, 20);
+    let source = start(stage.config().with_partition_limits(5, 1 << 20)).await;
+    let (mut platform, endpoint) = (Platform::connect(&source).await, Endpoint::of(&source));
+    let mut count = 0;
+    while count < 40 {
+        count += platform.read_and_ack().await.len();
+    }
+    stage.sampler(2).wait_for(&everywhere(2, 20));
+    stage.delete_topic().await;
+    assert!(platform.read(10, Duration::from_millis(200)).await.is_empty());
+    stage.create_topic(2).await;
+    stage.fill(2, 0, 60);
+    endpoint.until("cut", |page| page["totals"]["rewinds"] == 2).await;
+    let first = platform.read_all(10).await;
+
+    let second = stage.start().await;
+    let mut other = Platform::connect(&second).await;
+    let deadline = deadline();
+    while platform.assigned().await != 1 || other.assigned().await != 1 {
+        assert!(Instant::now() < deadline);
+    }
+    let mut seen: BTreeSet<_> = stage.places(&first).into_iter().collect();
+    platform.ack(&first).await;
+    while seen.len() < 120 {
+        assert!(Instant::now() < deadline, "{} of 120 records came: {seen:?}", seen.len());
+        for platform in [&mut platform, &mut other] {
+            seen.extend(stage.places(&platform.read_and_ack().await));
+        }
+    }
+    for source in [source, second] {
+        assert!(source.close(PATIENCE).await);
+    }
+    stage.sampler(2).wait_for(&everywhere(2, 60));
+}
+
+/// Records of partition 0, each in a batch of its own.
+fn fill(stage: &Stage, value: &str, count: usize) {
+    let producer = stage.producer();
+    for _ in 0..count {
+        stage.send(&producer, 0, value);
+        producer.flush(PATIENCE).unwrap();
+    }
+}
+
+/// Cuts the log of partition 0 before the batch of this number.
+fn cut(broker: &Broker, topic: &str, batches: usize) {
+    let path = broker.segment(topic, 0);
+    let bytes = std::fs::read(&path).unwrap();
+    let mut end = 0;
+    for _ in 0..batches {
+        let length = bytes[end + LENGTH..end + BEFORE].try_into().unwrap();
+        end += BEFORE + usize::try_from(u32::from_be_bytes(length)).unwrap();
+    }
+    assert!(end < bytes.len());
+    File::options().write(true).open(path).unwrap().set_len(end.try_into().unwrap()).unwrap();
+}
