@@ -66,6 +66,7 @@ mod start;
 mod statistics;
 mod status;
 mod thread;
+mod threads;
 mod throttle;
 mod token;
 mod tracker;

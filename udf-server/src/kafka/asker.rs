@@ -11,6 +11,7 @@ use super::pending::Pending;
 use super::positions::{self, Beginning};
 use super::shared::Shared;
 use super::start::Start;
+use super::threads;
 
 /// How often it is asked how much is left. The platform asks about as often.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -48,14 +49,9 @@ impl Asker {
     ) -> Result<Self, StartError> {
         let (questions, asked) = sync_channel(QUESTIONS);
         let (answer, answers) = sync_channel(QUESTIONS);
-        let work = move || {
-            let mut group = group;
-            keep_asking(&mut group, start, &pending, &shared, &asked, &answer);
-        };
-        thread::Builder::new()
-            .name("kafka-asker".to_owned())
-            .spawn(work)
-            .map_err(|source| StartError::Thread { source })?;
+        let of_asker = shared.clone();
+        let work = move |group: &mut Group| keep_asking(group, start, &pending, &of_asker, &asked, &answer);
+        threads::spawn("kafka-asker", shared, || group, work).map_err(|source| StartError::Thread { source })?;
         Ok(Self { questions, answers, open: 0 })
     }
 

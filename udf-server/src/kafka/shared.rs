@@ -112,6 +112,18 @@ impl Shared {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says that the source cannot go on; whoever runs it ends it. The first reason counts.
+    pub(super) fn fail(&self, reason: String) {
+        self.failure.send_if_modified(|failure| {
+            let is_new = failure.is_none();
+            if is_new {
+                tracing::error!(reason, "the source cannot go on");
+                *failure = Some(reason);
+            }
+            is_new
+        });
+    }
+
     /// Says which thread is to be woken.
     pub(super) fn set_worker(&self, thread: Thread) {
         // It is set once, by the thread itself.

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use numaflow_sdk::source::{
@@ -28,6 +27,7 @@ use super::secrets;
 use super::shared::Shared;
 use super::status::Status;
 use super::thread::Worker;
+use super::threads;
 use super::token::Token;
 use super::tracker::{Acked, Delivery, Nacked};
 
@@ -120,11 +120,10 @@ impl KafkaSource {
         };
         secrets::watch(config.clone(), shared.clone())?;
         let asker = Asker::start(group, config.start, pending.clone(), shared.clone())?;
-        let work = move || {
-            Worker::new(config, shared, consumer, asker, pending, letters).run();
-            drop(alive);
-        };
-        let spawned = thread::Builder::new().name("kafka".to_owned()).spawn(work);
+        let of_worker = shared.clone();
+        // The second goes after the first, which has left the group by then.
+        let make = move || (Worker::new(config, of_worker, consumer, asker, pending, letters), alive);
+        let spawned = threads::spawn("kafka", shared, make, |(worker, _)| worker.run());
         spawned.map_err(|source| StartError::Thread { source })?;
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -159,8 +158,8 @@ impl KafkaSource {
         self.inner.shared.lock().drain();
     }
 
-    /// Waits until the source cannot go on, and says why: another process has taken this static member's place, or the brokers
-    /// have refused us for minutes. Brokers that are away are no such thing.
+    /// Waits until the source cannot go on, and says why: another process has taken this static member's place, the brokers
+    /// have refused us for minutes, or one of the source's threads has panicked. Brokers that are away are no such thing.
     ///
     /// # Cancel safety
     ///

@@ -99,7 +99,7 @@ impl Worker {
     }
 
     /// Joins the group and works until [`Shared::stop`], then leaves the group.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(&mut self) {
         self.shared.set_worker(thread::current());
         self.subscribe();
         while !self.shared.stopped() {
@@ -332,7 +332,7 @@ impl Worker {
         if let Some(refusal) = refusal
             && now.duration_since(refusal.since) >= REFUSED
         {
-            self.fail(format!(
+            self.shared.fail(format!(
                 "the brokers have refused us for {} minutes: {}",
                 REFUSED.as_secs() / 60,
                 refusal.reason
@@ -349,18 +349,6 @@ impl Worker {
             self.shared.progress.trouble().brokers = brokers;
         }
         self.look_for_trouble(now);
-    }
-
-    /// Says that the source cannot go on; whoever runs it ends it.
-    fn fail(&self, reason: String) {
-        self.shared.failure.send_if_modified(|failure| {
-            let is_new = failure.is_none();
-            if is_new {
-                tracing::error!(reason, "the source cannot go on");
-                *failure = Some(reason);
-            }
-            is_new
-        });
     }
 
     /// Where everything is done, what the client has passed over is done too: the markers of transactions, and records
@@ -482,7 +470,7 @@ impl Worker {
     }
 
     /// Stores the last offsets and leaves the group.
-    fn leave(mut self) {
+    fn leave(&mut self) {
         let now = Instant::now();
         self.store(now);
         self.answer_all(now);
@@ -517,7 +505,7 @@ impl Worker {
             tracing::warn!("the brokers do not know the group protocol of Kafka 4; the classic one takes its place");
             self.config.group_protocol = GroupProtocol::Classic;
         } else if let Some(reason) = final_reason(error) {
-            self.fail(reason.to_owned());
+            self.shared.fail(reason.to_owned());
             while !self.shared.stopped() {
                 thread::park();
             }
@@ -543,6 +531,13 @@ impl Worker {
                 Err(error) => tracing::error!(%error, "there is no new client yet"),
             }
         }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // The client ends only when what is revoked then is answered, and nobody else does so any more.
+        self.consumer.context().leave();
     }
 }
 

@@ -9,6 +9,7 @@ mod endpoint;
 mod group;
 mod harness;
 mod outage;
+mod panics;
 mod polls;
 mod producer;
 mod proofs;
