@@ -75,7 +75,9 @@ pub enum Durability {
     /// default, since the platform makes one call at a time and waits for this one.
     #[default]
     Recorded,
-    /// When the brokers have confirmed the commit that holds it.
+    /// When the brokers have confirmed the commit of all that can be committed with it: each partition up to its first record
+    /// that is not done. For an ack in order that is the commit of its own records. One behind a record that is not done
+    /// does not wait for that one, which the platform would ack only after this answer, and becomes durable with it.
     Committed,
 }
 

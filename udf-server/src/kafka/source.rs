@@ -363,7 +363,9 @@ impl Sourcer for KafkaSource {
                     partitions.insert(id);
                 }
             }
-            // Before the first record of a partition is done there is nothing to commit that could be waited for.
+            // Up to the first record that is not done, and no further: the platform makes one call at a time, so whatever is
+            // still to be said of that record is said after this answer. Before the first record of a partition is done there
+            // is nothing to commit that could be waited for.
             let moved = |id: u16| assignment.tracker(id).filter(|tracker| tracker.has_moved());
             let point = |id: u16| Some((id, moved(id)?.commit_point()?));
             partitions.into_iter().filter_map(point).collect::<Vec<_>>()

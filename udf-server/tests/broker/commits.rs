@@ -82,6 +82,7 @@ pub(crate) async fn a_durable_ack_is_answered_after_its_commit(stage: Stage) {
     let sampler = stage.sampler(1);
     // Before anything is done there is nothing to wait for.
     platform.ack(&messages[1..2]).await;
+    // One behind a record that is not done is answered, or the platform could not ack that one.
     for (acked, committed) in [(0..1, 2), (2..5, 5), (6..7, 5), (5..6, 7)] {
         platform.ack(&messages[acked]).await;
         assert_eq!(sampler.committed()[&0], committed, "at once");
@@ -97,5 +98,27 @@ pub(crate) async fn a_durable_ack_is_answered_after_its_commit(stage: Stage) {
     platform.ack(&messages[..2]).await;
     assert_eq!(sampler.committed()[&0], 10);
     assert_eq!(source.unknown_acks(), 0);
+    assert!(source.close(PATIENCE).await);
+}
+
+/// What was committed of the former topic is more, and says nothing.
+pub(crate) async fn a_durable_ack_of_a_new_topic_waits_for_its_own_commit(stage: Stage) {
+    stage.create_topic(1).await;
+    stage.fill(1, 0, 20);
+    let source = start(stage.config().with_ack_durability(Durability::Committed)).await;
+    let mut platform = Platform::connect(&source).await;
+    let messages = platform.read_all(20).await;
+    platform.ack(&messages).await;
+    stage.delete_topic().await;
+    assert!(platform.read(10, Duration::from_millis(200)).await.is_empty());
+    stage.create_topic(1).await;
+    stage.fill(1, 0, 5);
+    let messages = platform.read_all(5).await;
+    let sampler = stage.sampler(1);
+    for acked in [0..2, 2..5] {
+        let committed = i64::try_from(acked.end).unwrap();
+        platform.ack(&messages[acked]).await;
+        assert_eq!(sampler.committed()[&0], committed, "at once");
+    }
     assert!(source.close(PATIENCE).await);
 }

@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         commits::acks_out_of_order_never_commit_past_the_smallest_unacked,
         commits::a_main_container_that_comes_back_gets_everything_unacked_again,
         commits::a_durable_ack_is_answered_after_its_commit,
+        commits::a_durable_ack_of_a_new_topic_waits_for_its_own_commit,
         config::a_value_with_colons_reaches_the_broker_whole,
         cuts::a_log_that_is_cut_loses_nothing_that_is_in_it,
         cuts::a_topic_that_is_made_anew_is_read_whole_through_a_rebalance,
