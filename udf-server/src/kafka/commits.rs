@@ -1,7 +1,9 @@
 //! When to commit. Pure: no clock.
 //!
 //! There is one commit on its way at a time. Of two that are when a connection breaks, both are sent again, and the older
-//! one may arrive last: the group's offset would go back.
+//! one may arrive last: the group's offset would go back. So the commits that the client library sends of itself, as
+//! partitions go and as the client leaves the group, wait for the one before too; and a commit stays on its way when its
+//! partitions are lost, as the library may send it again in the member's next generation.
 
 use std::time::Duration;
 
@@ -9,9 +11,10 @@ use tokio::time::Instant;
 
 /// The least time between two commits, where one is wanted soon.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long an answer is waited for. A connection that breaks answers at once, so this is for brokers that hang, and for
-/// answers that never come.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer is waited for. The client library answers every commit, but not before it has given up: after
+/// `socket.timeout.ms` (60 s) for each of three attempts, and `session.timeout.ms` (45 s) of waiting for a coordinator. So
+/// this is for answers that never come.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 /// What is to be committed, and what is on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

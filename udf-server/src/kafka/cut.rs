@@ -45,7 +45,8 @@ impl Worker {
             // after the next rebalance. A seek makes it forget the position.
             if let (Some(next), Some(stale)) = (next, stale)
                 && next < stale
-                && let Err(error) = self.consumer.seek(&lane.topic, lane.partition, Offset::Offset(next), Duration::ZERO)
+                && let Err(error) =
+                    self.consumer.seek(&lane.topic, lane.partition, Offset::Offset(next), Duration::ZERO)
             {
                 tracing::info!(%error, topic = lane.topic, partition = lane.partition, next, "the client does not go back");
             }

@@ -29,6 +29,10 @@ const STEP: Duration = Duration::from_secs(1);
 struct Chances {
     /// A source's process ends without a word, and another takes its place.
     crashes: u8,
+    /// A source leaves the group in order, and another process takes its place.
+    leaves: u8,
+    /// A client library sends a commit again in the next generation of its member, after the partitions were lost.
+    renewals: u8,
     /// The group wants a partition back.
     revokes: u8,
     /// The session of a source ends that lives on.
@@ -158,6 +162,11 @@ enum Action {
     Crash {
         member: usize,
     },
+    Leave {
+        member: usize,
+    },
+    /// A commit that a client sent before it was evicted is sent again by the member that the client is now.
+    Renew(Identity),
     /// Time passes.
     Step,
 }
@@ -208,6 +217,9 @@ impl World {
         actions.extend(it.letters.keys().map(|place| Action::Settle { member, place: *place }));
         if left.crashes > 0 {
             actions.push(Action::Crash { member });
+        }
+        if left.leaves > 0 && it.revoking.is_none() && state.group.current.get(&it.identity) == Some(&it.generation) {
+            actions.push(Action::Leave { member });
         }
     }
 
@@ -280,7 +292,7 @@ impl Model for World {
         let mut members: Vec<Member> = group.current.keys().map(|identity| Member::new(*identity, self.base)).collect();
         for partition in self.partitions() {
             let member = usize::from(partition) % self.members;
-            members[member].assign(partition, 0);
+            members[member].assign(partition, 0, false);
             group.owners[usize::from(partition)] = Some(members[member].identity);
         }
         vec![State { group, members, done: BTreeSet::new(), nacked: BTreeSet::new(), left: self.chances }]
@@ -301,7 +313,9 @@ impl Model for World {
             if it.revoking.is_none() {
                 for partition in self.partitions().filter(|_| is_told) {
                     match group.owners[usize::from(partition)] {
-                        None if !state.has_former(member, partition) => actions.push(Action::Assign { member, partition }),
+                        None if it.may_take(partition, now) && !state.has_former(member, partition) => {
+                            actions.push(Action::Assign { member, partition })
+                        }
                         None => {}
                         Some(owner) if owner == it.identity && left.revokes > 0 => {
                             actions.push(Action::Revoke { member, partition });
@@ -331,6 +345,9 @@ impl Model for World {
                 actions.push(Action::Serve { from, place: 0, arrived: false });
                 actions.extend((1..requests.len()).map(|place| Action::Serve { from, place, arrived: true }));
             }
+            if left.renewals > 0 && state.members[from.member].sender == from && !group.current.contains_key(&from) {
+                actions.push(Action::Renew(from));
+            }
         }
         for identity in group.current.keys() {
             let is_alive = state.members[identity.member].identity == *identity;
@@ -356,7 +373,8 @@ impl Model for World {
         match action {
             Action::Assign { member, partition } => {
                 group.owners[usize::from(partition)] = Some(members[member].identity);
-                members[member].assign(partition, group.committed(partition));
+                let (committed, cut) = (group.committed(partition), group.cut_of(partition));
+                members[member].assign(partition, committed, cut.is_some());
             }
             Action::Revoke { member, partition } => {
                 left.revokes -= 1;
@@ -461,7 +479,7 @@ impl Model for World {
                 // With the fault every answer is taken for that to the source's own commit.
                 let answer = group.serve(from, place, arrived);
                 let answer = answer.or((self.fault == Some(Fault::TakesAnyAnswer)).then_some(true));
-                if let Some(is_committed) = answer.filter(|_| it.identity == from) {
+                if let Some(is_committed) = answer.filter(|_| it.sender == from) {
                     it.answered(!is_committed);
                 }
             }
@@ -469,6 +487,19 @@ impl Model for World {
                 left.crashes -= 1;
                 members[member].crash(now);
                 group.current.insert(members[member].identity, 0);
+            }
+            Action::Leave { member } => {
+                let identity = members[member].identity;
+                let request = members[member].leave(now, self.fault)?;
+                left.leaves -= 1;
+                group.send(identity, request);
+                group.current.insert(members[member].identity, 0);
+            }
+            Action::Renew(from) => {
+                left.renewals -= 1;
+                let it = &mut members[from.member];
+                group.renew(from, it.identity, it.generation)?;
+                it.sender = it.identity;
             }
             Action::Step => left.steps -= 1,
         }

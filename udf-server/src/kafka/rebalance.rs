@@ -26,6 +26,8 @@ use super::thread::{Worker, store};
 pub(super) enum Rebalancing {
     #[default]
     No,
+    /// These wait for the answer to a commit of them, which was sent before they were lost: it says where to begin.
+    Held(TopicPartitionList),
     /// It is being looked up where to begin with these.
     Assigning(TopicPartitionList),
     /// These wait for acks.
@@ -43,11 +45,16 @@ impl Worker {
                     let Some(rebalance) = self.consumer.context().next_rebalance() else { return };
                     self.shared.counters.rebalances.add(1);
                     match rebalance {
-                        Rebalance::Assign(partitions) => self.begin_assign(partitions),
+                        Rebalance::Assign(partitions) => self.rebalancing = Rebalancing::Held(partitions),
                         Rebalance::Revoke { partitions, lost: true } => self.lose(&partitions),
                         Rebalance::Revoke { partitions, lost: false } => self.begin_revoke(partitions, now),
                     }
                 }
+                Rebalancing::Held(partitions) if self.are_committing(&partitions, now) => {
+                    self.rebalancing = Rebalancing::Held(partitions);
+                    return;
+                }
+                Rebalancing::Held(partitions) => self.begin_assign(partitions),
                 Rebalancing::Assigning(partitions) => match self.asker.answer() {
                     None => {
                         self.rebalancing = Rebalancing::Assigning(partitions);
@@ -88,7 +95,9 @@ impl Worker {
         match std::mem::take(&mut self.rebalancing) {
             Rebalancing::No => {}
             // Without a way for its records nothing of it is read.
-            Rebalancing::Assigning(partitions) => context::assign(&self.consumer, &partitions),
+            Rebalancing::Held(partitions) | Rebalancing::Assigning(partitions) => {
+                context::assign(&self.consumer, &partitions);
+            }
             Rebalancing::Renewing => {
                 let deadline = now + self.config.revoke_timeout;
                 let parting = self.shared.lock().finish_revoke(deadline, generation(&self.consumer), false);
@@ -111,6 +120,11 @@ impl Worker {
                 Rebalance::Revoke { partitions, .. } => context::unassign(&self.consumer, Some(&partitions)),
             }
         }
+    }
+
+    /// Whether a commit of one of these is on its way.
+    fn are_committing(&self, partitions: &TopicPartitionList, now: Instant) -> bool {
+        self.commits.are_open(now) && self.ids(partitions).iter().any(|id| self.committing.contains(id))
     }
 
     fn begin_assign(&mut self, partitions: TopicPartitionList) {
@@ -222,8 +236,6 @@ impl Worker {
         let ids = self.ids(partitions);
         self.shared.progress.set_assigned(false);
         self.shared.lock().lose(&ids);
-        // What is on its way is of a generation that is over: the brokers refuse it if it comes late.
-        self.commits.answered(true);
         self.shared.counters.lost.add(partitions.count());
         tracing::warn!(partitions = %names(partitions), "lost: the group gave them to another member");
         unstore(&self.consumer, partitions);
@@ -244,7 +256,7 @@ impl Worker {
 }
 
 /// Takes back what was stored for partitions, so that the library does not commit it as they go, or before.
-fn unstore(consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) {
+pub(super) fn unstore(consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) {
     let mut nothing = partitions.clone();
     if let Err(error) = nothing.set_all_offsets(Offset::Invalid) {
         tracing::error!(%error, "what was stored cannot be taken back");

@@ -27,7 +27,7 @@ use super::native::position::positions;
 use super::pending::Pending;
 use super::policy::{Durability, Oversize};
 use super::protocol::GroupProtocol;
-use super::rebalance::Rebalancing;
+use super::rebalance::{Rebalancing, unstore};
 use super::relief::Relief;
 use super::search::Search;
 use super::secrets::let_go;
@@ -42,6 +42,8 @@ const EVENTS: usize = 16;
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// How often the thread looks for what does not show by itself: markers, records that are never acked.
 const ROUND: Duration = Duration::from_millis(500);
+/// How long the answer to a commit is waited for before the group is left: well within the time that leaving may take.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
 
 /// The reading side of the source.
 pub(super) struct Worker {
@@ -60,6 +62,8 @@ pub(super) struct Worker {
     pub(super) relief: Relief,
     pub(super) search: Search,
     pub(super) commits: Commits,
+    /// The partitions of the commit that was sent last.
+    pub(super) committing: Vec<u16>,
     subscription: watch::Receiver<Vec<String>>,
     pub(super) renewed: watch::Receiver<Option<Brokers>>,
     round: Instant,
@@ -94,6 +98,7 @@ impl Worker {
             relief: Relief::default(),
             search: Search::default(),
             commits,
+            committing: Vec::new(),
             round: now,
         }
     }
@@ -136,7 +141,10 @@ impl Worker {
             self.round = now;
             self.make_round(now);
         }
-        self.store(now);
+        self.store();
+        if self.commits.are_due(now) {
+            self.commit(now);
+        }
         self.note_commits();
         Ok(fetched)
     }
@@ -404,7 +412,7 @@ impl Worker {
 
     /// Stores the offsets that may be committed, where they have moved. The library commits what is stored, and refuses
     /// to store for a partition that is not ours: a late ack can't move another member's offset.
-    fn store(&mut self, now: Instant) {
+    fn store(&mut self) {
         let mut moved = TopicPartitionList::new();
         {
             let assignment = self.shared.lock();
@@ -417,9 +425,6 @@ impl Worker {
             }
         }
         store(&self.consumer, &moved);
-        if self.commits.are_due(now) {
-            self.commit(now);
-        }
     }
 
     /// Commits what is stored.
@@ -427,18 +432,27 @@ impl Worker {
     /// Of a topic that was made anew, the library would keep that to itself until it had passed the old offsets, which it
     /// may have of this process or of the group. So a partition's first commit is by name, and comes before the others.
     fn commit(&mut self, now: Instant) {
-        let mut uncertain = TopicPartitionList::new();
-        for lane in self.lanes.iter().filter(|lane| lane.uncertain) {
-            lane.add_stored(&mut uncertain);
-        }
+        let uncertain = self.uncertain();
         let by_name = uncertain.count() > 0;
         match commit(&self.consumer, by_name.then_some(&uncertain)) {
-            Ok(()) => self.commits.sent(now),
+            Ok(()) => {
+                self.commits.sent(now);
+                self.committing = self.lanes.iter().map(|lane| lane.id).collect();
+            }
             Err(error) => tracing::debug!(%error, "nothing can be committed now"),
         }
         if by_name {
             self.commits.moved(true);
         }
+    }
+
+    /// What is stored of partitions whose commit is by name.
+    fn uncertain(&self) -> TopicPartitionList {
+        let mut uncertain = TopicPartitionList::new();
+        for lane in self.lanes.iter().filter(|lane| lane.uncertain) {
+            lane.add_stored(&mut uncertain);
+        }
+        uncertain
     }
 
     /// Tells what the brokers have answered to commits.
@@ -452,8 +466,9 @@ impl Worker {
             self.shared.progress.trouble().commits_fail_since.get_or_insert_with(Instant::now);
         }
         // The library commits by itself as partitions go, and its answer says nothing of the commit that is ours.
-        let is_here = |(topic, partition): &(String, i32)| self.lanes.iter().any(|lane| lane.is(topic, *partition));
-        if commits.answers.iter().any(|about| about.is_empty() || about.iter().any(is_here)) {
+        let id = |(topic, partition): &(String, i32)| self.shared.topics.partition_id(topic, *partition);
+        let is_ours = |place| id(place).is_some_and(|id| self.committing.contains(&id));
+        if commits.answers.iter().any(|about| about.is_empty() || about.iter().any(is_ours)) {
             self.commits.answered(commits.failed > 0);
         }
         if commits.offsets.is_empty() {
@@ -462,7 +477,9 @@ impl Worker {
         self.shared.committed.send_modify(|committed| {
             for (topic, partition, offset) in commits.offsets {
                 let lane = self.lanes.iter_mut().find(|lane| lane.is(&topic, partition));
-                if let Some(lane) = lane.filter(|lane| lane.note_committed(offset)) {
+                if let Some(lane) = lane
+                    && lane.note_committed(offset)
+                {
                     committed.insert(lane.id, offset);
                 }
             }
@@ -471,9 +488,15 @@ impl Worker {
 
     /// Stores the last offsets and leaves the group.
     fn leave(&mut self) {
-        let now = Instant::now();
-        self.store(now);
-        self.answer_all(now);
+        self.await_commit();
+        self.store();
+        let uncertain = self.uncertain();
+        if uncertain.count() > 0
+            && let Err(error) = commit(&self.consumer, Some(&uncertain))
+        {
+            tracing::info!(%error, "the last offsets of partitions are not committed: they are delivered again");
+        }
+        self.answer_all(Instant::now());
         self.forget();
         self.consumer.context().leave();
         if let Err(error) = self.consumer.close_queue() {
@@ -484,6 +507,36 @@ impl Worker {
             self.consumer.poll(TICK);
         }
         tracing::info!(group = self.config.group(), "left the group");
+    }
+
+    /// Waits for the answer to the commit that is on its way, before the client library sends the last one as it leaves. Where
+    /// none comes in time, the last one is left out: what was acked since then is delivered again.
+    fn await_commit(&mut self) {
+        let deadline = Instant::now() + LAST_ANSWER;
+        loop {
+            self.note_commits();
+            let now = Instant::now();
+            if !self.commits.are_open(now) {
+                return;
+            }
+            if now >= deadline || self.serve_events().is_err() {
+                break;
+            }
+            self.shared.progress.poll(now);
+            thread::park_timeout(TICK);
+        }
+        tracing::warn!(
+            waited = ?LAST_ANSWER,
+            "the brokers have not answered the last commit: what was acked since then is delivered again"
+        );
+        let mut partitions = TopicPartitionList::new();
+        let ids: Vec<u16> = self.lanes.iter().map(|lane| lane.id).collect();
+        for lane in &mut self.lanes {
+            lane.unstore();
+            partitions.add_partition(&lane.topic, lane.partition);
+        }
+        unstore(&self.consumer, &partitions);
+        self.shared.lock().lose(&ids);
     }
 
     /// Forgets the assignment: from here on acks have no effect.

@@ -441,7 +441,8 @@ impl<T: Clone> Tracker<T> {
     /// The first record that is not done. Where it waits for the answer for a former one, it counts as sent when that was.
     pub(super) fn front(&self) -> Option<Front> {
         let entry = self.entries.front()?;
-        let sent = if let State::Sent(sent) = entry.state { Some(sent) } else { self.former.get(&entry.offset).copied() };
+        let sent =
+            if let State::Sent(sent) = entry.state { Some(sent) } else { self.former.get(&entry.offset).copied() };
         Some(Front { offset: entry.offset, deliveries: entry.deliveries, sent })
     }
 

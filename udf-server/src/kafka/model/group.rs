@@ -20,6 +20,9 @@ pub(super) struct Request {
     pub(super) gives_back: Vec<u16>,
     /// The client sends it of itself, as partitions go.
     pub(super) is_last: bool,
+    /// The client library sends it a second time, in another generation than the source meant it for. What it then moves of
+    /// another member's partition no source can help.
+    pub(super) is_renewed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -79,7 +82,7 @@ impl Group {
     /// What the source is told: whether its offsets are committed, unless the client sent them of itself.
     pub(super) fn serve(&mut self, from: Identity, place: usize, arrived: bool) -> Option<bool> {
         let requests = self.wire.get_mut(&from)?;
-        let Request { generation, offsets, cut, gives_back, is_last } = requests.remove(place);
+        let Request { generation, offsets, cut, gives_back, is_last, is_renewed } = requests.remove(place);
         if requests.is_empty() {
             self.wire.remove(&from);
         }
@@ -88,7 +91,7 @@ impl Group {
         }
         for (partition, offset) in offsets.into_iter().filter(|_| arrived) {
             let offset = if cut.contains(&partition) { offset } else { self.in_log(partition, offset) };
-            self.trespassed |= !self.owns(from, partition);
+            self.trespassed |= !self.owns(from, partition) && !is_renewed;
             let committed = &mut self.committed[usize::from(partition)];
             self.went_back |= offset < *committed;
             *committed = offset;
@@ -112,6 +115,18 @@ impl Group {
     /// As much of an offset of the former log as is in the new one.
     fn in_log(&self, partition: u16, offset: i64) -> i64 {
         self.cut_of(partition).map_or(offset, |at| offset.min(at))
+    }
+
+    /// Sends the first request of a member that was evicted again, as that of the member that its client is now.
+    pub(super) fn renew(&mut self, from: Identity, to: Identity, generation: i32) -> Option<()> {
+        // The client does not join again before its own last commit is answered.
+        let requests = self.wire.get_mut(&from).filter(|requests| !requests[0].is_last)?;
+        let request = Request { generation, is_renewed: true, ..requests.remove(0) };
+        if requests.is_empty() {
+            self.wire.remove(&from);
+        }
+        self.wire.entry(to).or_default().push(request);
+        Some(())
     }
 
     /// A member joins again, without these partitions: they are free. It learns of its new generation later.

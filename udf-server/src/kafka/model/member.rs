@@ -36,6 +36,10 @@ pub(super) enum Fault {
     CommitMeanwhile,
     /// It takes the answer to what the client commits of itself for the answer to its own commit.
     TakesAnyAnswer,
+    /// It leaves the group while a commit is on its way.
+    LeavesMeanwhile,
+    /// It takes a commit for answered when its partitions are lost.
+    LosesCommit,
     /// It forgets all records of a partition whose log was cut, those before the cut too.
     CutResetsAll,
     /// It takes an answer for a record that the log was cut before for one for the new record of that offset.
@@ -63,6 +67,9 @@ pub(super) struct Member {
     /// The partitions that wait for acks before they are given back.
     pub(super) revoking: Option<Vec<u16>>,
     commits: Commits,
+    /// Who has sent the commit that is on its way, and of which partitions.
+    pub(super) sender: Identity,
+    committing: Vec<u16>,
     /// On their way to the dead-letter topic.
     pub(super) letters: BTreeMap<Place, u32>,
     /// What the platform has and has not answered. It outlives the source, and drops what comes a second time.
@@ -77,7 +84,7 @@ pub(super) struct Held {
     pub(super) next: i64,
     /// What is committed next.
     pub(super) stored: Option<i64>,
-    /// A record has come from after the log's cut.
+    /// A record has come from after the log's cut, or the partition was assigned after it.
     knows_cut: bool,
 }
 
@@ -105,6 +112,8 @@ impl Member {
             revoking: None,
             // Without an interval it commits at any time that it may.
             commits: Commits::new(Duration::ZERO, now),
+            sender: identity,
+            committing: Vec::new(),
             letters: BTreeMap::new(),
             platform: BTreeSet::new(),
             maximum: BTreeMap::new(),
@@ -118,9 +127,15 @@ impl Member {
         *self = Self { platform, ..Self::new(Identity { member, life: life + 1 }, now) };
     }
 
-    pub(super) fn assign(&mut self, partition: u16, committed: i64) {
+    /// Begins to read a partition behind what is committed, of a log that was cut before or not.
+    pub(super) fn assign(&mut self, partition: u16, committed: i64, is_cut: bool) {
         self.assignment.assign(partition, None);
-        self.client.insert(partition, Held { next: committed, stored: None, knows_cut: false });
+        self.client.insert(partition, Held { next: committed, stored: None, knows_cut: is_cut });
+    }
+
+    /// Whether a partition can be taken now. One of which a commit is on its way waits: it is begun behind what that commits.
+    pub(super) fn may_take(&self, partition: u16, now: Instant) -> bool {
+        !self.commits.are_open(now) || !self.committing.contains(&partition)
     }
 
     /// Puts the next record where reads find it.
@@ -204,6 +219,8 @@ impl Member {
             return None;
         }
         self.commits.sent(now);
+        self.sender = self.identity;
+        self.committing = self.client.keys().copied().collect();
         let offsets = self.client.iter().filter_map(|(partition, held)| Some((*partition, held.stored?))).collect();
         Some(Request { generation: self.generation, offsets, cut: self.knows_cut(), ..Request::default() })
     }
@@ -266,13 +283,30 @@ impl Member {
                 goes.clone()
             }
             // The group knows that it has not got them.
-            Parting::Lost => {
-                self.commits.answered(true);
-                Vec::new()
-            }
+            Parting::Lost => Vec::new(),
         };
         let (generation, cut) = (self.generation, self.knows_cut());
-        Some(Request { generation, offsets: self.unassign(&goes), cut, gives_back, is_last: true })
+        Some(Request {
+            generation,
+            offsets: self.unassign(&goes),
+            cut,
+            gives_back,
+            is_last: true,
+            ..Request::default()
+        })
+    }
+
+    /// Leaves the group in order, if it is time; what the client library then sends. The process ends.
+    pub(super) fn leave(&mut self, now: Instant, fault: Option<Fault>) -> Option<Request> {
+        if self.commits.are_open(now) && fault != Some(Fault::LeavesMeanwhile) {
+            return None;
+        }
+        self.store();
+        let (generation, cut) = (self.generation, self.knows_cut());
+        let gives_back: Vec<u16> = self.client.keys().copied().collect();
+        let offsets = self.unassign(&gives_back);
+        self.crash(now);
+        Some(Request { generation, offsets, cut, gives_back, is_last: true, ..Request::default() })
     }
 
     fn generation_seen(&self, fault: Option<Fault>) -> i32 {
@@ -292,9 +326,11 @@ impl Member {
         }
         self.assignment.lose(&lost);
         self.maximum.clear();
-        self.commits.answered(true);
+        if fault == Some(Fault::LosesCommit) {
+            self.commits.answered(true);
+        }
         let (generation, cut) = (self.generation, self.knows_cut());
-        Request { generation, offsets: self.unassign(&lost), cut, gives_back: Vec::new(), is_last: true }
+        Request { generation, offsets: self.unassign(&lost), cut, is_last: true, ..Request::default() }
     }
 
     /// The partitions of which it knows that their logs were cut.

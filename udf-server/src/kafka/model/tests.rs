@@ -15,6 +15,8 @@ fn crash_and_revoke() -> World {
         revoke_timeout: STEP * number("MODEL_REVOKE_TIMEOUT", 0),
         chances: Chances {
             crashes: number("MODEL_CRASHES", 1),
+            leaves: number("MODEL_LEAVES", 0),
+            renewals: number("MODEL_RENEWALS", 0),
             revokes: number("MODEL_REVOKES", 1),
             evictions: number("MODEL_EVICTIONS", 0),
             rejoins: number("MODEL_REJOINS", 0),
@@ -61,6 +63,17 @@ fn joined_again() -> World {
 fn gives_one_of_two_back() -> World {
     let world = one_partition(Chances { revokes: 1, losses: 1, steps: 1, ..Chances::default() });
     World { members: 1, partitions: 2, records: 3, ..world }
+}
+
+/// A source leaves in order, with a commit on its way.
+fn leaves_with_losses() -> World {
+    one_partition(Chances { leaves: 1, losses: 1, ..Chances::default() })
+}
+
+/// The session of the only member ends, and the client sends its last commit again when it is a member anew.
+fn commits_again() -> World {
+    let world = one_partition(Chances { evictions: 1, renewals: 1, losses: 1, ..Chances::default() });
+    World { members: 1, ..world }
 }
 
 /// The log is cut while records are in flight, and the group wants the partition back.
@@ -122,6 +135,16 @@ fn the_protocol_holds_for_who_gives_one_of_two_partitions_back() {
 }
 
 #[test]
+fn the_protocol_holds_for_who_leaves_with_a_commit_on_its_way() {
+    search(leaves_with_losses());
+}
+
+#[test]
+fn the_protocol_holds_for_a_commit_that_is_sent_again_in_the_next_generation() {
+    search(commits_again());
+}
+
+#[test]
 fn the_protocol_holds_when_the_log_is_cut() {
     search(cut_log());
 }
@@ -139,6 +162,8 @@ fn each_mistake_is_found_by_what_it_breaks() {
         (Fault::GenerationUnseen, joined_again(), "I4: who has given a partition back commits nothing of it"),
         (Fault::LeavesStored, joined_again(), "I4: who has given a partition back commits nothing of it"),
         (Fault::CommitMeanwhile, nacks_and_streams(), "I3: no committed offset goes backwards"),
+        (Fault::LeavesMeanwhile, leaves_with_losses(), "I3: no committed offset goes backwards"),
+        (Fault::LosesCommit, commits_again(), "I3: no committed offset goes backwards"),
         (Fault::CutResetsAll, cut_log(), "I1: what is committed is done"),
         (Fault::TakesFormerAnswer, cut_log(), "I1: what is committed is done"),
         (Fault::TakesAnyAnswer, gives_one_of_two_back(), "I3: no committed offset goes backwards"),
