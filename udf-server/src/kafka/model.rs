@@ -223,6 +223,13 @@ impl World {
         }
     }
 
+    /// Whether a platform has records of a partition that its source is to get a second time, in a world where logs are cut.
+    /// The source does not know of those records any more, and takes answers for them for answers for the new records of
+    /// their offsets: offsets are all that the platform knows. This limit of the source is documented, and not searched.
+    fn is_ambiguous(&self, member: &Member, partition: u16) -> bool {
+        self.chances.cuts > 0 && member.platform.iter().any(|place| place.partition == partition)
+    }
+
     /// What a platform can do next.
     fn platform_actions(&self, state: &State, member: usize, actions: &mut Vec<Action>) {
         let left = state.left;
@@ -251,14 +258,6 @@ impl State {
     /// Whether every record of a partition before this offset is done.
     fn is_done_before(&self, partition: u16, offset: i64) -> bool {
         (0..offset).step_by(2).all(|offset| self.done.contains(&self.place(partition, offset)))
-    }
-
-    /// Whether a platform has a record that the log was cut before, of a partition that its source does not have any more. If
-    /// that source gets the partition again, it does not know of that record, and takes the answer for it for one for the
-    /// new record: offsets are all that the platform knows. This limit of the source is documented, and not searched.
-    fn has_former(&self, member: usize, partition: u16) -> bool {
-        let mut records = self.members[member].platform.iter();
-        records.any(|place| place.partition == partition && *place != self.place(partition, place.offset))
     }
 
     /// The record of this offset that is in the log now.
@@ -313,7 +312,7 @@ impl Model for World {
             if it.revoking.is_none() {
                 for partition in self.partitions().filter(|_| is_told) {
                     match group.owners[usize::from(partition)] {
-                        None if it.may_take(partition, now) && !state.has_former(member, partition) => {
+                        None if it.may_take(partition, now) && !self.is_ambiguous(it, partition) => {
                             actions.push(Action::Assign { member, partition })
                         }
                         None => {}

@@ -78,7 +78,8 @@ fn commits_again() -> World {
 
 /// The log is cut while records are in flight, and the group wants the partition back.
 fn cut_log() -> World {
-    one_partition(Chances { revokes: 1, nacks: 1, cuts: 1, ..Chances::default() })
+    let world = one_partition(Chances { revokes: 1, nacks: 1, cuts: 1, ..Chances::default() });
+    World { revoke_timeout: Duration::ZERO, ..world }
 }
 
 fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
