@@ -94,6 +94,7 @@ impl io::Write for Stderr {
 }
 
 /// Waits until all that [`stderr`] has taken is written, for so long at the most. Returns whether it is.
+#[expect(clippy::must_use_candidate, reason = "a program that ends can do nothing about lines that were not written")]
 pub fn flush(patience: Duration) -> bool {
     queue().flush(patience)
 }

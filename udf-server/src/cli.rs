@@ -122,7 +122,8 @@ fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
     })
 }
 
-#[cfg(all(test, feature = "kafka"))]
+#[cfg(test)]
+#[cfg(feature = "kafka")]
 mod tests {
     use super::*;
 

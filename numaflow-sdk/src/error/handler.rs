@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_boxed_error_comes_back_with_its_answer() {
-        let io = || HandlerError::new(std::io::Error::new(std::io::ErrorKind::Other, Layer("deep".into())));
+        let io = || HandlerError::new(std::io::Error::other(Layer("deep".into())));
         let back = HandlerError::new(io().dead_letter("bad", MapRequest::new("v")).boxed());
         assert_eq!(back.brought_input().map(|input| &input.value()[..]), Some(&b"v"[..]));
         assert_eq!(crate::error::chain(back.as_error()), crate::error::chain(io().as_error()));

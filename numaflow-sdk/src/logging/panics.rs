@@ -17,7 +17,7 @@ pub(crate) fn replace_default_hook() {
     let default = take_hook();
     // Both were made by the same function of the standard library then, so they are of the same type and without data.
     let is_default = std::ptr::eq(&raw const *hook, &raw const *default);
-    set_hook(if is_default { Box::new(|info| tell(info)) } else { hook });
+    set_hook(if is_default { Box::new(tell) } else { hook });
 }
 
 fn tell(info: &PanicHookInfo<'_>) {

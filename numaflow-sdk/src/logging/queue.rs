@@ -178,8 +178,10 @@ mod tests {
         }
     }
 
-    /// A queue, its writes, what becomes of them, and what is told of dropped lines.
-    fn stepped() -> (Arc<Queue>, Receiver<Vec<u8>>, SyncSender<io::Result<()>>, Receiver<u64>) {
+    /// A queue, its writes, their results, and the reported numbers of dropped lines.
+    type Steps = (Arc<Queue>, Receiver<Vec<u8>>, SyncSender<io::Result<()>>, Receiver<u64>);
+
+    fn stepped() -> Steps {
         let queue = Arc::new(Queue::new());
         let (writes, written) = sync_channel(0);
         let (go, results) = sync_channel(0);

@@ -109,6 +109,7 @@ fn stops_when(service: map::MapService, blocked: usize) -> ExitCode {
 }
 
 /// What the message says: `fail TEXT`, `panic TEXT`, `block`, or an answer.
+#[expect(clippy::panic, reason = "a handler that panics is what is tested")]
 async fn quiet(request: MapRequest) -> Result<Message, HandlerError> {
     let text = std::str::from_utf8(request.value())?;
     match text.split_once(' ') {
@@ -133,6 +134,7 @@ impl tracing::Subscriber for OwnLog {
     }
     fn record(&self, _: &tracing::Id, _: &tracing::span::Record<'_>) {}
     fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+    #[expect(clippy::print_stdout, reason = "a subscriber that prints is what is tested")]
     fn event(&self, event: &tracing::Event<'_>) {
         println!("{event:?}");
     }

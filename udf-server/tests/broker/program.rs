@@ -43,7 +43,7 @@ impl Program {
             .unwrap();
         let program = Self { process, admin, folder };
         let info = tokio::time::timeout(PATIENCE, ServerInfo::wait(program.folder.path().join("i"))).await;
-        info.unwrap_or_else(|_| panic!("it does not serve: {}", program.log())).unwrap();
+        assert!(info.is_ok_and(|info| info.is_ok()), "it does not serve: {}", program.log());
         program
     }
 
@@ -65,7 +65,6 @@ impl Program {
     /// Holds the program to its budget and 64 MiB for everything else.
     pub(crate) fn assert_within_budget(&self) {
         let (peak, most) = (self.peak(), Self::BUDGET + (64 << 20));
-        println!("the most memory: {} MiB", peak >> 20);
         assert!(peak <= most, "{} MiB are more than {} MiB", peak >> 20, most >> 20);
     }
 

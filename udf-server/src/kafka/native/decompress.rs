@@ -112,7 +112,7 @@ pub unsafe fn gzip(real: Gzip, compressed: *const c_void, len: c_int, out_len: *
     let size = if most <= left { most } else { expansion::gzip(bytes, limit) };
     match ask(size) {
         Verdict::Granted => {}
-        verdict => {
+        verdict @ (Verdict::Postponed | Verdict::TooLarge) => {
             allowance().disguise(verdict);
             return ptr::null_mut();
         }
@@ -212,7 +212,7 @@ pub unsafe fn snappy_length(real: SnappyLength, compressed: *const c_char, len: 
         let size = expansion::snappy(unsafe { input(compressed.cast(), len) });
         match ask(size.unwrap_or(0)) {
             Verdict::Granted => {}
-            verdict => {
+            verdict @ (Verdict::Postponed | Verdict::TooLarge) => {
                 allowance().disguise(verdict);
                 return false;
             }
@@ -239,7 +239,7 @@ pub unsafe fn snappy_java(
     // SAFETY: the library reads as much there.
     match ask(expansion::snappy_java(unsafe { input(chunks.cast(), len) })) {
         Verdict::Granted => {}
-        verdict => {
+        verdict @ (Verdict::Postponed | Verdict::TooLarge) => {
             allowance().disguise(verdict);
             // SAFETY: there is room for that many characters; the library prints them when it debugs.
             unsafe {
