@@ -10,7 +10,7 @@
 //! ([`dropped_lines`], the metric `numaflow_udf_log_lines_dropped_total`); a line at WARN tells the number when lines are
 //! taken again. The log that `run` installs uses it, and a subscriber of the program can:
 //!
-//! ```ignore
+//! ```no_run
 //! tracing_subscriber::fmt().with_writer(numaflow_sdk::logging::stderr).init();
 //! ```
 //!

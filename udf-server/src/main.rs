@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use numaflow_sdk::ProcessEnvironment;
 use udf_server::cli;
 
+#[cfg(feature = "kafka")]
 udf_server::bound_decompression!();
 
 fn main() -> ExitCode {
