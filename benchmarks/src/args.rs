@@ -298,7 +298,7 @@ impl RunArgs {
             comparisons,
         };
         match std::io::stdout().write_all(report::text(&run).as_bytes()) {
-            // Whoever read the report and has gone has read what it wanted.
+            // A reader that closed the pipe is no error: it has read enough.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 return Err(format!("standard output cannot be written: {error}").into());
             }

@@ -67,7 +67,7 @@ impl Drop for Progress {
     }
 }
 
-/// Says a line to whoever watches.
+/// Prints a line on standard error.
 pub(crate) fn say(line: &str) {
     // Where nobody can read it, it need not be said.
     _ = writeln!(std::io::stderr(), "{line}");

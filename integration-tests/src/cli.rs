@@ -173,7 +173,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Whoever reads the output and has gone has read what it wanted.
+/// A reader that closed the pipe is no error: it has read enough.
 fn printed(result: Outcome<()>) -> Outcome<bool> {
     match result {
         Err(error) if io_kind(&*error) != Some(io::ErrorKind::BrokenPipe) => Err(error),

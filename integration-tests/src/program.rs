@@ -10,7 +10,7 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>
 /// Why a line could not be printed, for the end of the program.
 static UNPRINTED: OnceLock<io::Error> = OnceLock::new();
 
-/// Says a line to whoever runs the program, on standard output.
+/// Prints a line on standard output.
 pub(crate) fn say(line: &str) {
     let mut out = io::stdout().lock();
     if let Err(error) = unless_closed(writeln!(out, "{line}").and_then(|()| out.flush())) {
@@ -19,7 +19,7 @@ pub(crate) fn say(line: &str) {
     }
 }
 
-/// Says a line to whoever watches, on standard error.
+/// Prints a line on standard error.
 pub(crate) fn note(line: &str) {
     // Where nobody can read it, it need not be said.
     _ = writeln!(io::stderr(), "{line}");

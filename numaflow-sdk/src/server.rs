@@ -547,7 +547,7 @@ impl<S: Service> Bound<S> {
         }
         let begun = drain.begin();
         let mut panicked = stop_when.as_mut().and_then(Watched::panic).map(|panic| {
-            crate::logging::error!(%panic, "the condition that ends the server panicked");
+            crate::logging::error!(%panic, "the future given to stop_when panicked");
             panic.to_string()
         });
         if panicked.is_none() && drain.has_panicked() {
@@ -556,7 +556,7 @@ impl<S: Service> Bound<S> {
         for action in on_shutdown {
             // The messages that are in flight have no part in it: the drain goes on.
             if let Err(panic) = panic::catching(action) {
-                crate::logging::error!(%panic, "what was to run on shutdown panicked");
+                crate::logging::error!(%panic, "an action given to on_shutdown panicked");
                 // For whoever ends the drain without this function.
                 drain.end_after_panic();
                 panicked.get_or_insert(panic.to_string());

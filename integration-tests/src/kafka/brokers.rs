@@ -68,7 +68,7 @@ impl<'a> Brokers<'a> {
         }
     }
 
-    /// Whether a fault of the cluster can begin: there is none, and all replicas are in sync.
+    /// Whether a fault of the cluster can begin: no other one is in progress, and all replicas are in sync.
     pub(super) fn are_whole(&self, scene: &Scene) -> Outcome<bool> {
         match self {
             Self::One(_) => Ok(true),

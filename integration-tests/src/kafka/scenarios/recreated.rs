@@ -23,7 +23,7 @@ const RECORDS: u64 = 2_000;
 const PRODUCING: Duration = Duration::from_secs(4);
 /// Some are in flight when the topic goes.
 const DRIVER: [&str; 2] = ["--work", "1000"];
-/// The topic is made again at once, and again after a while in which there is none.
+/// The topic is deleted twice: it is created again at once the first time, and after a pause the second time.
 const PAUSES: [Duration; 2] = [Duration::ZERO, Duration::from_secs(5)];
 /// How long the first acks may take.
 const PATIENCE: Duration = Duration::from_secs(60);
