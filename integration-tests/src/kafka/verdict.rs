@@ -84,10 +84,11 @@ impl Evidence<'_> {
     /// Judges the run.
     pub(super) fn judge(&self) -> Outcome<(Figures, Vec<Violation>)> {
         let lines = journal::read_all(self.folder)?;
-        let mut violations = Vec::from_iter(self.committed_too_much()?);
-        violations.extend(self.went_back());
-        violations.extend(self.lost_or_invented(&lines));
-        let figures = self.figures(&lines);
+        let cuts = Cuts::new(self.cuts, &lines);
+        let mut violations = Vec::from_iter(self.committed_too_much(&cuts)?);
+        violations.extend(self.went_back(&cuts));
+        violations.extend(self.lost_or_invented(&lines, &cuts));
+        let figures = self.figures(&lines, &cuts);
         if figures.duplicates > figures.explained {
             let what = format!("{} duplicates, and the faults explain {}", figures.duplicates, figures.explained);
             violations.push(Violation { invariant: "duplicates", what });
@@ -100,7 +101,7 @@ impl Evidence<'_> {
     }
 
     /// I1: no sample shows more than what was done by then.
-    fn committed_too_much(&self) -> Outcome<Option<Violation>> {
+    fn committed_too_much(&self, cuts: &Cuts<'_>) -> Outcome<Option<Violation>> {
         let mut journals: HashMap<PathBuf, (Reading, Held)> = HashMap::new();
         let mut letters = self.dead_letters.iter().peekable();
         let mut undone: BTreeSet<Numbered> =
@@ -119,7 +120,7 @@ impl Evidence<'_> {
                 undone.remove(record);
             }
             for (partition, committed) in &sample.committed {
-                let judged = self.cuts().judged(*partition, sample.at).min(*committed);
+                let judged = cuts.judged(*partition, sample.at).min(*committed);
                 let passed = undone.range(((*partition, 0), 0)..((*partition, judged), 0)).next();
                 if let Some((place, number)) = passed {
                     let what = format!(
@@ -136,17 +137,13 @@ impl Evidence<'_> {
         Ok(None)
     }
 
-    fn cuts(&self) -> Cuts<'_> {
-        Cuts(self.cuts)
-    }
-
     /// I3: what is committed never becomes less, unless the cluster has cut a log.
-    fn went_back(&self) -> Option<Violation> {
+    fn went_back(&self, cuts: &Cuts<'_>) -> Option<Violation> {
         self.samples.windows(2).find_map(|pair| {
             let [before, after] = pair else { return None };
             before.committed.iter().find_map(|(partition, committed)| {
                 let now = after.committed.get(partition);
-                if now.is_some_and(|now| now >= committed) || self.cuts().allow_less(*partition, after.at) {
+                if now.is_some_and(|now| now >= committed) || cuts.allow_less(*partition, after.at) {
                     return None;
                 }
                 let now = now.map_or_else(|| "nothing".to_owned(), ToString::to_string);
@@ -160,12 +157,12 @@ impl Evidence<'_> {
     }
 
     /// I2 and I8: every record of the topic is done, nothing else is, and each has its own name.
-    fn lost_or_invented(&self, lines: &[Line]) -> Vec<Violation> {
+    fn lost_or_invented(&self, lines: &[Line], cuts: &Cuts<'_>) -> Vec<Violation> {
         let mut violations = Vec::new();
         for line in lines {
             if let Deed::Took { number } | Deed::Mistook { number } = line.deed
                 && self.truth.records.get(&line.place).is_none_or(|true_one| *true_one != number)
-                && !self.cuts().have_lost((line.place, number))
+                && !cuts.have_lost((line.place, number))
             {
                 let place = self.name(line.place);
                 let what = match self.truth.records.get(&line.place) {
@@ -175,7 +172,7 @@ impl Evidence<'_> {
                 violations.push(Violation { invariant: "I8", what });
             }
             if let Deed::Mistook { number } = line.deed
-                && !self.cuts().have_lost_one_at(line.place)
+                && !cuts.have_lost_one_at(line.place)
             {
                 let place = self.name(line.place);
                 let what =
@@ -198,7 +195,7 @@ impl Evidence<'_> {
             }
         }
         let is_true = |(place, number): &Numbered| self.truth.records.get(place) == Some(number);
-        let invented = done.iter().filter(|record| !is_true(record) && !self.cuts().have_lost(**record));
+        let invented = done.iter().filter(|record| !is_true(record) && !cuts.have_lost(**record));
         violations.extend(invented.map(|(place, number)| Violation {
             invariant: "I2",
             what: format!(
@@ -209,7 +206,7 @@ impl Evidence<'_> {
         violations
     }
 
-    fn figures(&self, lines: &[Line]) -> Figures {
+    fn figures(&self, lines: &[Line], cuts: &Cuts<'_>) -> Figures {
         let taken = lines
             .iter()
             .filter_map(|line| if let Deed::Took { number } = line.deed { Some((line.place, number)) } else { None });
@@ -219,7 +216,7 @@ impl Evidence<'_> {
             duplicates: beyond_the_first(acks(lines).into_iter()),
             explained: self.explained(lines),
             dead_letters: self.dead_letters.len(),
-            lost: self.cuts().lost(),
+            lost: cuts.lost(),
             mistaken: lines.iter().filter(|line| matches!(line.deed, Deed::Mistook { .. })).count(),
             samples: self.samples.len(),
         }

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::clock::{Micros, micros};
-use super::super::journal::Place;
+use super::super::journal::{Deed, Line, Place};
 use super::super::truth::Numbered;
 
-/// How long the source may take, once the fault is over, until it has noticed and the group has committed anew.
-const NOTICING: Duration = Duration::from_secs(15);
+/// How long the source may take until the group has committed anew: once the fault is over, and the first record has come
+/// that took the place of a lost one. Before that record there is nothing to notice.
+pub(super) const NOTICING: Duration = Duration::from_secs(15);
 
 /// Which log was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,40 +39,66 @@ pub(in super::super) struct Cut {
     pub(in super::super) to: Micros,
 }
 
-/// The cuts of a run.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Cuts<'a>(pub(super) &'a [Cut]);
+impl Cut {
+    /// When a driver first got a record from a place at or after the cut that was not in the log before.
+    fn succeeded(&self, lines: &[Line]) -> Option<Micros> {
+        let Log::Partition { partition, from } = self.log else { return None };
+        let is_successor = |line: &&Line| {
+            let (Deed::Took { number } | Deed::Mistook { number }) = line.deed else { return false };
+            let is_behind = line.place.0 == partition && line.place.1 >= from && line.at >= self.from;
+            is_behind && !self.lost.contains(&(line.place, number))
+        };
+        lines.iter().filter(is_successor).map(|line| line.at).min()
+    }
+}
 
-impl Cuts<'_> {
+/// The cuts of a run.
+#[derive(Debug)]
+pub(super) struct Cuts<'a> {
+    cuts: &'a [Cut],
+    /// For each cut, when the group has to have committed anew at the latest.
+    recommitted: Vec<Micros>,
+}
+
+impl<'a> Cuts<'a> {
+    /// The cuts of a run with these journals.
+    pub(super) fn new(cuts: &'a [Cut], lines: &[Line]) -> Self {
+        let recommitted = |cut: &Cut| {
+            let noticed = cut.succeeded(lines).map_or(Micros::MAX, |succeeded| succeeded.max(cut.to));
+            noticed.saturating_add(micros(NOTICING))
+        };
+        Self { cuts, recommitted: cuts.iter().map(recommitted).collect() }
+    }
+
     /// Whether the cluster has lost this record.
-    pub(super) fn have_lost(self, record: Numbered) -> bool {
-        self.0.iter().any(|cut| cut.lost.contains(&record))
+    pub(super) fn have_lost(&self, record: Numbered) -> bool {
+        self.cuts.iter().any(|cut| cut.lost.contains(&record))
     }
 
     /// Whether there was another record at this place, which the cluster has lost.
-    pub(super) fn have_lost_one_at(self, place: Place) -> bool {
-        self.0.iter().any(|cut| cut.lost.range((place, 0)..=(place, u64::MAX)).next().is_some())
+    pub(super) fn have_lost_one_at(&self, place: Place) -> bool {
+        self.cuts.iter().any(|cut| cut.lost.range((place, 0)..=(place, u64::MAX)).next().is_some())
     }
 
     /// How many records the cluster has lost.
-    pub(super) fn lost(self) -> usize {
-        self.0.iter().map(|cut| cut.lost.len()).sum()
+    pub(super) fn lost(&self) -> usize {
+        self.cuts.iter().map(|cut| cut.lost.len()).sum()
     }
 
     /// Up to which offset of a partition a commit at some time can be judged. What was committed of a log before it was cut
     /// says nothing about the records that came to these places later.
-    pub(super) fn judged(self, partition: i32, at: Micros) -> i64 {
-        let cut = |cut: &Cut| match cut.log {
-            Log::Partition { partition: of, from } if of == partition && at <= cut.to + micros(NOTICING) => Some(from),
+    pub(super) fn judged(&self, partition: i32, at: Micros) -> i64 {
+        let limit = |(cut, recommitted): (&Cut, &Micros)| match cut.log {
+            Log::Partition { partition: of, from } if of == partition && at <= *recommitted => Some(from),
             Log::Partition { .. } | Log::Beginning | Log::Offsets => None,
         };
-        self.0.iter().filter_map(cut).min().unwrap_or(i64::MAX)
+        self.cuts.iter().zip(&self.recommitted).filter_map(limit).min().unwrap_or(i64::MAX)
     }
 
     /// Whether what is committed of a partition may be less at some time than it was before: its own log was cut by then, or
     /// that of the group's offsets was just before.
-    pub(super) fn allow_less(self, partition: i32, at: Micros) -> bool {
-        self.0.iter().any(|cut| match cut.log {
+    pub(super) fn allow_less(&self, partition: i32, at: Micros) -> bool {
+        self.cuts.iter().any(|cut| match cut.log {
             Log::Partition { partition: of, .. } => of == partition && at >= cut.from,
             Log::Beginning => false,
             Log::Offsets => (cut.from..=cut.to + micros(NOTICING)).contains(&at),
