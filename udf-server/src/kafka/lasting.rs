@@ -5,14 +5,36 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a condition lasts before the log tells of it: what passes by itself is over by then, and an alarm is to come
-/// within a minute.
-const FIRST: Duration = Duration::from_secs(30);
+/// The age at which the log tells of a condition next: after thirty seconds, and again whenever that time has doubled.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Due(Duration);
+
+impl Due {
+    /// The first of these ages. A condition that ends by itself is over by then, and an alarm has to come within a minute.
+    pub(super) const FIRST: Duration = Duration::from_secs(30);
+
+    /// Whether the log tells of a condition of this age now.
+    pub(super) fn is_reached(&mut self, age: Duration) -> bool {
+        if age < self.0 {
+            return false;
+        }
+        while self.0 <= age {
+            self.0 *= 2;
+        }
+        true
+    }
+}
+
+impl Default for Due {
+    fn default() -> Self {
+        Self(Self::FIRST)
+    }
+}
 
 /// Conditions by their subjects, and when the log tells of each next.
 #[derive(Debug)]
 pub(super) struct Lasting<K> {
-    known: BTreeMap<K, (Instant, Duration)>,
+    known: BTreeMap<K, (Instant, Due)>,
 }
 
 impl<K> Default for Lasting<K> {
@@ -22,22 +44,15 @@ impl<K> Default for Lasting<K> {
 }
 
 impl<K: Ord> Lasting<K> {
-    /// Looks at a condition, and says for how long it has lasted if the log is to tell of that now: after thirty seconds, and
-    /// again whenever that time has doubled.
+    /// Looks at a condition, and returns its age if the log tells of it now: see [`Due`].
     pub(super) fn look(&mut self, subject: K, holds: bool, now: Instant) -> Option<Duration> {
         if !holds {
             self.known.remove(&subject);
             return None;
         }
-        let (since, due) = self.known.entry(subject).or_insert((now, FIRST));
+        let (since, due) = self.known.entry(subject).or_insert((now, Due::default()));
         let age = now.duration_since(*since);
-        if age < *due {
-            return None;
-        }
-        while *due <= age {
-            *due *= 2;
-        }
-        Some(age)
+        due.is_reached(age).then_some(age)
     }
 
     /// For how long a condition has lasted; `None` while it does not hold.

@@ -5,39 +5,33 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::lasting::Due;
 use super::tracker::Front;
 
-/// How long the first record that is not done may be with the platform before it is named. The alarm has to come within a
-/// minute.
-const STALLED: Duration = Duration::from_secs(30);
+/// How long the first record that is not done may be with the platform before it is named.
+const STALLED: Duration = Due::FIRST;
 
 /// The partitions that wait for one record, and when each is named again.
 #[derive(Debug, Default)]
 pub(super) struct Stalls {
     /// By partition: the record, and the age at which it is named next.
-    named: BTreeMap<u16, (i64, Duration)>,
+    named: BTreeMap<u16, (i64, Due)>,
 }
 
 impl Stalls {
-    /// Looks at a partition, and says for how long its first record has been with the platform if that is to be told now:
-    /// after thirty seconds, and again whenever that time has doubled.
+    /// Looks at a partition, and returns its first record with the time that the platform has had it, if the log tells of it
+    /// now: see [`Due`].
     pub(super) fn look(&mut self, id: u16, front: Option<Front>, now: Instant) -> Option<(Front, Duration)> {
         let Some((front, sent)) = front.and_then(|front| Some((front, front.sent?))) else {
             self.named.remove(&id);
             return None;
         };
         let age = now.duration_since(sent);
-        let (offset, due) = self.named.entry(id).or_insert((front.offset, STALLED));
+        let (offset, due) = self.named.entry(id).or_insert((front.offset, Due::default()));
         if *offset != front.offset || age < STALLED {
-            (*offset, *due) = (front.offset, STALLED);
+            (*offset, *due) = (front.offset, Due::default());
         }
-        if age < *due {
-            return None;
-        }
-        while *due <= age {
-            *due *= 2;
-        }
-        Some((front, age))
+        due.is_reached(age).then_some((front, age))
     }
 
     /// Forgets partitions that are not `there` any more.
