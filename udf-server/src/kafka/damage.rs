@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::Offset;
 
 use super::native::fetch::Trouble;
 use super::policy::{Damaged, name};
@@ -87,12 +87,6 @@ impl Worker {
                         on_damaged = name(&self.config.on_damaged),
                         "a record is damaged; the partition stops before it"
                     );
-                }
-                // Or the library would read it again and again.
-                let mut stopped = TopicPartitionList::new();
-                stopped.add_partition(topic, partition);
-                if let Err(error) = self.consumer.pause(&stopped) {
-                    tracing::debug!(%error, topic, partition, "it is read on, and nothing of it taken");
                 }
                 continue;
             }

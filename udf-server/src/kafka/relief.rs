@@ -1,9 +1,10 @@
 //! Keeping what the client library holds within its half of the budget.
 //!
 //! The library has a limit for each partition's queue and none for all of them together. So no more partitions begin to be
-//! read at once than there is room for. And it may be that every partition waits for acks with its queue full. Then the fullest queues are dropped and their partitions paused, until
-//! there is room for their records again; the library fetches these a second time. Partitions that have room are never
-//! paused: their queues are emptied in the next turn.
+//! read at once than there is room for. And every partition may wait for acks with its queue full. Then the fullest queues
+//! are dropped and their partitions paused, until there is room for their records again; the library fetches these records a
+//! second time. Partitions that have room are never paused: their queues are emptied in the next turn. Partitions that stand
+//! still at a record are always paused.
 
 use std::time::Duration;
 

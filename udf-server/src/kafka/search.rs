@@ -116,7 +116,8 @@ impl Worker {
         }
     }
 
-    /// Stops partitions that have come to a batch of which the library takes nothing.
+    /// Stops partitions that have come to a batch of which the library takes nothing. A partition that stands still is paused
+    /// (`relief`): otherwise the library would break the connection again and again, which all partitions of the broker share.
     fn stop_before_unfetchable(&mut self) {
         for lane in self.lanes.iter().filter(|lane| lane.unfetchable.is_some()) {
             let Some(Unfetchable { offset, bytes }) = lane.unfetchable else { continue };
@@ -139,12 +140,6 @@ impl Worker {
                  whatever --on-oversize says: raise --max-in-flight-bytes, half of which a batch may take, and start the \
                  source again"
             );
-            // Or the library would break the connection again and again, which all partitions of the broker share.
-            let mut stopped = TopicPartitionList::new();
-            stopped.add_partition(&lane.topic, lane.partition);
-            if let Err(error) = self.consumer.pause(&stopped) {
-                tracing::error!(%error, topic = lane.topic, partition = lane.partition, "it is fetched on in vain");
-            }
         }
     }
 }
