@@ -170,9 +170,9 @@ impl DeadLetters {
         turn
     }
 
-    /// Forgets letters that nobody waits for any more, because their partition went to another member, which delivers the
-    /// record again.
-    pub(super) fn forget(&mut self, is_awaited: impl Fn(&Letter) -> bool) {
+    /// Keeps only letters that are still awaited. A letter whose partition went to another member is not: the new owner
+    /// delivers the record again.
+    pub(super) fn keep(&mut self, is_awaited: impl Fn(&Letter) -> bool) {
         for envelope in self.waiting.remove(|envelope| !is_awaited(&envelope.letter)) {
             self.close(&envelope);
         }

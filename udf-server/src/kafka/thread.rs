@@ -208,27 +208,22 @@ impl Worker {
             for (offset, record) in lane.fetched.drain(..) {
                 let len = record.len();
                 bytes += len;
-                let is_oversize = len > self.config.max_record_bytes;
-                if is_oversize {
+                let too_large = (len > self.config.max_record_bytes).then(|| record.clone());
+                if let Some(cut) = tracker.push(offset, len, record) {
+                    lane.cut = Some((offset, cut));
+                }
+                if let Some(record) = too_large {
+                    let cuts = tracker.spend(offset).unwrap_or_default();
                     oversize.push(Letter {
                         id: lane.id,
                         offset,
                         topic: lane.topic.clone(),
                         partition: lane.partition,
-                        record: record.clone(),
+                        record,
                         deliveries: 0,
-                        cuts: 0,
+                        cuts,
                         reason: format!("{len} bytes are more than the platform is given"),
                     });
-                }
-                if let Some(cut) = tracker.push(offset, len, record) {
-                    lane.cut = Some((offset, cut));
-                }
-                if is_oversize {
-                    let cuts = tracker.spend(offset).unwrap_or_default();
-                    if let Some(letter) = oversize.last_mut() {
-                        letter.cuts = cuts;
-                    }
                     match on_oversize {
                         Oversize::Halt => tracker.halt(offset),
                         Oversize::Skip => _ = tracker.settle(offset, cuts),
@@ -320,8 +315,7 @@ impl Worker {
         }
         self.stalls.keep(|id| assignment.tracker(id).is_some());
         if let Some(letters) = &mut self.letters {
-            let is_spent = |letter: &Letter| Some(assignment.tracker(letter.id)?.is_spent(letter.offset));
-            letters.forget(|letter| is_spent(letter) == Some(true));
+            letters.keep(|letter| assignment.tracker(letter.id).is_some_and(|tracker| tracker.is_spent(letter.offset)));
         }
         drop(assignment);
         for (lane, (front, age)) in named {
