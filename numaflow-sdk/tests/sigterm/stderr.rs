@@ -107,6 +107,16 @@ async fn work(client: &MapClient, stream: &mut MapStream) {
     assert_eq!(answer(stream).await.value(), "good");
 }
 
+/// The server works, and stops within its drain.
+async fn works_and_stops(server: Server) {
+    let (client, mut stream) = server.connect().await;
+    work(&client, &mut stream).await;
+    drop((stream, client));
+    let (code, took) = server.stop().await;
+    assert_eq!(code, Some(0));
+    assert!(took < DRAIN, "{took:?}");
+}
+
 async fn answer(stream: &mut MapStream) -> numaflow_sdk::Message {
     let mut answer = timeout(DRAIN, stream.recv()).await.unwrap().unwrap().unwrap();
     answer.messages.remove(0)
@@ -116,24 +126,14 @@ pub(crate) fn not_read() {
     block_on(async {
         let (_reader, full) = full_pipe();
         let server = Server::spawn(QUIET, Stdio::null(), full.into());
-        let (client, mut stream) = server.connect().await;
-        work(&client, &mut stream).await;
-        drop((stream, client));
-        let (code, took) = server.stop().await;
-        assert_eq!(code, Some(0));
-        assert!(took < DRAIN, "{took:?}");
+        works_and_stops(server).await;
     });
 }
 
 pub(crate) fn closed() {
     block_on(async {
         let server = Server::spawn(QUIET, closed_pipe().into(), closed_pipe().into());
-        let (client, mut stream) = server.connect().await;
-        work(&client, &mut stream).await;
-        drop((stream, client));
-        let (code, took) = server.stop().await;
-        assert_eq!(code, Some(0));
-        assert!(took < DRAIN, "{took:?}");
+        works_and_stops(server).await;
     });
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use numaflow_sdk::Environment;
+use numaflow_sdk::{Environment, ServeError, check_socket_path};
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -31,8 +31,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The longer of the sockets' names.
 const SOURCE_SOCKET: &str = "source.sock";
-/// The system takes no longer path of a socket.
-const SOCKET_PATH_LIMIT: usize = 107;
 
 /// Runs the command.
 pub(crate) fn command(args: &DemoArgs, environment: &dyn Environment) -> Result<(), Failure> {
@@ -82,14 +80,14 @@ pub(crate) fn command(args: &DemoArgs, environment: &dyn Environment) -> Result<
 
 /// Whether the servers' sockets can have their names in this folder.
 fn fits(directory: &Path) -> Result<(), Failure> {
-    let longest = directory.join(SOURCE_SOCKET).as_os_str().len();
-    if longest <= SOCKET_PATH_LIMIT {
+    let Err(ServeError::SocketPathTooLong { path, limit }) = check_socket_path(&directory.join(SOURCE_SOCKET)) else {
         return Ok(());
-    }
+    };
     Err(Failure::configuration(format!(
-        "the folder for temporary files, {}, has too long a name for sockets below it ({longest} bytes, and \
-         {SOCKET_PATH_LIMIT} is the most): set TMPDIR to a shorter one",
-        std::env::temp_dir().display()
+        "the folder for temporary files, {}, has too long a name for sockets below it ({} bytes, and {limit} is the \
+         most): set TMPDIR to a shorter one",
+        std::env::temp_dir().display(),
+        path.as_os_str().len()
     )))
 }
 
