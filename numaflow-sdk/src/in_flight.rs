@@ -4,7 +4,7 @@
 //! a peer may send one id twice at once. Reading it works while handlers block every thread of the runtime, so it needs
 //! neither the runtime nor the streams: only locks that are held for the copying of a few words.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -163,6 +163,8 @@ struct Registry {
     next_sequence: AtomicU64,
     shards: [Mutex<Shard>; SHARDS],
     currents: Mutex<Currents>,
+    /// No handler begins any more.
+    sealed: AtomicBool,
 }
 
 /// The messages that streams have in hand at this moment, and the answers on their way.
@@ -274,22 +276,34 @@ impl InFlight {
         Current::new(self.clone())
     }
 
-    /// Calls `visit` with every message. No two locks are held at once but that of the list of streams, which only
-    /// streams that open or close wait for.
+    /// From here on no handler begins, so that [`list`](Self::list) has every message that a handler was given.
+    pub(crate) fn seal(&self) {
+        self.registry.sealed.store(true, Ordering::Release);
+    }
+
+    /// Whether no handler may begin any more. Asked once a message is listed and before its handler begins: a message that
+    /// is listed too late to be seen is listed after the seal.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.registry.sealed.load(Ordering::Acquire)
+    }
+
+    /// Calls `visit` with every message, and twice with one that moves to an entry of its own meanwhile. No two locks are
+    /// held at once but that of the list of streams, which only streams that open or close wait for.
     fn each(&self, mut visit: impl FnMut(Seen<'_>)) {
-        for shard in &self.registry.shards {
-            lock(shard).slots.iter().filter(|slot| slot.taken).for_each(|slot| visit(slot.message.seen()));
-        }
         for shown in lock(&self.registry.currents).shown.iter().filter_map(Weak::upgrade) {
             lock(&shown).each(&mut visit);
         }
+        for shard in &self.registry.shards {
+            lock(shard).slots.iter().filter(|slot| slot.taken).for_each(|slot| visit(slot.message.seen()));
+        }
     }
 
-    /// Every message in flight, the oldest first. Messages that move on meanwhile may be missing.
+    /// Every message in flight, the oldest first.
     pub(crate) fn list(&self, now: Instant) -> Vec<Listed> {
         let mut messages = Vec::new();
         self.each(|message| messages.push((message.since, Listed::new(message, now))));
         messages.sort_by_key(|(since, listed)| (*since, listed.sequence));
+        messages.dedup_by_key(|(_, listed)| listed.sequence);
         let mut listed: Vec<_> = messages.into_iter().map(|(_, listed)| listed).collect();
         if self.any_blocks(now) {
             for message in listed.iter_mut().filter(|message| message.held_up == HeldUp::No) {

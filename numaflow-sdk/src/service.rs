@@ -131,9 +131,11 @@ where
 }
 
 impl Context {
-    /// What a drain leaves undone when it ends at this moment. Needs no runtime.
+    /// What a drain leaves undone when it ends at this moment. No handler begins after that: its message would be named
+    /// nowhere. Needs no runtime.
     pub(crate) fn abandon(&self) -> Drained {
-        let mut messages = self.drain.take_given_up();
+        self.in_flight.seal();
+        let mut messages = self.drain.gave_up();
         messages.extend(self.in_flight.list(Instant::now()));
         messages.sort_by_key(|message| Reverse(message.age));
         Drained {

@@ -129,8 +129,8 @@ impl Drain {
     }
 
     /// What streams have given up so far.
-    pub(crate) fn take_given_up(&self) -> Vec<Listed> {
-        std::mem::take(&mut *self.given_up())
+    pub(crate) fn gave_up(&self) -> Vec<Listed> {
+        self.given_up().clone()
     }
 
     fn given_up(&self) -> MutexGuard<'_, Vec<Listed>> {

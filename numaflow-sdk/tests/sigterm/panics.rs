@@ -5,15 +5,15 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::blocked::block_on;
-use crate::process::{DRAIN, End, Process};
+use crate::process::{End, LONG_DRAIN, Process};
 use crate::server::{SET_UP_PANICS, SHUTDOWN_PANICS};
 
 /// Far longer than a start takes; a process that hangs is killed then.
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(20);
 
 pub(crate) fn set_up() {
     block_on(async {
-        let mut process = Process::spawn(SET_UP_PANICS);
+        let mut process = Process::draining_for(LONG_DRAIN, SET_UP_PANICS);
         let reason = timeout(LONG, process.line("error: ")).await.unwrap();
         assert!(reason.starts_with("error: the set-up before serving failed: it panicked: no database"), "{reason}");
         check(&process.end().await);
@@ -22,7 +22,7 @@ pub(crate) fn set_up() {
 
 pub(crate) fn on_shutdown() {
     block_on(async {
-        let mut process = Process::spawn(SHUTDOWN_PANICS);
+        let mut process = Process::draining_for(LONG_DRAIN, SHUTDOWN_PANICS);
         process.listens().await;
         process.terminate();
         let reason = timeout(LONG, process.line("error: ")).await.unwrap();
@@ -34,5 +34,5 @@ pub(crate) fn on_shutdown() {
 
 /// An error, with nothing left and without waiting for the drain's time to be over.
 fn check(end: &End) {
-    assert!(end.code == Some(1) && end.left == 0 && end.took < DRAIN, "{end:?}");
+    assert!(end.code == Some(1) && end.left == 0 && end.took < end.drain, "{end:?}");
 }

@@ -20,9 +20,13 @@ pub(crate) const SLACK: Duration = Duration::from_secs(4);
 /// The threads of its runtime.
 pub(crate) const WORKERS: usize = 2;
 
+/// A drain that is over long before its time is, where nothing blocks, however busy the machine.
+pub(crate) const LONG_DRAIN: Duration = Duration::from_secs(25);
+
 /// A server process.
 pub(crate) struct Process {
     child: Killed,
+    drain: Duration,
     directory: TempDir,
     said: watch::Receiver<Vec<String>>,
     reader: JoinHandle<()>,
@@ -45,12 +49,16 @@ pub(crate) struct End {
     /// Of the process; `None` where a signal killed it.
     pub(crate) code: Option<i32>,
     pub(crate) took: Duration,
+    /// The time of its drain.
+    pub(crate) drain: Duration,
     /// The files that it left.
     pub(crate) left: usize,
     /// The ids that handlers were given.
     pub(crate) taken: HashSet<String>,
     /// The ids that it named as abandoned.
     pub(crate) abandoned: HashSet<String>,
+    /// What else it said.
+    pub(crate) said: Vec<String>,
 }
 
 impl Process {
@@ -63,23 +71,28 @@ impl Process {
 
     /// Starts a server with this value of [`VARIABLE`].
     pub(crate) fn spawn(value: &str) -> Self {
-        Self::run(Command::new(std::env::current_exe().unwrap()), value)
+        Self::draining_for(DRAIN, value)
+    }
+
+    /// Starts a server with this value of [`VARIABLE`], and a drain that may take so long.
+    pub(crate) fn draining_for(drain: Duration, value: &str) -> Self {
+        Self::run(Command::new(std::env::current_exe().unwrap()), value, drain)
     }
 
     /// Starts a server as `nohup` does.
     pub(crate) fn ignoring_hang_ups() -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", "trap '' HUP; exec \"$0\""]).arg(std::env::current_exe().unwrap());
-        Self::run(shell, "1")
+        Self::run(shell, "1", DRAIN)
     }
 
-    fn run(mut command: Command, value: &str) -> Self {
+    fn run(mut command: Command, value: &str, drain: Duration) -> Self {
         let directory = TempDir::new().unwrap();
         let mut child = command
             .env(VARIABLE, value)
             .env("UDF_SOCKET", directory.path().join("s"))
             .env("UDF_SERVER_INFO", directory.path().join("i"))
-            .env("UDF_DRAIN_TIMEOUT", format!("{}ms", DRAIN.as_millis()))
+            .env("UDF_DRAIN_TIMEOUT", format!("{}ms", drain.as_millis()))
             .env("UDF_ADMIN", "0")
             .env("TOKIO_WORKER_THREADS", WORKERS.to_string())
             .stderr(Stdio::piped())
@@ -88,7 +101,7 @@ impl Process {
         let stderr = child.stderr.take().unwrap();
         let (say, said) = watch::channel(Vec::new());
         let reader = std::thread::spawn(move || listen(stderr, &say));
-        Self { child: Killed(child), directory, said, reader }
+        Self { child: Killed(child), drain, directory, said, reader }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -137,9 +150,11 @@ impl Process {
             End {
                 code,
                 took,
+                drain: self.drain,
                 left: std::fs::read_dir(self.directory.path()).unwrap().count(),
                 taken: starting("taken ").collect(),
                 abandoned: abandoned.flat_map(quoted).collect(),
+                said: said.iter().filter(|line| !line.starts_with("taken ")).cloned().collect(),
             }
         });
         end.await.unwrap()
@@ -149,8 +164,8 @@ impl Process {
 impl End {
     /// What is wrong with it, but for the messages.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let Self { code, took, left, .. } = self;
-        if *code == Some(0) && *left == 0 && *took <= DRAIN + SLACK {
+        let Self { code, took, drain, left, .. } = self;
+        if *code == Some(0) && *left == 0 && *took <= *drain + SLACK {
             return Ok(());
         }
         Err(format!("exit code {code:?} after {took:?}, {left} files left"))

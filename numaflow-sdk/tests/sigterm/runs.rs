@@ -101,7 +101,8 @@ impl Report {
         let lost: Vec<_> =
             end.taken.iter().filter(|id| !received.contains(*id) && !end.abandoned.contains(*id)).collect();
         if !lost.is_empty() {
-            return Err(problem(format!("taken, not answered and not named: {lost:?}")));
+            let said = end.said.join("\n");
+            return Err(problem(format!("taken, not answered and not named: {lost:?}; the process said:\n{said}")));
         }
         let made_up: Vec<_> = end.abandoned.union(received).filter(|id| !sent.contains(*id)).collect();
         if !made_up.is_empty() {

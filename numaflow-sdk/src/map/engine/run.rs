@@ -115,8 +115,19 @@ impl<H: Handler> MapBody<H> {
         let mut call = self.boxes.pop().unwrap_or_else(|| ReusableBoxFuture::new(pending()));
         let mut progress = self.options.retry.is_some().then(Progress::default);
         let in_place = self.runs_in_place();
-        if in_place {
+        let held = if in_place {
             self.show(&ids, held.as_ref(), size);
+            held
+        } else {
+            let held = match (held, ids.as_slice()) {
+                (None, [id, ..]) => Some(self.held(self.list(id, size))),
+                (held, _) => held,
+            };
+            held.inspect(|held| held.stage(Stage::Handler))
+        };
+        if self.context.in_flight.is_sealed() {
+            self.lose(Outcome::Cancelled, ids.as_slice().len());
+            return self.stop(error::draining());
         }
         // User code runs also before there is a future: what it panics with there is what the call comes to.
         let polled = catching(|| {
@@ -143,19 +154,11 @@ impl<H: Handler> MapBody<H> {
             }
             self.copies_left = COPIED_AFTER_WAIT;
         }
-        let mut held = match (held, ids.as_slice()) {
-            (Some(held), _) => held,
-            (None, [_]) if in_place => {
-                Held::new(self.permit.take(), self.hold.take(), self.current.enter(Stage::Handler))
-            }
-            (None, [id, ..]) => self.held(self.list(id, size)),
-            (None, []) => return,
-        };
+        // What the stream has in hand gets an entry of its own.
+        let mut held =
+            held.unwrap_or_else(|| Held::new(self.permit.take(), self.hold.take(), self.current.enter(Stage::Handler)));
         // It keeps what it was received in, which is counted in full.
         held.pins(std::mem::take(&mut self.pinned));
-        if !in_place {
-            held.stage(Stage::Handler);
-        }
         self.spawn(Spawned { ids, size, call, held, outlet, progress, keys });
     }
 
