@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::config::Layers;
 use crate::error::Failure;
-use crate::kafka::{KafkaConfig, Outcome, Tried, try_connection, works};
+use crate::kafka::{KafkaConfig, Outcome, Tried, explain_aborts, try_connection, works};
 use crate::kafka_source::{self, SourceFlags};
 use crate::print::{line, note};
 use crate::runtime::{self, Runtime};
@@ -72,6 +72,7 @@ pub(crate) fn command(args: &CheckConfigArgs, environment: &dyn Environment) -> 
         Err(other) => return Err(other),
     };
     if args.connect {
+        explain_aborts();
         report.connection = try_connection(&config);
         report.ok = works(&report.connection);
     }

@@ -80,6 +80,7 @@ pub(crate) use connect::{Outcome, Tried, try_connection, works};
 pub(crate) use group::Group;
 pub use group::PartitionOffsets;
 pub(crate) use members::Membership;
+pub(crate) use native::abort::explain_aborts;
 #[doc(hidden)]
 pub use native::decompress;
 pub(crate) use native::heap::give_back_large_buffers;

@@ -9,7 +9,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::config::Layers;
 use crate::error::Failure;
 use crate::kafka::{
-    BrokerArgs, Group, KafkaArgs, KafkaConfig, Membership, Move, PlanError, Selected, Target, carry_out, plan,
+    BrokerArgs, Group, KafkaArgs, KafkaConfig, Membership, Move, PlanError, Selected, Target, carry_out,
+    explain_aborts, plan,
 };
 use crate::kafka_source;
 use crate::print::{line, note};
@@ -50,6 +51,7 @@ pub(crate) fn command(args: &ResetArgs, environment: &dyn Environment) -> Result
     for unknown in variables::unknown(environment) {
         note(format_args!("warning: {unknown}"));
     }
+    explain_aborts();
     let mut group = Group::connect(&config).map_err(|error| Failure::run(&error))?;
     let moves = plan(&group, target, &selected).map_err(|error| match error {
         PlanError::Kafka(error) => Failure::Run(format!("where the group stands is not known: {error}")),

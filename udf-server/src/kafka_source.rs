@@ -9,7 +9,7 @@ use numaflow_sdk::{Environment, ServeError, run_server_with};
 
 use crate::config::Layers;
 use crate::error::Failure;
-use crate::kafka::{KafkaArgs, KafkaSource, give_back_large_buffers};
+use crate::kafka::{KafkaArgs, KafkaSource, explain_aborts, give_back_large_buffers};
 use crate::kafka_reset::{self, ResetArgs};
 use crate::runtime::{self, Runtime};
 use crate::serve::{ServerArgs, begin};
@@ -72,6 +72,7 @@ fn serve(args: &SourceFlags, environment: &dyn Environment) -> Result<(), Failur
     };
     begin(log_format, environment);
     give_back_large_buffers();
+    explain_aborts();
     let topics: Vec<&str> = config.topics().collect();
     tracing::info!(
         brokers = config.brokers().addresses(),

@@ -2,6 +2,7 @@
 #![cfg(feature = "kafka")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod aborts;
 mod check_config;
 mod harness;
 mod on_call;
