@@ -8,7 +8,8 @@
 //! `thread` polls and stores offsets, `lane` takes and encodes the records of one partition, `rebalance` answers the group.
 //! `assignment` and `tracker` are pure and hold what is between the broker and its ack; `source` is what the platform
 //! calls. What takes the brokers time to answer, `asker` asks with a client of its own: how much is left (`pending`), and
-//! where to begin with a partition (`positions`). `status` is what others see of all this. `connect` tries the way to the
+//! where to begin with a partition (`positions`); `lookup` has an answer for each partition, whatever the others have.
+//! Partitions without one wait (`waiting`), as do topics that do not exist at the start (`missing`). `status` is what others see of all this. `connect` tries the way to the
 //! brokers and `reset` moves a group, each for a command of its own.
 
 /// The page's program compiles.
@@ -41,8 +42,10 @@ mod group;
 mod lane;
 mod lasting;
 mod latency;
+mod lookup;
 mod members;
 mod metrics;
+mod missing;
 #[cfg(test)]
 mod model;
 mod native;
@@ -71,6 +74,7 @@ mod throttle;
 mod token;
 mod tracker;
 mod used;
+mod waiting;
 
 pub use args::KafkaArgs;
 pub use brokers::{BrokerArgs, Brokers};

@@ -49,7 +49,7 @@ impl DemoTopic {
         // The embedded broker takes as long to form a group as a session may be silent, and accepts no shorter one.
         let brokers = Brokers::new(broker.addresses()).with_property("session.timeout.ms", "6000");
         let config = KafkaConfig::new(brokers, topic, group);
-        let group = Group::connect(&config)?;
+        let group = Group::connect_to_existing(&config)?;
         Ok(Self { config, topic: topic.to_owned(), group, home: Home::Embedded(broker) })
     }
 
@@ -60,7 +60,7 @@ impl DemoTopic {
     /// The brokers do not answer or refuse us, or there is such a topic already: it is left alone.
     pub fn create(brokers: Brokers, topic: &str, group: &str) -> Result<Self, TopicError> {
         let config = KafkaConfig::new(brokers, topic, group);
-        match Group::connect(&config) {
+        match Group::connect_to_existing(&config) {
             Ok(_) => return Err(TopicError::Exists { topic: topic.to_owned() }),
             Err(StartError::NoTopic { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -80,7 +80,7 @@ impl DemoTopic {
         // The broker that made it knows of it before the others do.
         let deadline = Instant::now() + TIMEOUT;
         let group = loop {
-            match Group::connect(&config) {
+            match Group::connect_to_existing(&config) {
                 Ok(group) => break group,
                 Err(StartError::NoTopic { .. }) if Instant::now() < deadline => thread::sleep(PAUSE),
                 Err(error) => {
@@ -109,9 +109,13 @@ impl DemoTopic {
     ///
     /// # Errors
     ///
-    /// The brokers do not answer.
+    /// The brokers do not answer for some partition.
     pub fn offsets(&self) -> Result<Vec<PartitionOffsets>, TopicError> {
-        self.group.offsets().map_err(|source| TopicError::Offsets { source })
+        let offsets = self.group.offsets().map_err(|source| TopicError::Offsets { source })?;
+        match offsets.unanswered.first() {
+            Some(about) => Err(TopicError::Offsets { source: KafkaError::OffsetFetch(about.reason.code()) }),
+            None => Ok(offsets.known),
+        }
     }
 
     /// What the group has committed of each partition.

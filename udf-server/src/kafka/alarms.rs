@@ -7,8 +7,9 @@ use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::Offset;
 use tokio::time::Instant;
 
-use super::group::PartitionOffsets;
+use super::group::{NoAnswer, PartitionOffsets};
 use super::lasting::Lasting;
+use super::pending::Unanswered;
 use super::rebalance::Rebalancing;
 use super::thread::Worker;
 use super::throttle::Throttle;
@@ -29,6 +30,8 @@ pub(super) struct Alarms {
     source: Lasting<Condition>,
     /// By partition.
     starving: Lasting<u16>,
+    /// Partitions, and topics as a whole, for which the brokers do not answer.
+    unanswered: Lasting<(String, Option<i32>)>,
     /// How far each partition had come at the last look.
     positions: BTreeMap<u16, Option<i64>>,
     looked: Option<Instant>,
@@ -77,7 +80,9 @@ impl Worker {
             return;
         }
         self.alarms.looked = Some(now);
-        let (known, asked) = self.pending.last_answer();
+        let known = self.pending.last_answer();
+        let asked = known.asked;
+        self.look_for_unanswered(&known.unanswered, now);
         let is_unknown = asked.is_some_and(|asked| now.duration_since(asked) >= UNKNOWN);
         if let Some(age) = self.alarms.source.look(Condition::EndsUnknown, is_unknown, now) {
             tracing::warn!(
@@ -86,7 +91,33 @@ impl Worker {
             );
         }
         let is_fresh = asked.is_some_and(|asked| now.duration_since(asked) < FRESH);
-        self.look_for_starving(if is_fresh { &known } else { &[] }, now);
+        self.look_for_starving(if is_fresh { &known.offsets } else { &[] }, now);
+    }
+
+    /// Looks for topics and partitions for which the brokers do not answer.
+    fn look_for_unanswered(&mut self, unanswered: &[Unanswered], now: Instant) {
+        for Unanswered { about: NoAnswer { topic, partition, reason }, .. } in unanswered {
+            match (self.alarms.unanswered.look((topic.clone(), *partition), true, now), partition) {
+                (None, _) => {}
+                (Some(age), None) => tracing::warn!(
+                    topic,
+                    ?age,
+                    %reason,
+                    "the topic is missing; the source reads the others and waits for it"
+                ),
+                (Some(age), Some(partition)) => tracing::warn!(
+                    topic,
+                    partition,
+                    ?age,
+                    %reason,
+                    "the brokers do not answer for the partition; the source reads the others and waits for it"
+                ),
+            }
+        }
+        let is = |it: &Unanswered, (topic, partition): &(String, Option<i32>)| {
+            it.about.topic == *topic && it.about.partition == *partition
+        };
+        self.alarms.unanswered.keep(|place| unanswered.iter().any(|it| is(it, place)));
     }
 
     /// Looks for partitions that have records, have room for them, and get none. The client library tells of some reasons in
@@ -98,7 +129,8 @@ impl Worker {
             let assignment = self.shared.lock();
             let reads = is_reading && !assignment.is_draining();
             for lane in &self.lanes {
-                let tracker = assignment.tracker(lane.id).filter(|tracker| reads && tracker.room() > 0);
+                let tracker =
+                    assignment.tracker(lane.id).filter(|tracker| reads && lane.waits.is_none() && tracker.room() > 0);
                 let position = tracker.and_then(|tracker| tracker.position());
                 let moved = self.alarms.positions.insert(lane.id, position).is_none_or(|before| before != position);
                 let end = known.iter().find(|known| lane.is(&known.topic, known.partition));

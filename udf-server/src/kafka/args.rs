@@ -46,6 +46,10 @@ pub struct KafkaArgs {
     /// back (6h) [default: earliest]
     #[arg(long, value_name = "WHERE")]
     pub start: Option<String>,
+    /// How long topics that do not exist at the start are waited for, before the program ends with exit code 1; or off, without
+    /// end. The others are read meanwhile [default: 5m]
+    #[arg(long, value_name = "TIME|off")]
+    pub missing_topic_timeout: Option<String>,
     /// How long a read that has something waits for more [default: 2ms]
     #[arg(long, value_name = "TIME")]
     pub linger: Option<String>,
@@ -150,6 +154,10 @@ impl KafkaArgs {
     fn delivery(&self, layers: &mut Layers<'_>, config: &mut KafkaConfig) {
         if let Some(start) = layers.parsed("start", self.start.as_deref(), Start::parse) {
             config.start = start;
+        }
+        let timeout = layers.parsed("missing-topic-timeout", self.missing_topic_timeout.as_deref(), time_or_off);
+        if let Some(timeout) = timeout {
+            config.missing_topic_timeout = timeout;
         }
         if let Some(linger) = layers.parsed("linger", self.linger.as_deref(), parse_duration) {
             config.linger = linger;

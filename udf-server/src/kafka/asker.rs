@@ -5,13 +5,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
 use super::client::StartError;
 use super::group::Group;
+use super::missing::Missing;
 use super::pending::Pending;
 use super::positions::{self, Beginning};
 use super::shared::Shared;
 use super::start::Start;
 use super::threads;
+use super::throttle::Throttle;
 
 /// How often it is asked how much is left. The platform asks about as often.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -40,19 +44,28 @@ pub(super) struct Answer {
 }
 
 impl Asker {
-    /// Starts the thread; it ends when the source stops.
+    /// Starts the thread; it ends when the source stops. Topics that do not exist are waited for as long as `patience`.
     pub(super) fn start(
         group: Group,
         start: Start,
+        patience: Option<Duration>,
         pending: Arc<Pending>,
         shared: Arc<Shared>,
     ) -> Result<Self, StartError> {
         let (questions, asked) = sync_channel(QUESTIONS);
         let (answer, answers) = sync_channel(QUESTIONS);
         let of_asker = shared.clone();
-        let work = move |group: &mut Group| keep_asking(group, start, &pending, &of_asker, &asked, &answer);
+        let work = move |group: &mut Group| {
+            let missing = Missing::new(group, patience);
+            keep_asking(group, start, &missing, &pending, &of_asker, &asked, &answer);
+        };
         threads::spawn("kafka-asker", shared, || group, work).map_err(|source| StartError::Thread { source })?;
         Ok(Self { questions, answers, open: 0 })
+    }
+
+    /// Whether some question has no answer yet.
+    pub(super) fn is_busy(&self) -> bool {
+        self.open > 0
     }
 
     /// Asks where to begin with these. An earlier question that has no answer yet gets none any more.
@@ -78,15 +91,18 @@ impl Asker {
 fn keep_asking(
     group: &mut Group,
     start: Start,
+    missing: &Missing,
     pending: &Pending,
     shared: &Shared,
     questions: &Receiver<Question>,
     answers: &SyncSender<Answer>,
 ) {
     let mut renewed = shared.renewed.subscribe();
+    let mut told = Throttle::default();
     loop {
         group.renew(&mut renewed);
         pending.ask(group, shared);
+        missing.check(group, shared);
         match questions.recv_timeout(PERIOD) {
             Ok(partitions) => {
                 while !shared.stopped() {
@@ -99,7 +115,9 @@ fn keep_asking(
                             break;
                         }
                         Err(error) => {
-                            tracing::warn!(%error, "it cannot be looked up where to begin; asking again");
+                            if let Some(held_back) = told.admit((), Instant::now()) {
+                                tracing::warn!(%error, held_back, "it cannot be looked up where to begin; asking again");
+                            }
                             thread::park_timeout(PAUSE);
                         }
                     }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::config::KafkaConfig;
 use super::context::Context;
+use super::lookup::Unanswered;
 use super::selection::Selection;
 use super::token::{STRIDE, Topics};
 
@@ -26,25 +27,48 @@ pub(super) fn consumer(config: &KafkaConfig) -> Result<Arc<BaseConsumer<Context>
         .map_err(|error| StartError::Client { problem: config.brokers.without_values(&problem(&error)) })
 }
 
+/// A topic, and how many partitions it has or why that is not known.
+pub(super) type Found = (String, Result<i32, Unanswered>);
+
 /// Waits until the brokers have told how many partitions each topic has: those that are named, in their order, then those
 /// that patterns find.
 pub(super) fn first_contact(
     config: &KafkaConfig,
     selection: &Selection,
     consumer: &BaseConsumer<Context>,
-) -> Result<Vec<(String, i32)>, StartError> {
+) -> Result<Vec<Found>, StartError> {
     let deadline = Instant::now() + config.brokers.connect_timeout;
     let mut topics = Vec::new();
     for topic in selection.named() {
-        let count =
-            first_answer(config, consumer, topic, deadline, |timeout| partition_count(consumer, topic, timeout))?;
-        topics.push((topic.to_owned(), check_ids(config, topic, count)?));
+        // The brokers have answered for this topic, and other topics may be known.
+        let count = |timeout| match partition_count(consumer, topic, timeout) {
+            Err(code) if is_of_topic(code) => Ok(Err(Unanswered::of(code))),
+            count => count.map(Ok),
+        };
+        let count = first_answer(config, consumer, topic, deadline, count)?;
+        let count = match count {
+            Ok(count) => Ok(check_ids(config, topic, count)?),
+            Err(reason) => Err(reason),
+        };
+        topics.push((topic.to_owned(), count));
     }
     if selection.has_patterns() {
         let find = |timeout| found(consumer, selection, timeout);
-        topics.extend(first_answer(config, consumer, "of a pattern", deadline, find)?);
+        let found = first_answer(config, consumer, "of a pattern", deadline, find)?;
+        topics.extend(found.into_iter().map(|(topic, count)| (topic, Ok(count))));
     }
     Ok(topics)
+}
+
+/// Whether an error is about a topic: the brokers have answered, and asking them about other topics may have another answer.
+pub(super) fn is_of_topic(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::LeaderNotAvailable
+            | RDKafkaErrorCode::InvalidTopic
+    )
 }
 
 fn first_answer<T>(
@@ -58,9 +82,6 @@ fn first_answer<T>(
         let left = deadline.saturating_duration_since(Instant::now());
         match ask(left.min(STEP)) {
             Ok(answer) => return Ok(answer),
-            Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                return Err(StartError::NoTopic { topic: topic.to_owned(), brokers: config.brokers.addresses.clone() });
-            }
             Err(RDKafkaErrorCode::TopicAuthorizationFailed) => {
                 return Err(StartError::Refused {
                     brokers: config.brokers.addresses.clone(),

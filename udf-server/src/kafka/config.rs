@@ -37,6 +37,10 @@ pub(super) const LARGEST_BATCH_PROPERTY: &str = "receive.message.max.bytes";
 /// The largest record: the platform takes 64 MiB in one message, metadata and headers included.
 const MAX_RECORD_BYTES: usize = 60 << 20;
 
+/// How long topics that do not exist at the start are waited for: as long as for brokers that refuse us, which is time to
+/// create one.
+const MISSING_TOPIC_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
 /// What the client library may fetch of a partition at once where nothing is known of the partitions.
 const FETCH_BYTES: usize = 1 << 20;
 
@@ -79,6 +83,8 @@ pub struct KafkaConfig {
     pub(super) group: String,
     pub(super) group_protocol: GroupProtocol,
     pub(super) start: Start,
+    /// How long topics that do not exist at the start are waited for; `None` for without end.
+    pub(super) missing_topic_timeout: Option<Duration>,
     pub(super) linger: Duration,
     /// The age in flight at which a record is delivered again.
     pub(super) inflight_timeout: Option<Duration>,
@@ -117,6 +123,7 @@ impl KafkaConfig {
             group: group.into(),
             group_protocol: GroupProtocol::default(),
             start: Start::default(),
+            missing_topic_timeout: Some(MISSING_TOPIC_TIMEOUT),
             linger: LINGER,
             inflight_timeout: None,
             max_deliveries: None,
@@ -163,6 +170,14 @@ impl KafkaConfig {
     #[must_use]
     pub fn with_start(mut self, start: Start) -> Self {
         self.start = start;
+        self
+    }
+
+    /// Sets how long topics that do not exist when the source starts are waited for before the source fails; five minutes by
+    /// default, and without end for `None`. The topics that exist are read meanwhile.
+    #[must_use]
+    pub fn with_missing_topic_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.missing_topic_timeout = timeout;
         self
     }
 

@@ -19,6 +19,7 @@ use super::address::Address;
 use super::client;
 use super::config::KafkaConfig;
 use super::diagnosis::{Diagnosis, diagnose, told};
+use super::lookup;
 use super::members::{self, Membership};
 use super::native::rights::{Resource, rights};
 use super::selection::{Selection, is_pattern};
@@ -255,7 +256,7 @@ fn topics(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, metadata: &Meta
     if let Some(topic) = &config.dead_letter_topic {
         tried.push(topic_line(config, consumer, topic, Use::DeadLetters));
     }
-    let all = tried[before..].iter().all(|line| line.outcome == Outcome::Ok);
+    let all = tried[before..].iter().all(|line| line.outcome != Outcome::Failed);
     if let Some(topic) = config.dead_letter_topic.as_deref().filter(|_| all) {
         tried.extend(limits_line(config, topic, &read));
     }
@@ -274,6 +275,14 @@ impl Use {
         match self {
             Self::Read => "READ",
             Self::DeadLetters => "WRITE",
+        }
+    }
+
+    /// What the source does about a topic that is missing.
+    fn wait(self) -> &'static str {
+        match self {
+            Self::Read => "; the source reads the other topics and waits for it as long as missing-topic-timeout",
+            Self::DeadLetters => "",
         }
     }
 
@@ -301,7 +310,11 @@ fn topic_line(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, topic: &str
             return Tried::failed(
                 Step::Metadata,
                 format!("there is no topic {topic}, or it may not be seen"),
-                format!("create it, correct its name, or allow DESCRIBE and {} on TOPIC {topic}", usage.right()),
+                format!(
+                    "create it, correct its name, or allow DESCRIBE and {} on TOPIC {topic}{}",
+                    usage.right(),
+                    usage.wait()
+                ),
             );
         }
         Err(RDKafkaErrorCode::TopicAuthorizationFailed) => return usage.missing(topic),
@@ -309,6 +322,7 @@ fn topic_line(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, topic: &str
             return Tried::failed(Step::Metadata, format!("the topic {topic}: {code}"), "look at the broker's log");
         }
     };
+    let leaderless = leaderless(consumer, topic, timeout);
     // Of the topic for dead letters no partition is known to the platform, so its number is free.
     if usage == Use::Read
         && let Err(error) = client::check_ids(config, topic, count)
@@ -334,7 +348,25 @@ fn topic_line(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, topic: &str
         Use::Read => "the topic",
         Use::DeadLetters => "the topic for dead letters,",
     };
-    Tried::ok(Step::Metadata, format!("{what} {topic} has {}{may}", partitions(count)))
+    let detail = format!("{what} {topic} has {}{may}", partitions(count));
+    if leaderless.is_empty() {
+        return Tried::ok(Step::Metadata, detail);
+    }
+    Tried {
+        advice: Some(
+            "start the brokers that have their replicas: until then the source reads the other partitions only"
+                .to_owned(),
+        ),
+        ..Tried::new(Step::Metadata, Outcome::Warning, format!("{detail}; {} without a leader", leaderless.join(", ")))
+    }
+}
+
+/// The partitions of a topic that have no leader.
+fn leaderless(consumer: &BaseConsumer<Errors>, topic: &str, timeout: Duration) -> Vec<String> {
+    let Ok(metadata) = consumer.fetch_metadata(Some(topic), timeout) else { return Vec::new() };
+    let leaders = lookup::leaders(&metadata, topic).unwrap_or_default();
+    let without = leaders.into_iter().filter(|(_, leader)| leader.is_none());
+    without.map(|(partition, _)| format!("{topic}:{partition}")).collect()
 }
 
 /// What a dead letter has more than its record: the headers that say where it was and why it is there.

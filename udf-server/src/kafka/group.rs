@@ -1,10 +1,11 @@
 //! What the group as a whole has committed, and how much there is: asked by a client of its own, which never joins.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -13,10 +14,12 @@ use super::brokers::Brokers;
 use super::client::{self, StartError};
 use super::config::KafkaConfig;
 use super::context::Context;
+use super::lookup::{self, Answer, Unanswered};
 use super::members::{self, Membership};
 use super::secrets::renewed_client;
 use super::selection::Selection;
 use super::start::Start;
+use super::token::Topics;
 
 /// How long the brokers have to answer one question.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,6 +55,22 @@ impl PartitionOffsets {
     }
 }
 
+/// A partition, or a topic as a whole, for which the brokers do not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NoAnswer {
+    pub(crate) topic: String,
+    /// `None` for the topic as a whole.
+    pub(crate) partition: Option<i32>,
+    pub(crate) reason: Unanswered,
+}
+
+/// Where the partitions stand that are read. Each is in one of the lists; those of a topic without an answer are in none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Offsets {
+    pub(crate) known: Vec<PartitionOffsets>,
+    pub(crate) unanswered: Vec<NoAnswer>,
+}
+
 /// A client that looks at a group from outside.
 pub(crate) struct Group {
     consumer: Arc<BaseConsumer<Context>>,
@@ -59,43 +78,85 @@ pub(crate) struct Group {
     name: String,
     start: Start,
     selection: Selection,
+    ids: Topics,
     topics: Vec<Topic>,
     refresh_interval: Duration,
     refreshed: Instant,
 }
 
 /// A topic that is read.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Topic {
     name: String,
     partitions: i32,
-    /// A pattern has found it after this process had started.
+    /// It came after this process had started.
     is_new: bool,
-    /// How many times in a row the brokers have not known it.
+    /// The brokers have told of it since this process started.
+    is_met: bool,
+    /// How many times in a row the brokers have not told of it, and why not the last time.
     missed: u32,
+    reason: Unanswered,
 }
 
-/// How many times in a row the brokers have not known a topic that is gone. A broker that has just started may not know
+/// How many times in a row the brokers have not told of a topic that is gone. A broker that has just started may not know
 /// all of them yet.
 const GONE: u32 = 2;
 
+impl Topic {
+    /// A topic as the first answer has it. One that is missing then is missing at once.
+    fn first(name: String, partitions: Result<i32, Unanswered>) -> Self {
+        let (is_met, reason) = (partitions.is_ok(), partitions.err().unwrap_or(Unanswered::NoTopic));
+        let missed = if is_met { 0 } else { GONE };
+        Self { name, partitions: partitions.unwrap_or(0), is_new: false, is_met, missed, reason }
+    }
+
+    fn is_missing(&self) -> bool {
+        self.missed >= GONE
+    }
+
+    /// Takes over what the brokers tell of the topic now.
+    fn take_over(&mut self, partitions: Result<i32, Unanswered>) {
+        match partitions {
+            Ok(partitions) => {
+                if self.is_missing() {
+                    tracing::info!(topic = self.name, partitions, "the topic exists now");
+                }
+                self.is_new |= !self.is_met;
+                (self.partitions, self.is_met, self.missed) = (partitions, true, 0);
+            }
+            Err(reason) => (self.missed, self.reason) = (self.missed.saturating_add(1), reason),
+        }
+    }
+}
+
 impl Group {
-    /// Connects to the brokers.
+    /// Connects to the brokers. Topics that do not exist are no error.
     pub(crate) fn connect(config: &KafkaConfig) -> Result<Self, StartError> {
         let consumer = client::consumer(config)?;
         let selection = config.selection()?;
         let known = client::first_contact(config, &selection, &consumer)?;
-        let topic = |(name, partitions)| Topic { name, partitions, is_new: false, missed: 0 };
+        let topic = |(name, partitions)| Topic::first(name, partitions);
         Ok(Self {
             consumer,
             config: config.clone(),
             name: config.group().to_owned(),
             start: config.start,
             selection,
+            ids: config.ids(),
             topics: known.into_iter().map(topic).collect(),
             refresh_interval: config.refresh_interval(),
             refreshed: Instant::now(),
         })
+    }
+
+    /// As [`Group::connect`], where all topics that are named must exist.
+    pub(crate) fn connect_to_existing(config: &KafkaConfig) -> Result<Self, StartError> {
+        let group = Self::connect(config)?;
+        let missing = group.topics.iter().find(|topic| topic.is_missing()).map(|topic| topic.name.clone());
+        match missing {
+            Some(topic) => Err(StartError::NoTopic { topic, brokers: config.brokers.addresses.clone() }),
+            None => Ok(group),
+        }
     }
 
     /// Asks with a new client from here on, if the files of secrets have changed.
@@ -105,24 +166,35 @@ impl Group {
         }
     }
 
+    /// The addresses of the brokers.
+    pub(super) fn brokers(&self) -> &str {
+        self.config.brokers.addresses()
+    }
+
     /// The client that asks.
     pub(super) fn client(&self) -> &BaseConsumer<Context> {
         &self.consumer
     }
 
-    /// How many partitions all topics have together.
+    /// How many partitions that can be read all topics have together.
     pub(crate) fn total(&self) -> u32 {
-        self.topics.iter().map(|topic| u32::try_from(topic.partitions).unwrap_or(0)).sum()
+        let there = self.topics.iter().filter(|topic| !topic.is_missing());
+        there.map(|topic| self.ids.readable(&topic.name, topic.partitions)).sum()
     }
 
-    /// Whether topics are found by patterns.
-    pub(super) fn has_patterns(&self) -> bool {
-        self.selection.has_patterns()
+    /// Whether there may be more topics than are known now.
+    pub(super) fn may_grow(&self) -> bool {
+        self.selection.has_patterns() || self.topics.iter().any(|topic| !topic.is_met)
     }
 
-    /// The topics that are read, as far as they are known.
+    /// The topics to subscribe to: those that exist, or did since this process started.
     pub(super) fn topics(&self) -> Vec<String> {
-        self.topics.iter().map(|topic| topic.name.clone()).collect()
+        self.topics.iter().filter(|topic| topic.is_met).map(|topic| topic.name.clone()).collect()
+    }
+
+    /// Topics that the brokers have not told of since this process started.
+    pub(super) fn never_met(&self) -> impl Iterator<Item = &str> {
+        self.topics.iter().filter(|topic| !topic.is_met).map(|topic| topic.name.as_str())
     }
 
     /// Whether a topic came after this process had started.
@@ -130,10 +202,14 @@ impl Group {
         self.topics.iter().any(|known| known.name == topic && known.is_new)
     }
 
-    /// Where every partition stands, beside the offsets that the brokers name for a question.
-    pub(crate) fn resolved(&self, question: Offset) -> KafkaResult<Vec<(PartitionOffsets, Option<i64>)>> {
-        let answers = self.ask(question)?;
-        Ok(self.offsets()?.into_iter().zip(answers).collect())
+    /// Where the partitions stand, each beside the offset that the brokers name for a question.
+    pub(super) fn resolved(&self, question: Offset) -> KafkaResult<(Offsets, Vec<Answer>)> {
+        let offsets = self.offsets()?;
+        let mut partitions = TopicPartitionList::new();
+        for known in &offsets.known {
+            partitions.add_partition_offset(&known.topic, known.partition, question)?;
+        }
+        Ok((offsets, lookup::offsets(&*self.consumer, &partitions)))
     }
 
     /// Who is in the group.
@@ -153,9 +229,9 @@ impl Group {
         self.consumer.commit(offsets, CommitMode::Sync)
     }
 
-    /// Asks which topics and partitions there are now, if that was not asked of late.
-    pub(super) fn refresh_in_turn(&mut self, now: Instant) {
-        if now.duration_since(self.refreshed) >= self.refresh_interval {
+    /// Asks which topics and partitions there are now, if that was not asked of late, or some had no answer the last time.
+    pub(super) fn refresh_in_turn(&mut self, has_unanswered: bool, now: Instant) {
+        if has_unanswered || now.duration_since(self.refreshed) >= self.refresh_interval {
             self.refresh();
         }
     }
@@ -169,7 +245,8 @@ impl Group {
                 continue;
             }
             match client::partition_count(&self.consumer, &topic.name, TIMEOUT) {
-                Ok(now) => topic.partitions = now,
+                Ok(now) => topic.take_over(Ok(now)),
+                Err(code) if client::is_of_topic(code) => topic.take_over(Err(Unanswered::of(code))),
                 Err(code) => tracing::debug!(%code, topic = topic.name, "the number of partitions is not known"),
             }
         }
@@ -183,46 +260,54 @@ impl Group {
 
     /// What the group has committed of every partition.
     pub(crate) fn committed(&self) -> KafkaResult<Vec<Option<i64>>> {
+        let committed = self.committed_list()?;
+        Ok(committed.elements().iter().map(|element| lookup::offset(element).ok().flatten()).collect())
+    }
+
+    fn committed_list(&self) -> KafkaResult<TopicPartitionList> {
         self.serve_events();
-        each(&self.consumer.committed_offsets(self.partitions(), TIMEOUT)?)
-    }
-
-    /// Where every partition stands: two questions to the brokers, a third as long as some partition has no commit.
-    pub(crate) fn offsets(&self) -> KafkaResult<Vec<PartitionOffsets>> {
-        let committed = self.committed()?;
-        let ends = self.ask(Offset::End)?;
-        let starts = match self.start {
-            Start::Earliest | Start::At(_) | Start::Ago(_) if committed.contains(&None) => {
-                self.ask(self.start.question(SystemTime::now()))?
-            }
-            // Not looked at where everything is committed.
-            Start::Latest | Start::Earliest | Start::At(_) | Start::Ago(_) => ends.clone(),
-        };
         let partitions = self.partitions();
-        let offsets = partitions.elements().into_iter().zip(committed).zip(ends.into_iter().zip(starts));
-        Ok(offsets
-            .map(|((element, committed), (end, start))| PartitionOffsets {
-                topic: element.topic().to_owned(),
-                partition: element.partition(),
-                committed,
-                // After the last record there is none of that time.
-                start: start.or(end).unwrap_or(0),
-                end: end.unwrap_or(0),
-            })
-            .collect())
+        // The library takes an empty list for a mistake.
+        if partitions.count() == 0 {
+            return Ok(partitions);
+        }
+        self.consumer.committed_offsets(partitions, TIMEOUT)
     }
 
-    fn ask(&self, which: Offset) -> KafkaResult<Vec<Option<i64>>> {
+    /// Where the partitions stand: two questions to the brokers, a third as long as some partition has no commit.
+    pub(crate) fn offsets(&self) -> KafkaResult<Offsets> {
+        let committed = self.committed_list()?;
+        let committed: Vec<_> = committed.elements().iter().map(Answer::of).collect();
         let mut partitions = self.partitions();
-        partitions.set_all_offsets(which)?;
-        each(&self.consumer.offsets_for_times(partitions, TIMEOUT)?)
+        partitions.set_all_offsets(Offset::End)?;
+        let ends = lookup::offsets(&*self.consumer, &partitions);
+        let starts = match self.start {
+            // After the last record there is none of that time.
+            Start::Latest => Vec::new(),
+            Start::Earliest | Start::At(_) | Start::Ago(_) => {
+                let question = self.start.question(SystemTime::now());
+                let mut partitions = TopicPartitionList::new();
+                for answer in committed.iter().filter(|answer| answer.offset == Ok(None)) {
+                    partitions.add_partition_offset(&answer.topic, answer.partition, question)?;
+                }
+                lookup::offsets(&*self.consumer, &partitions)
+            }
+        };
+        let mut offsets = together(&committed, &ends, &starts);
+        let missing = self.topics.iter().filter(|topic| topic.is_missing());
+        offsets.unanswered.extend(missing.map(|topic| NoAnswer {
+            topic: topic.name.clone(),
+            partition: None,
+            reason: topic.reason,
+        }));
+        Ok(offsets)
     }
 
-    /// All partitions of all topics.
+    /// All partitions of the topics that exist.
     pub(super) fn partitions(&self) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        for Topic { name, partitions, .. } in &self.topics {
-            if *partitions > 0 {
+        for topic @ Topic { name, partitions, .. } in &self.topics {
+            if *partitions > 0 && !topic.is_missing() {
                 list.add_partition_range(name, 0, partitions - 1);
             }
         }
@@ -248,38 +333,51 @@ fn take_over(topics: &mut Vec<Topic>, selection: &Selection, found: Vec<(String,
             Some(topic) => (topic.partitions, topic.missed) = (partitions, 0),
             None => {
                 tracing::info!(topic = name, partitions, "a topic is found");
-                topics.push(Topic { name, partitions, is_new: true, missed: 0 });
+                topics.push(Topic { is_new: true, ..Topic::first(name, Ok(partitions)) });
             }
         }
     }
-    for topic in topics.extract_if(.., |topic| topic.missed >= GONE) {
+    for topic in topics.extract_if(.., |topic| topic.is_missing() && selection.finds(&topic.name)) {
         tracing::info!(topic = topic.name, "a topic is gone");
     }
 }
 
-/// The offsets of a list, `None` where there is none; the first error of any partition.
-fn each(list: &TopicPartitionList) -> KafkaResult<Vec<Option<i64>>> {
-    list.elements()
-        .iter()
-        .map(|element| {
-            element.error()?;
-            match element.offset() {
-                Offset::Offset(offset) => Ok(Some(offset)),
-                Offset::Invalid | Offset::Stored | Offset::Beginning | Offset::End => Ok(None),
-                Offset::OffsetTail(_) => Err(KafkaError::Canceled),
+/// What is known of each partition, from what is committed, the ends and the starts of those that have no commit.
+fn together(committed: &[Answer], ends: &[Answer], starts: &[Answer]) -> Offsets {
+    let by_place = |answers: &[Answer]| -> BTreeMap<(String, i32), Result<Option<i64>, Unanswered>> {
+        answers.iter().map(|answer| ((answer.topic.clone(), answer.partition), answer.offset)).collect()
+    };
+    let (ends, starts) = (by_place(ends), by_place(starts));
+    let mut offsets = Offsets::default();
+    for Answer { topic, partition, offset: committed } in committed {
+        let place = (topic.clone(), *partition);
+        let known = || {
+            let end = ends.get(&place).copied().unwrap_or(Ok(None))?.unwrap_or(0);
+            // Not looked at where everything is committed. After the last record there is none of that time.
+            let start = starts.get(&place).copied().unwrap_or(Ok(None))?.unwrap_or(end);
+            let (topic, partition) = place.clone();
+            Ok(PartitionOffsets { topic, partition, committed: (*committed)?, start, end })
+        };
+        match known() {
+            Ok(known) => offsets.known.push(known),
+            Err(reason) => {
+                offsets.unanswered.push(NoAnswer { topic: topic.clone(), partition: Some(*partition), reason });
             }
-        })
-        .collect()
+        }
+    }
+    offsets
 }
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::error::RDKafkaErrorCode;
+
     use super::*;
 
     #[test]
     fn topics_come_when_they_are_found_and_go_when_they_are_missed_twice() {
         let selection = Selection::new(&["named".to_owned(), "^a".to_owned()], None).unwrap();
-        let known = |name: &str| Topic { name: name.to_owned(), partitions: 1, is_new: false, missed: 0 };
+        let known = |name: &str| Topic::first(name.to_owned(), Ok(1));
         let mut topics = vec![known("named"), known("a1")];
         let mut find = |names: &[&str]| {
             take_over(&mut topics, &selection, names.iter().map(|name| ((*name).to_owned(), 3)).collect());
@@ -292,5 +390,59 @@ mod tests {
         assert_eq!(find(&["a1"]), ["named 1 false", "a1 3 false", "a2 3 true"]);
         assert_eq!(find(&["a1"]), ["named 1 false", "a1 3 false"]);
         assert_eq!(find(&["a1", "a2"]), ["named 1 false", "a1 3 false", "a2 3 true"]);
+    }
+    #[test]
+    fn a_topic_that_is_missing_at_the_start_is_new_when_it_comes() {
+        let mut topic = Topic::first("t".to_owned(), Err(Unanswered::NoTopic));
+        assert!(topic.is_missing() && !topic.is_met);
+        topic.take_over(Ok(3));
+        assert!(!topic.is_missing() && topic.is_met && topic.is_new);
+        assert_eq!(topic.partitions, 3);
+    }
+
+    #[test]
+    fn a_topic_that_is_deleted_is_missing_after_two_looks_and_not_new_when_it_comes_again() {
+        let mut topic = Topic::first("t".to_owned(), Ok(3));
+        topic.take_over(Err(Unanswered::NoTopic));
+        assert!(!topic.is_missing(), "a broker that has just started does not know all topics");
+        topic.take_over(Err(Unanswered::NoTopic));
+        assert!(topic.is_missing() && topic.is_met);
+        topic.take_over(Ok(2));
+        assert!(!topic.is_missing() && !topic.is_new);
+    }
+
+    #[test]
+    fn each_partition_is_known_by_itself() {
+        let answer = |topic: &str, partition, offset| Answer { topic: topic.to_owned(), partition, offset };
+        let no_leader = Err(Unanswered::NoLeader);
+        let failed = Err(Unanswered::Code(RDKafkaErrorCode::TopicAuthorizationFailed));
+        let committed = [
+            answer("a", 0, Ok(Some(7))),
+            answer("a", 1, Ok(Some(7))),
+            answer("b", 0, Ok(None)),
+            answer("b", 1, Ok(None)),
+            answer("b", 2, failed),
+        ];
+        let ends = [
+            answer("a", 1, no_leader),
+            answer("a", 0, Ok(Some(10))),
+            answer("b", 0, Ok(Some(20))),
+            answer("b", 1, Ok(Some(20))),
+            answer("b", 2, Ok(Some(20))),
+        ];
+        let starts = [answer("b", 0, Ok(Some(5))), answer("b", 1, no_leader)];
+        let offsets = together(&committed, &ends, &starts);
+        let known = |topic: &str, partition, committed, start, end| PartitionOffsets {
+            topic: topic.to_owned(),
+            partition,
+            committed,
+            start,
+            end,
+        };
+        assert_eq!(offsets.known, [known("a", 0, Some(7), 10, 10), known("b", 0, None, 5, 20)]);
+        let reasons: Vec<_> = offsets.unanswered.iter().map(|it| (&*it.topic, it.partition, it.reason)).collect();
+        let denied = Unanswered::Code(RDKafkaErrorCode::TopicAuthorizationFailed);
+        let no_leader = Unanswered::NoLeader;
+        assert_eq!(reasons, [("a", Some(1), no_leader), ("b", Some(1), no_leader), ("b", Some(2), denied)]);
     }
 }

@@ -11,6 +11,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::allowance::{Verdict, allowance};
 use super::context::Context;
 use super::damage::{Passing, is_damage};
+use super::lookup::Unanswered;
 use super::native::fetch::{Queue, Trouble};
 use super::record::{Encoder, Form, Record};
 use super::token::Topics;
@@ -18,6 +19,10 @@ use super::tracker::Cut;
 
 /// The size of a record of which nothing is known: rather too large, so that the first records leave room for others.
 const USUAL: usize = 64 << 10;
+
+/// Why a partition beyond the last id is not read.
+const NO_ID: &str = "there is no partition id left for it, because its topic has grown beyond 1024 partitions with several \
+                     topics, or beyond 65536 in all: read the topic with a source of its own, or give --partition-ids replica";
 
 /// The way of one partition's records from the client library to the tracker.
 #[derive(Debug)]
@@ -42,6 +47,8 @@ pub(super) struct Lane {
     pub(super) cut: Option<(i64, Cut)>,
     /// Records from here on are gone, up to the next one that comes.
     pub(super) reset_from: Option<i64>,
+    /// It is not known where to begin with the partition, and why not. It is paused meanwhile: see `waiting`.
+    pub(super) waits: Option<Unanswered>,
     /// What goes with its commits.
     pub(super) metadata: Option<String>,
     /// The offset that was stored last, unless that was taken back.
@@ -80,7 +87,7 @@ impl Lane {
         form: Form,
         worker: Thread,
     ) -> Result<Self, &'static str> {
-        let id = topics.meet(topic, partition).ok_or("it has no id for the platform")?;
+        let id = topics.meet(topic, partition).ok_or(NO_ID)?;
         let queue = Queue::split(consumer, topic, partition, worker).ok_or("it has no queue")?;
         Ok(Self {
             topic: topic.to_owned(),
@@ -96,6 +103,7 @@ impl Lane {
             passed: None,
             cut: None,
             reset_from: None,
+            waits: None,
             metadata: None,
             stored: None,
             uncertain: true,

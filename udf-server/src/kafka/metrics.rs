@@ -46,6 +46,13 @@ impl Status {
         let age = letters.oldest_age.unwrap_or_default();
         gauge(text, "waiting_dead_letters_oldest_age_seconds", "How long the oldest of them waits.", Some(age));
 
+        let help = "Topics that are to be read and that the brokers do not have.";
+        gauge(text, "missing_topics", help, Some(self.missing_topics.len()));
+        let help = "Partitions of the group for which the brokers do not answer.";
+        gauge(text, "unanswered_partitions", help, Some(self.unanswered_partitions.len()));
+        let help = "Partitions that are assigned here and cannot be read, as there is no id for them.";
+        gauge(text, "unread_partitions", help, Some(self.unread_partitions.len()));
+
         self.each(text, "position_offset", "The offset after the last record read.", |it| it.position);
         self.each(text, "commit_point_offset", "The offset of the first record not done.", |it| it.commit_point);
         self.each(text, "committed_offset", "The offset that the brokers have confirmed.", |it| it.committed);
@@ -59,6 +66,9 @@ impl Status {
         self.each(text, "oldest_unacked_age_seconds", "How long the platform has had the first record not done.", age);
         let age = |it: &Partition| Some(it.starving_age.unwrap_or_default());
         self.each(text, "starving_age_seconds", "How long the partition has had records that do not come.", age);
+        let waits = |it: &Partition| Some(u8::from(it.waits.is_some()));
+        let help = "1 while the partition is not read yet, as it is not known where to begin.";
+        self.each(text, "waits", help, waits);
         let is_halted = |it: &Partition| Some(u8::from(it.halted.is_some()));
         self.each(text, "halted", "1 while the partition stands still at a record.", is_halted);
 
@@ -172,6 +182,7 @@ mod tests {
             ("in_flight_records", "4"),
             ("oldest_unacked_age_seconds", "1.5"),
             ("starving_age_seconds", "7.5"),
+            ("waits", "0"),
             ("halted", "0"),
         ] {
             let line = format!("\nnumaflow_udf_kafka_{sample}{{topic=\"numbers\",partition=\"3\"}} {value}\n");

@@ -49,6 +49,8 @@ struct Chances {
     reconnects: u8,
     /// The log of a partition is cut, and other records take the offsets from there on.
     cuts: u8,
+    /// A partition is assigned of which the brokers do not say where to begin. It waits until they do.
+    waits: u8,
     /// Time passes by [`STEP`].
     steps: u8,
 }
@@ -85,6 +87,20 @@ enum Action {
     Assign {
         member: usize,
         partition: u16,
+    },
+    /// As before, but nobody says where to begin with it.
+    AssignWaiting {
+        member: usize,
+        partition: u16,
+    },
+    /// The brokers say where to begin with a partition that waits.
+    AnswerStart {
+        member: usize,
+        partition: u16,
+    },
+    /// The source begins with a partition as the brokers have said.
+    Begin {
+        member: usize,
     },
     /// The group wants a partition back.
     Revoke {
@@ -195,12 +211,21 @@ impl World {
         for (partition, held) in &it.client {
             let partition = *partition;
             let Some(tracker) = it.assignment.tracker(partition) else { continue };
+            if held.waits {
+                if it.start.is_none() {
+                    actions.push(Action::AnswerStart { member, partition });
+                }
+                continue;
+            }
             let is_marker = held.next % 2 == 1;
             let offset = held.next + i64::from(is_marker);
             if offset < self.end(partition) && tracker.room() > 0 {
                 let is_new = state.group.cut_of(partition).is_some_and(|at| offset >= at);
                 actions.push(Action::Fetch { member, place: Place { partition, offset, is_new } });
             }
+        }
+        if it.start.is_some() {
+            actions.push(Action::Begin { member });
         }
         if it.client.keys().any(|partition| it.assignment.tracker(*partition).is_some_and(|it| it.has_ready(now))) {
             actions.push(Action::Read { member });
@@ -313,7 +338,10 @@ impl Model for World {
                 for partition in self.partitions().filter(|_| is_told) {
                     match group.owners[usize::from(partition)] {
                         None if it.may_take(partition, now) && !self.is_ambiguous(it, partition) => {
-                            actions.push(Action::Assign { member, partition })
+                            actions.push(Action::Assign { member, partition });
+                            if left.waits > 0 {
+                                actions.push(Action::AssignWaiting { member, partition });
+                            }
                         }
                         None => {}
                         Some(owner) if owner == it.identity && left.revokes > 0 => {
@@ -375,6 +403,15 @@ impl Model for World {
                 let (committed, cut) = (group.committed(partition), group.cut_of(partition));
                 members[member].assign(partition, committed, cut.is_some());
             }
+            Action::AssignWaiting { member, partition } => {
+                left.waits -= 1;
+                group.owners[usize::from(partition)] = Some(members[member].identity);
+                members[member].assign_waiting(partition);
+            }
+            Action::AnswerStart { member, partition } => {
+                members[member].start = Some((partition, group.committed(partition)));
+            }
+            Action::Begin { member } => members[member].begin()?,
             Action::Revoke { member, partition } => {
                 left.revokes -= 1;
                 members[member].begin_revoke(vec![partition], now + self.revoke_timeout, self.fault);

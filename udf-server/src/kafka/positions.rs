@@ -18,6 +18,7 @@ use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
 use super::group::{Group, TIMEOUT};
+use super::lookup::{self, Answer, Unanswered};
 use super::start::Start;
 
 /// What the metadata of our commits begins with.
@@ -28,8 +29,9 @@ const MARK: &str = "partitions at the group's start: ";
 pub(super) struct Beginning {
     pub(super) topic: String,
     pub(super) partition: i32,
-    /// `None` where the group has a commit, or the partition is empty.
-    pub(super) offset: Option<i64>,
+    /// `None` where the group has a commit, or the partition is empty. An error where the brokers do not answer for the
+    /// partition: it is to be asked for again.
+    pub(super) offset: Result<Option<i64>, Unanswered>,
     /// What goes with its commits.
     pub(super) metadata: String,
 }
@@ -48,14 +50,20 @@ fn partitions_at_start(metadata: &str) -> Option<i32> {
 struct History {
     committed: bool,
     partitions_at_start: Option<i32>,
+    /// Why the commits of some partition are not known.
+    unanswered: Option<Unanswered>,
 }
 
 impl History {
     fn note(&mut self, element: &TopicPartitionListElem<'_>) {
-        if let Offset::Offset(_) = element.offset() {
-            self.committed = true;
-            // The group's first members may have seen the topic grow: what any of them started with counts as old.
-            self.partitions_at_start = self.partitions_at_start.max(partitions_at_start(element.metadata()));
+        match lookup::offset(element) {
+            Ok(Some(_)) => {
+                self.committed = true;
+                // The group's first members may have seen the topic grow: what any of them started with counts as old.
+                self.partitions_at_start = self.partitions_at_start.max(partitions_at_start(element.metadata()));
+            }
+            Ok(None) => {}
+            Err(reason) => self.unanswered = Some(reason),
         }
     }
 
@@ -65,7 +73,8 @@ impl History {
     }
 }
 
-/// Looks up where to begin with each of these partitions. Asks the brokers, up to four times.
+/// Looks up where to begin with each of these partitions. Asks the brokers, up to four times. It fails as a whole only where
+/// the group's coordinator does not answer.
 pub(super) fn look_up(
     group: &mut Group,
     start: Start,
@@ -87,13 +96,14 @@ pub(super) fn look_up(
     }
     // There may be no record as late as that; then the partition begins with what comes.
     let mut late = TopicPartitionList::new();
-    for element in ask(group, &asked)?.elements() {
-        if settle(&mut beginnings, &element)? {
-            late.add_partition_offset(element.topic(), element.partition(), Offset::End)?;
+    for answer in lookup::offsets(group.client(), &asked) {
+        if answer.offset == Ok(None) {
+            late.add_partition_offset(&answer.topic, answer.partition, Offset::End)?;
         }
+        settle(&mut beginnings, &answer);
     }
-    for element in ask(group, &late)?.elements() {
-        settle(&mut beginnings, &element)?;
+    for answer in lookup::offsets(group.client(), &late) {
+        settle(&mut beginnings, &answer);
     }
     Ok(beginnings)
 }
@@ -109,13 +119,15 @@ fn begin(
     let mut history = History::default();
     of_topic().for_each(|element| history.note(element));
     let count = history.partitions_at_start.unwrap_or_else(|| i32::try_from(of_topic().count()).unwrap_or(i32::MAX));
-    let own = of_topic().find(|element| element.partition() == partition);
-    let question = match own.map(TopicPartitionListElem::offset) {
-        Some(Offset::Offset(_)) => None,
-        _ if history.is_new(partition) => Some(Offset::Beginning),
-        _ => Some(start),
+    let own = of_topic().find(|element| element.partition() == partition).map_or(Ok(None), lookup::offset);
+    let (offset, question) = match (own, history.unanswered) {
+        (Ok(Some(_)), _) => (Ok(None), None),
+        // Whether the partition is new is not known either.
+        (Err(reason), _) | (Ok(None), Some(reason)) => (Err(reason), None),
+        (Ok(None), None) if history.is_new(partition) => (Ok(None), Some(Offset::Beginning)),
+        (Ok(None), None) => (Ok(None), Some(start)),
     };
-    let beginning = Beginning { topic: topic.to_owned(), partition, offset: None, metadata: metadata(count) };
+    let beginning = Beginning { topic: topic.to_owned(), partition, offset, metadata: metadata(count) };
     (beginning, question)
 }
 
@@ -129,23 +141,11 @@ fn with(mut list: TopicPartitionList, partitions: &[(String, i32)]) -> TopicPart
     list
 }
 
-fn ask(group: &Group, questions: &TopicPartitionList) -> KafkaResult<TopicPartitionList> {
-    if questions.count() == 0 {
-        return Ok(TopicPartitionList::new());
+/// Takes an answer over.
+fn settle(beginnings: &mut [Beginning], answer: &Answer) {
+    if let Some(beginning) = beginnings.iter_mut().find(|it| answer.is(&it.topic, it.partition)) {
+        beginning.offset = answer.offset;
     }
-    group.client().offsets_for_times(questions.clone(), TIMEOUT)
-}
-
-/// Takes an answer over; `true` where there is no record as late as that.
-fn settle(beginnings: &mut [Beginning], answer: &TopicPartitionListElem<'_>) -> KafkaResult<bool> {
-    answer.error()?;
-    let Offset::Offset(offset) = answer.offset() else { return Ok(true) };
-    let is_it =
-        |beginning: &&mut Beginning| beginning.topic == answer.topic() && beginning.partition == answer.partition();
-    if let Some(beginning) = beginnings.iter_mut().find(is_it) {
-        beginning.offset = Some(offset);
-    }
-    Ok(false)
 }
 
 #[cfg(test)]
@@ -196,5 +196,22 @@ mod tests {
         let mut list = committed(&[(0, None, "")]);
         list.add_partition_offset("other", 0, Offset::Offset(9)).unwrap();
         assert_eq!(question(&list, 0), (Some(Offset::End), metadata(1)));
+    }
+
+    #[test]
+    fn one_without_an_answer_waits_and_holds_up_no_other() {
+        let brokers = lookup::tests::Brokers { leaderless: vec![1], ..lookup::tests::Brokers::default() };
+        let list = committed(&[(0, None, ""), (1, None, ""), (2, None, "")]);
+        let mut asked = TopicPartitionList::new();
+        let mut beginnings: Vec<_> = (0..3)
+            .map(|partition| {
+                let (beginning, question) = begin(&list.elements(), "t", partition, Offset::End);
+                asked.add_partition_offset("t", partition, question.unwrap()).unwrap();
+                beginning
+            })
+            .collect();
+        lookup::offsets(&brokers, &asked).iter().for_each(|answer| settle(&mut beginnings, answer));
+        let offsets: Vec<_> = beginnings.into_iter().map(|beginning| beginning.offset).collect();
+        assert_eq!(offsets, [Ok(Some(100)), Err(Unanswered::NoLeader), Ok(Some(100))]);
     }
 }

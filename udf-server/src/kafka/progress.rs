@@ -8,8 +8,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::context::Refusal;
+use super::lookup::Unanswered;
 use super::rights::Denial;
 use super::statistics::BrokerFigures;
+use super::waiting::Unread;
 
 /// Signs of life of the thread, and where it stands in its group.
 #[derive(Debug)]
@@ -35,6 +37,10 @@ pub(super) struct Trouble {
     pub(super) commits_fail_since: Option<Instant>,
     /// Since when partitions have records that do not come, by the partitions' ids.
     pub(super) starving: BTreeMap<u16, Instant>,
+    /// Why it is not known where to begin with partitions, by the partitions' ids.
+    pub(super) waiting: BTreeMap<u16, Unanswered>,
+    /// Assigned partitions that cannot be read.
+    pub(super) unread: Vec<Unread>,
     /// What the client library measures of the brokers.
     pub(super) brokers: Vec<BrokerFigures>,
 }

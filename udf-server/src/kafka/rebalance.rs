@@ -20,6 +20,7 @@ use super::native::generation::generation;
 use super::positions::Beginning;
 use super::start::Start;
 use super::thread::{Worker, store};
+use super::waiting::Unread;
 
 /// The change that is being answered.
 #[derive(Debug, Default)]
@@ -148,13 +149,19 @@ impl Worker {
             let lane = Lane::open(&self.consumer, &self.shared.topics, place, form, thread::current());
             let mut lane = match lane {
                 Ok(lane) => lane,
-                Err(problem) => {
-                    tracing::error!(topic, partition, "the partition is not read: {problem}");
+                Err(reason) => {
+                    tracing::error!(topic, partition, "the partition is not read: {reason}");
+                    self.waiting.unread.push(Unread { topic, partition, reason });
                     continue;
                 }
             };
             let beginning = beginnings.iter().find(|begun| begun.topic == topic && begun.partition == partition);
-            let start = beginning.and_then(|beginning| beginning.offset);
+            let offset = beginning.map_or(Ok(None), |beginning| beginning.offset);
+            lane.waits = offset.err();
+            if let Some(reason) = lane.waits {
+                tracing::info!(topic, partition, %reason, "the partition waits: where to begin is not known");
+            }
+            let start = offset.unwrap_or_default();
             lane.metadata = beginning.map(|beginning| beginning.metadata.clone());
             if let (Some(start), Some(mut element)) = (start, taken.find_partition(&topic, partition))
                 && let Err(error) = element.set_offset(Offset::Offset(start))
@@ -173,7 +180,9 @@ impl Worker {
         self.hold_back(first);
         self.shared.counters.assigned.add(partitions.count());
         tracing::info!(partitions = %names(partitions), "assigned");
+        self.pause_waiting();
         context::assign(&self.consumer, &taken);
+        self.pause_unread();
         self.shared.progress.set_assigned(true);
     }
 
@@ -237,7 +246,7 @@ impl Worker {
         self.shared.progress.set_assigned(false);
         self.shared.lock().lose(&ids);
         self.shared.counters.lost.add(partitions.count());
-        tracing::warn!(partitions = %names(partitions), "lost: the group gave them to another member");
+        tracing::warn!(partitions = %names(partitions), "lost: this member was evicted from the group, or a topic was deleted");
         unstore(&self.consumer, partitions);
         self.close(partitions);
         context::unassign(&self.consumer, Some(partitions));
@@ -246,6 +255,7 @@ impl Worker {
     fn close(&mut self, partitions: &TopicPartitionList) {
         let ids = self.ids(partitions);
         self.lanes.retain(|lane| !ids.contains(&lane.id));
+        self.forget_unread(Some(partitions));
         self.shared.committed.send_modify(|committed| committed.retain(|id, _| !ids.contains(id)));
     }
 

@@ -69,6 +69,9 @@ impl Worker {
             for (place, lane) in self.lanes.iter().enumerate() {
                 let Some(tracker) = assignment.tracker(lane.id) else { continue };
                 let is_over = tracker.halted().is_some();
+                if lane.waits.is_some() {
+                    continue;
+                }
                 if lane.paused {
                     if is_open && tracker.has_room_again() && !is_over {
                         resumed.push((place, tracker.position()));

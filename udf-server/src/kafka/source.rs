@@ -36,9 +36,9 @@ use super::tracker::{Acked, Delivery, Nacked};
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How long an ack may wait for its commit, where it is to: the platform does nothing else meanwhile.
 const DURABLE: Duration = Duration::from_secs(10);
-/// How many partitions a pattern is expected to find in time: fetches are as small as these need, since the library takes
+/// How many partitions are expected where topics may come later: fetches are as small as these need, since the library takes
 /// their size only when a client is made.
-const PARTITIONS_OF_PATTERNS: usize = 64;
+const PARTITIONS_TO_COME: usize = 64;
 /// The longest delay of a redelivery. A partition's offset stays where it is meanwhile.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -83,7 +83,8 @@ impl KafkaSource {
     ///
     /// # Errors
     ///
-    /// The brokers do not answer, refuse us or do not have the topics.
+    /// The brokers do not answer or refuse us, or a topic has more partitions than there are ids for. A topic that does not
+    /// exist is no error here: the source waits for it, see [`KafkaConfig::with_missing_topic_timeout`].
     pub fn start(config: KafkaConfig) -> Result<Self, StartError> {
         let group = Group::connect(&config)?;
         let partitions = usize::try_from(group.total()).unwrap_or(usize::MAX);
@@ -97,8 +98,8 @@ impl KafkaSource {
                  in turn where it is used up; raise --max-in-flight-bytes"
             );
         }
-        // Where patterns are, more partitions may come than there are now.
-        let expected = if group.has_patterns() { partitions.max(PARTITIONS_OF_PATTERNS) } else { partitions };
+        // Where patterns are, or topics that do not exist yet, more partitions may come than there are now.
+        let expected = if group.may_grow() { partitions.max(PARTITIONS_TO_COME) } else { partitions };
         let config = config.with_fetch_bytes(budget.fetch_bytes(expected));
         allowance().set_limit(config.largest_batch());
         let consumer = client::consumer(&config)?;
@@ -119,7 +120,7 @@ impl KafkaSource {
             ended,
         };
         secrets::watch(config.clone(), shared.clone())?;
-        let asker = Asker::start(group, config.start, pending.clone(), shared.clone())?;
+        let asker = Asker::start(group, config.start, config.missing_topic_timeout, pending.clone(), shared.clone())?;
         let of_worker = shared.clone();
         // The second goes after the first, which has left the group by then.
         let make = move || (Worker::new(config, of_worker, consumer, asker, pending, letters), alive);
@@ -159,7 +160,7 @@ impl KafkaSource {
     }
 
     /// Waits until the source cannot go on, and says why: another process has taken this static member's place, the brokers
-    /// have refused us for minutes, or one of the source's threads has panicked. Brokers that are away are no such thing.
+    /// have refused us for minutes, a topic has not come to exist in time, or one of the source's threads has panicked. Brokers that are away are no such thing.
     ///
     /// # Cancel safety
     ///

@@ -6,16 +6,21 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::counters::Total;
+use super::group::NoAnswer;
 use super::latency::Values;
 use super::pending::Pending;
 use super::shared::Shared;
 use super::statistics::BrokerFigures;
+use super::waiting::Unread;
 
 /// How long the thread may go without a poll. It polls every 20 ms; the group gives it up after `max.poll.interval.ms`,
 /// five minutes by default.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 /// How long a partition may have records that do not come. A broker that restarts is back by then.
 const LONGEST_STARVING: f64 = 60.0;
+
+/// How long the brokers may leave an assigned partition without an answer. One that restarts is back by then.
+const LONGEST_UNANSWERED: f64 = 60.0;
 
 /// A look at the source. Ages are in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,7 +50,13 @@ pub(super) struct Status {
     pub(super) latency: Values,
     /// Records that are given up and not in the dead-letter topic yet.
     pub(super) dead_letters: Letters,
-    /// Those that are assigned here, in the order of their ids.
+    /// Topics that are to be read and that the brokers do not have.
+    pub(super) missing_topics: Vec<MissingTopic>,
+    /// Partitions for which the brokers do not answer, of the whole group.
+    pub(super) unanswered_partitions: Vec<UnansweredPartition>,
+    /// Partitions that are assigned here and cannot be read.
+    pub(super) unread_partitions: Vec<Unread>,
+    /// Those that are assigned here and can be read, in the order of their ids.
     pub(super) partitions: Vec<Partition>,
     #[serde(serialize_with = "by_name")]
     pub(super) totals: Vec<Total>,
@@ -63,6 +74,23 @@ pub(super) enum State {
     Rebalancing,
     /// The program is to end: nothing new is read.
     Draining,
+}
+
+/// A topic that the brokers do not have.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct MissingTopic {
+    pub(super) topic: String,
+    pub(super) reason: String,
+    pub(super) age: f64,
+}
+
+/// A partition for which the brokers do not answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct UnansweredPartition {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    pub(super) reason: String,
+    pub(super) age: f64,
 }
 
 /// What went wrong with a broker.
@@ -107,6 +135,8 @@ pub(super) struct Partition {
     pub(super) oldest_unacked: Option<Unacked>,
     /// For how long the partition has had records that do not come.
     pub(super) starving_age: Option<f64>,
+    /// Why the partition is not read yet: it is not known where to begin.
+    pub(super) waits: Option<String>,
     /// The record at which the partition stands still.
     pub(super) halted: Option<i64>,
     /// Why the dead-letter topic refuses that record, if it does. The log tells the other reasons.
@@ -125,7 +155,8 @@ pub(super) struct Unacked {
 impl Status {
     pub(super) fn of(group: &str, shared: &Shared, pending: &Pending, now: Instant) -> Self {
         let count = pending.count(shared);
-        let (ends, asked) = pending.last_answer();
+        let known = pending.last_answer();
+        let (ends, asked) = (&known.offsets, known.asked);
         let committed = shared.committed.borrow().clone();
         let backlog = shared.backlog.borrow().clone();
         let seconds_since = |then| now.saturating_duration_since(then).as_secs_f64();
@@ -155,6 +186,7 @@ impl Status {
                     let age = seconds_since(front.sent?);
                     Some(Unacked { offset: front.offset, deliveries: front.deliveries, age })
                 }),
+                waits: trouble.waiting.get(&id).map(ToString::to_string),
                 starving_age: trouble.starving.get(&id).copied().map(seconds_since),
                 halted: tracker.halted(),
                 refused: tracker.halted().and_then(|offset| backlog.refused.get(&(id, offset)).cloned()),
@@ -171,6 +203,17 @@ impl Status {
             State::Assigned
         };
         drop(assignment);
+        let (mut missing_topics, mut unanswered_partitions) = (Vec::new(), Vec::new());
+        for it in known.unanswered {
+            let (age, NoAnswer { topic, partition, reason }) = (seconds_since(it.since), it.about);
+            let reason = reason.to_string();
+            match partition {
+                None => missing_topics.push(MissingTopic { topic, reason, age }),
+                Some(partition) => {
+                    unanswered_partitions.push(UnansweredPartition { topic, partition, reason, age });
+                }
+            }
+        }
         let last_error =
             |error: super::progress::BrokerError| LastError { age: seconds_since(error.noted), reason: error.reason };
         Self {
@@ -194,6 +237,9 @@ impl Status {
                 refused: backlog.refused.len(),
                 oldest_age: backlog.since.map(seconds_since),
             },
+            missing_topics,
+            unanswered_partitions,
+            unread_partitions: trouble.unread,
             partitions,
             totals: shared.counters.totals(),
         }
@@ -217,6 +263,10 @@ impl Status {
         if let Some(LastError { reason, age }) = &self.refused {
             return Err(format!("the brokers have refused this source for {age:.0} s: {reason}"));
         }
+        let missing: Vec<_> = self.missing_topics.iter().map(MissingTopic::sentence).collect();
+        if !missing.is_empty() {
+            return Err(missing.join("; "));
+        }
         if self.state == State::Joining {
             let trouble = self.last_broker_error.as_ref();
             let trouble = trouble.map(|error| format!("; last trouble with a broker: {}", error.reason));
@@ -228,6 +278,18 @@ impl Status {
             let reason = partition.refused.as_deref().unwrap_or("the log says why");
             Some(format!("{}:{} stands still at offset {offset}: {reason}", partition.topic, partition.partition))
         };
+        let waits = |partition: &Partition| {
+            let reason = partition.waits.as_deref()?;
+            Some(format!("{}:{} is not read yet: {reason}", partition.topic, partition.partition))
+        };
+        let unread = |it: &Unread| format!("{}:{} is not read: {}", it.topic, it.partition, it.reason);
+        let unanswered = |partition: &Partition| {
+            let is = |it: &&UnansweredPartition| it.topic == partition.topic && it.partition == partition.partition;
+            let it = self.unanswered_partitions.iter().find(is)?;
+            let is_told = partition.waits.is_some() || it.age <= LONGEST_UNANSWERED;
+            (!is_told)
+                .then(|| format!("{}:{} has no answer for {:.0} s: {}", it.topic, it.partition, it.age, it.reason))
+        };
         let starving = |partition: &Partition| {
             let age = partition.starving_age.filter(|age| *age > LONGEST_STARVING)?;
             let trouble =
@@ -235,9 +297,18 @@ impl Status {
             let (topic, number) = (&partition.topic, partition.partition);
             Some(format!("{topic}:{number} has had records for {age:.0} s that do not come{trouble}"))
         };
-        let starving = self.partitions.iter().filter_map(starving);
-        let halted: Vec<_> = self.partitions.iter().filter_map(halted).chain(starving).collect();
-        if halted.is_empty() { Ok(()) } else { Err(halted.join("; ")) }
+        let partitions = || self.partitions.iter();
+        let mut reasons: Vec<_> = partitions().filter_map(halted).chain(partitions().filter_map(starving)).collect();
+        reasons.extend(partitions().filter_map(waits).chain(self.unread_partitions.iter().map(unread)));
+        reasons.extend(partitions().filter_map(unanswered));
+        if reasons.is_empty() { Ok(()) } else { Err(reasons.join("; ")) }
+    }
+}
+
+impl MissingTopic {
+    fn sentence(&self) -> String {
+        let Self { topic, reason, age } = self;
+        format!("the topic {topic} has been missing for {age:.0} s: {reason}; create it, or correct --topics")
     }
 }
 
@@ -266,6 +337,9 @@ pub(super) mod tests {
             brokers: vec![BrokerFigures { id: 1, round_trip: 0.025, throttle: 0.5, received_bytes: 1234 }],
             latency: Values::default(),
             dead_letters: Letters { waiting: 0, refused: 0, oldest_age: None },
+            missing_topics: Vec::new(),
+            unanswered_partitions: Vec::new(),
+            unread_partitions: Vec::new(),
             partitions: vec![Partition {
                 topic: "numbers".to_owned(),
                 partition: 3,
@@ -280,6 +354,7 @@ pub(super) mod tests {
                 in_flight: 4,
                 oldest_unacked: Some(Unacked { offset: 10, deliveries: 2, age: 1.5 }),
                 starving_age: Some(7.5),
+                waits: None,
                 halted: None,
                 refused: None,
             }],
@@ -338,5 +413,38 @@ pub(super) mod tests {
             }),
             format!("numbers:3 stands still at offset 12: {refused}")
         );
+    }
+
+    #[test]
+    fn what_the_brokers_do_not_have_is_named() {
+        let no_leader = "the partition has no leader: all its replicas are away";
+        let missing =
+            MissingTopic { topic: "orders".to_owned(), reason: "the topic does not exist".to_owned(), age: 12.0 };
+        assert_eq!(
+            reason(|status| (status.state, status.missing_topics) = (State::Joining, vec![missing])),
+            "the topic orders has been missing for 12 s: the topic does not exist; create it, or correct --topics"
+        );
+        assert_eq!(
+            reason(|status| status.partitions[0].waits = Some(no_leader.to_owned())),
+            format!("numbers:3 is not read yet: {no_leader}")
+        );
+        let unread = Unread { topic: "numbers".to_owned(), partition: 1024, reason: "there is no id" };
+        assert_eq!(
+            reason(|status| status.unread_partitions = vec![unread]),
+            "numbers:1024 is not read: there is no id"
+        );
+        let unanswered = |partition, age| UnansweredPartition {
+            topic: "numbers".to_owned(),
+            partition,
+            reason: no_leader.to_owned(),
+            age,
+        };
+        assert_eq!(
+            reason(|status| status.unanswered_partitions = vec![unanswered(3, 61.0)]),
+            format!("numbers:3 has no answer for 61 s: {no_leader}")
+        );
+        // A broker that restarts, and a partition of another member.
+        let unanswered_partitions = vec![unanswered(3, 60.0), unanswered(4, 61.0)];
+        Status { unanswered_partitions, ..reading() }.ready().unwrap();
     }
 }

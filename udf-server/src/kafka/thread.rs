@@ -33,6 +33,7 @@ use super::search::Search;
 use super::secrets::let_go;
 use super::shared::Shared;
 use super::stall::Stalls;
+use super::waiting::Waiting;
 
 /// The longest the thread sleeps. Wake-ups of the client library can be lost, so they are only a hint.
 const TICK: Duration = Duration::from_millis(20);
@@ -61,6 +62,7 @@ pub(super) struct Worker {
     stalls: Stalls,
     pub(super) relief: Relief,
     pub(super) search: Search,
+    pub(super) waiting: Waiting,
     pub(super) commits: Commits,
     /// The partitions of the commit that was sent last.
     pub(super) committing: Vec<u16>,
@@ -97,6 +99,7 @@ impl Worker {
             alarms: Alarms::default(),
             relief: Relief::default(),
             search: Search::default(),
+            waiting: Waiting::default(),
             commits,
             committing: Vec::new(),
             round: now,
@@ -176,7 +179,8 @@ impl Worker {
             let mut left = if assignment.is_draining() { 0 } else { assignment.room() };
             let is_scarce = left < self.shared.budget.of_all() / 2;
             for lane in &mut self.lanes {
-                let room = assignment.tracker(lane.id).map_or(0, |tracker| tracker.room());
+                let tracker = assignment.tracker(lane.id).filter(|_| lane.waits.is_none());
+                let room = tracker.map_or(0, |tracker| tracker.room());
                 // Records of a size unlike the last ones may pass what is left.
                 lane.room = room.min(left.div_ceil(lane.mean.max(1)));
                 if is_scarce && lane.room > 0 {
@@ -300,6 +304,7 @@ impl Worker {
             self.subscribe();
         }
         self.search(now);
+        self.look_after_waiting(now);
         self.renew_in_turn(now);
         self.skip_markers();
         if let Some(timeout) = self.config.inflight_timeout {
@@ -536,6 +541,7 @@ impl Worker {
     /// Forgets the assignment: from here on acks have no effect.
     pub(super) fn forget(&mut self) {
         let ids: Vec<u16> = self.lanes.drain(..).map(|lane| lane.id).collect();
+        self.forget_unread(None);
         self.rebalancing = Rebalancing::default();
         self.commits.answered(false);
         self.shared.progress.set_assigned(false);

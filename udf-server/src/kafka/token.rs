@@ -9,6 +9,8 @@ use std::sync::{PoisonError, RwLock};
 
 /// Partition ids per topic where there are several topics.
 pub(super) const STRIDE: u16 = 1024;
+/// Partition ids in all.
+const IDS: u32 = 1 << 16;
 
 /// `topic:partition:offset`. A topic's name has no colon (Kafka allows letters, digits, `.`, `_` and `-`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +87,18 @@ impl Topics {
         }
         let start = u16::try_from(slot).ok()?.checked_mul(STRIDE)?;
         (partition < STRIDE).then(|| start.checked_add(partition))?
+    }
+
+    /// How many of a topic's partitions have an id, and can be read.
+    pub(super) fn readable(&self, topic: &str, partitions: i32) -> u32 {
+        let partitions = u32::try_from(partitions).unwrap_or(0);
+        match self {
+            // An id is given when a partition comes.
+            Self::OfReplica { .. } => partitions,
+            Self::Listed(names) if names.len() == 1 => partitions.min(IDS),
+            Self::Listed(_) if self.partition_id(topic, 0).is_some() => partitions.min(STRIDE.into()),
+            Self::Listed(_) => 0,
+        }
     }
 
     /// As [`Topics::partition_id`], of a partition that has come: where ids are our own, it gets one.
@@ -183,6 +197,15 @@ mod tests {
         let many = Topics::Listed(names);
         assert_eq!(many.partition_id("t63", 1023), Some(u16::MAX));
         assert_eq!(many.partition_id("t64", 0), None);
+    }
+
+    #[test]
+    fn partitions_without_an_id_are_not_readable() {
+        let one = topics(&["a"]);
+        assert_eq!((one.readable("a", 3), one.readable("a", 70_000)), (3, 65_536));
+        let two = topics(&["a", "b"]);
+        assert_eq!((two.readable("b", 1024), two.readable("b", 1025), two.readable("c", 3)), (1024, 1024, 0));
+        assert_eq!(Topics::of_replica(7).readable("a", 1025), 1025);
     }
 
     fn place(topic: &str, partition: i32) -> Option<(String, i32)> {

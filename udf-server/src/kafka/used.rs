@@ -30,6 +30,11 @@ impl KafkaConfig {
             Used::setting(layers, "group", self.group()),
             Used::setting(layers, "group-protocol", name(&self.group_protocol)),
             Used::setting(layers, "start", self.start.to_string()),
+            Used::setting(
+                layers,
+                "missing-topic-timeout",
+                self.missing_topic_timeout.map_or_else(|| "off".to_owned(), time),
+            ),
             Used::setting(layers, "linger", time(self.linger)),
             Used::setting(layers, "inflight-timeout", self.inflight_timeout.map_or_else(|| "off".to_owned(), time)),
             Used::setting(layers, "max-deliveries", most),

@@ -16,6 +16,7 @@ mod endpoint;
 mod handover;
 mod harness;
 mod latency;
+mod lookups;
 mod members;
 mod memory;
 mod patterns;
@@ -76,6 +77,11 @@ fn main() -> ExitCode {
         handover::what_is_acked_is_committed_before_its_partition_goes,
         handover::what_was_fetched_and_never_handed_out_is_the_new_owners,
         latency::a_first_record_after_a_pause_arrives_at_once,
+        lookups::a_topic_that_is_deleted_leaves_pending_of_the_others_true,
+        lookups::a_topic_that_is_missing_at_the_start_is_waited_for,
+        lookups::a_topic_that_does_not_come_ends_the_source,
+        lookups::a_partition_without_a_leader_holds_up_no_other,
+        lookups::partitions_beyond_the_last_id_are_told_and_not_read,
         members::one_that_joins_and_leaves_restarts_nobody_and_loses_nothing,
         members::a_static_member_whose_place_is_taken_says_so,
         members::a_group_protocol_that_brokers_do_not_know_is_named_or_not_used,

@@ -1,6 +1,7 @@
 //! A broker, a topic with records, and a source with a client that plays the platform.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use numaflow_sdk::source::{Message, Offset, ReadRequest};
@@ -79,9 +80,14 @@ impl Platform {
 
 /// Produces `count` records to each partition, numbered from `first`; a value is `partition:number`.
 pub(crate) fn fill(addresses: &str, first: i64, count: i64) {
+    fill_partitions(addresses, 0..PARTITIONS, first, count);
+}
+
+/// As [`fill`], of these partitions.
+pub(crate) fn fill_partitions(addresses: &str, partitions: Range<i32>, first: i64, count: i64) {
     let producer = producer(addresses);
     for number in first..first + count {
-        for partition in 0..PARTITIONS {
+        for partition in partitions.clone() {
             let value = format!("{partition}:{number}");
             send(&producer, BaseRecord::<(), str>::to(TOPIC).partition(partition).payload(&value));
         }

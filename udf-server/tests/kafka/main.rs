@@ -8,6 +8,7 @@ mod dead_letters;
 mod endpoint;
 mod group;
 mod harness;
+mod lookups;
 mod outage;
 mod panics;
 mod polls;

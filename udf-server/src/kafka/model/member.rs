@@ -42,6 +42,8 @@ pub(super) enum Fault {
     LosesCommit,
     /// It forgets all records of a partition whose log was cut, those before the cut too.
     CutResetsAll,
+    /// It begins with a partition where the brokers said to in an earlier assignment of it.
+    BeginsAsBefore,
     /// It takes an answer for a record that the log was cut before for one for the new record of that offset.
     TakesFormerAnswer,
 }
@@ -64,6 +66,8 @@ pub(super) struct Member {
     pub(super) assignment: Assignment<Place>,
     /// What the client library holds of each partition that it has.
     pub(super) client: BTreeMap<u16, Held>,
+    /// A partition that waits, and where the brokers have said to begin with it.
+    pub(super) start: Option<(u16, i64)>,
     /// The partitions that wait for acks before they are given back.
     pub(super) revoking: Option<Vec<u16>>,
     commits: Commits,
@@ -84,6 +88,8 @@ pub(super) struct Held {
     pub(super) next: i64,
     /// What is committed next.
     pub(super) stored: Option<i64>,
+    /// The partition is paused until it is known where to begin with it.
+    pub(super) waits: bool,
     /// A record has come from after the log's cut, or the partition was assigned after it.
     knows_cut: bool,
 }
@@ -109,6 +115,7 @@ impl Member {
             generation: 0,
             assignment: Assignment::new(Budget::new(1 << 20)),
             client: BTreeMap::new(),
+            start: None,
             revoking: None,
             // Without an interval it commits at any time that it may.
             commits: Commits::new(Duration::ZERO, now),
@@ -130,7 +137,23 @@ impl Member {
     /// Begins to read a partition behind what is committed, of a log that was cut before or not.
     pub(super) fn assign(&mut self, partition: u16, committed: i64, is_cut: bool) {
         self.assignment.assign(partition, None);
-        self.client.insert(partition, Held { next: committed, stored: None, knows_cut: is_cut });
+        self.client.insert(partition, Held { next: committed, stored: None, waits: false, knows_cut: is_cut });
+    }
+
+    /// Takes a partition of which it is not known where to begin.
+    pub(super) fn assign_waiting(&mut self, partition: u16) {
+        self.assignment.assign(partition, None);
+        self.client.insert(partition, Held { next: 0, stored: None, waits: true, knows_cut: false });
+    }
+
+    /// Begins to read a partition that has waited, if it still waits.
+    pub(super) fn begin(&mut self) -> Option<()> {
+        let (partition, start) = self.start.take()?;
+        if let Some(held) = self.client.get_mut(&partition).filter(|held| held.waits) {
+            (held.next, held.waits) = (start, false);
+            self.assignment.assign(partition, Some(start));
+        }
+        Some(())
     }
 
     /// Whether a partition can be taken now. One of which a commit is on its way waits: it is begun behind what that commits.
@@ -234,7 +257,7 @@ impl Member {
     fn store(&mut self) {
         for (partition, held) in &mut self.client {
             let Some(tracker) = self.assignment.tracker_mut(*partition) else { continue };
-            if tracker.is_idle() {
+            if tracker.is_idle() && !held.waits {
                 held.next += held.next % 2;
                 tracker.skip_to(held.next);
             }
@@ -288,7 +311,7 @@ impl Member {
         let (generation, cut) = (self.generation, self.knows_cut());
         Some(Request {
             generation,
-            offsets: self.unassign(&goes),
+            offsets: self.unassign(&goes, fault),
             cut,
             gives_back,
             is_last: true,
@@ -304,7 +327,7 @@ impl Member {
         self.store();
         let (generation, cut) = (self.generation, self.knows_cut());
         let gives_back: Vec<u16> = self.client.keys().copied().collect();
-        let offsets = self.unassign(&gives_back);
+        let offsets = self.unassign(&gives_back, fault);
         self.crash(now);
         Some(Request { generation, offsets, cut, gives_back, is_last: true, ..Request::default() })
     }
@@ -330,7 +353,7 @@ impl Member {
             self.commits.answered(true);
         }
         let (generation, cut) = (self.generation, self.knows_cut());
-        Request { generation, offsets: self.unassign(&lost), cut, is_last: true, ..Request::default() }
+        Request { generation, offsets: self.unassign(&lost, fault), cut, is_last: true, ..Request::default() }
     }
 
     /// The partitions of which it knows that their logs were cut.
@@ -338,8 +361,12 @@ impl Member {
         self.client.iter().filter(|(_, held)| held.knows_cut).map(|(partition, _)| *partition).collect()
     }
 
-    /// The client library gives partitions up, and commits what is stored of them.
-    fn unassign(&mut self, partitions: &[u16]) -> Vec<(u16, i64)> {
+    /// The client library gives partitions up, and commits what is stored of them. What the brokers said of them is of no use
+    /// any more: in the next assignment they are asked again.
+    fn unassign(&mut self, partitions: &[u16], fault: Option<Fault>) -> Vec<(u16, i64)> {
+        if fault != Some(Fault::BeginsAsBefore) {
+            self.start.take_if(|(partition, _)| partitions.contains(partition));
+        }
         let offset = |partition: &u16| Some((*partition, self.client.remove(partition)?.stored?));
         partitions.iter().filter_map(offset).collect()
     }

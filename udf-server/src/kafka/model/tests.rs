@@ -25,6 +25,7 @@ fn crash_and_revoke() -> World {
             repeats: number("MODEL_REPEATS", 0),
             reconnects: number("MODEL_RECONNECTS", 0),
             cuts: number("MODEL_CUTS", 0),
+            waits: number("MODEL_WAITS", 0),
             steps: number("MODEL_STEPS", 0),
         },
         fault: None,
@@ -80,6 +81,12 @@ fn commits_again() -> World {
 fn cut_log() -> World {
     let world = one_partition(Chances { revokes: 1, nacks: 1, cuts: 1, ..Chances::default() });
     World { revoke_timeout: Duration::ZERO, ..world }
+}
+
+/// It is not known where to begin with the partition; the group wants it back meanwhile, and the next owner loses it.
+fn waits_to_begin() -> World {
+    let world = one_partition(Chances { crashes: 1, revokes: 1, evictions: 1, waits: 2, ..Chances::default() });
+    World { records: 1, ..world }
 }
 
 fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
@@ -151,6 +158,11 @@ fn the_protocol_holds_when_the_log_is_cut() {
 }
 
 #[test]
+fn the_protocol_holds_while_it_is_not_known_where_to_begin() {
+    search(waits_to_begin());
+}
+
+#[test]
 fn each_mistake_is_found_by_what_it_breaks() {
     for (fault, world, broken) in [
         (Fault::CommitMaximum, crash_with_losses(), "I1: what is committed is done"),
@@ -167,6 +179,7 @@ fn each_mistake_is_found_by_what_it_breaks() {
         (Fault::LosesCommit, commits_again(), "I3: no committed offset goes backwards"),
         (Fault::CutResetsAll, cut_log(), "I1: what is committed is done"),
         (Fault::TakesFormerAnswer, cut_log(), "I1: what is committed is done"),
+        (Fault::BeginsAsBefore, waits_to_begin(), "I3: no committed offset goes backwards"),
         (Fault::TakesAnyAnswer, gives_one_of_two_back(), "I3: no committed offset goes backwards"),
     ] {
         let world = World { fault: Some(fault), ..world };

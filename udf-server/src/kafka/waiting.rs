@@ -1,0 +1,130 @@
+//! Assigned partitions that are not read: those of which it is not known yet where to begin, and those that cannot be read.
+//!
+//! The client library wants every partition of an assignment to be taken. So partitions that wait are taken and paused, and
+//! the brokers are asked again where to begin with them; the others are read meanwhile. Nothing is ever committed of a
+//! partition that is not read.
+
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaResult;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::asker::Answer;
+use super::positions::Beginning;
+use super::rebalance::Rebalancing;
+use super::thread::Worker;
+
+/// How often the brokers are asked again.
+const PERIOD: Duration = Duration::from_secs(2);
+/// How long the client library has to take note of the offset to begin with. It only hands the offset to its own thread.
+const SEEK: Duration = Duration::from_millis(500);
+
+/// An assigned partition that cannot be read as long as this member has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Unread {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    pub(super) reason: &'static str,
+}
+
+/// What is remembered of partitions that are not read, beside their lanes.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) unread: Vec<Unread>,
+    asked: Option<Instant>,
+}
+
+impl Worker {
+    /// Pauses partitions that wait. The library has not begun with them.
+    pub(super) fn pause_waiting(&mut self) {
+        let mut waiting = TopicPartitionList::new();
+        for lane in self.lanes.iter_mut().filter(|lane| lane.waits.is_some()) {
+            lane.paused = true;
+            waiting.add_partition(&lane.topic, lane.partition);
+        }
+        self.pause_all(&waiting);
+    }
+
+    /// Pauses partitions that cannot be read. The library has taken them: it does not know those that have no lane before.
+    pub(super) fn pause_unread(&mut self) {
+        let mut unread = TopicPartitionList::new();
+        for it in &self.waiting.unread {
+            unread.add_partition(&it.topic, it.partition);
+        }
+        self.pause_all(&unread);
+        self.show_waiting();
+    }
+
+    fn pause_all(&self, partitions: &TopicPartitionList) {
+        if partitions.count() > 0
+            && let Err(error) = self.consumer.pause(partitions)
+        {
+            tracing::error!(%error, "partitions that are not read cannot be paused");
+        }
+    }
+
+    /// Asks again where to begin with partitions that wait, and begins with those of which it is known now.
+    pub(super) fn look_after_waiting(&mut self, now: Instant) {
+        if !matches!(self.rebalancing, Rebalancing::No) {
+            return;
+        }
+        if let Some(Answer { beginnings }) = self.asker.answer() {
+            for beginning in &beginnings {
+                self.begin(beginning);
+            }
+            self.show_waiting();
+        }
+        if self.asker.is_busy() || self.waiting.asked.is_some_and(|asked| now.duration_since(asked) < PERIOD) {
+            return;
+        }
+        let waiting = self.lanes.iter().filter(|lane| lane.waits.is_some());
+        let waiting: Vec<_> = waiting.map(|lane| (lane.topic.clone(), lane.partition)).collect();
+        if !waiting.is_empty() {
+            self.waiting.asked = Some(now);
+            self.asker.ask(waiting);
+        }
+    }
+
+    /// Begins with a partition that has waited.
+    fn begin(&mut self, beginning: &Beginning) {
+        let Beginning { topic, partition, offset, metadata } = beginning;
+        let lane = self.lanes.iter_mut().find(|lane| lane.waits.is_some() && lane.is(topic, *partition));
+        let Some(lane) = lane else { return };
+        let start = match offset {
+            Ok(start) => *start,
+            Err(reason) => {
+                lane.waits = Some(*reason);
+                return;
+            }
+        };
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, *partition);
+        let sought: KafkaResult<()> =
+            start.map_or(Ok(()), |start| self.consumer.seek(topic, *partition, Offset::Offset(start), SEEK));
+        if let Err(error) = sought.and_then(|()| self.consumer.resume(&list)) {
+            tracing::debug!(%error, topic, partition, "the partition does not begin yet");
+            return;
+        }
+        self.shared.lock().assign(lane.id, start);
+        lane.metadata = Some(metadata.clone());
+        (lane.waits, lane.paused) = (None, false);
+        tracing::info!(topic, partition, start, "the partition is read from here on");
+    }
+
+    /// Forgets the partitions that cannot be read, of all or of these.
+    pub(super) fn forget_unread(&mut self, partitions: Option<&TopicPartitionList>) {
+        let goes = |it: &Unread| partitions.is_none_or(|list| list.find_partition(&it.topic, it.partition).is_some());
+        self.waiting.unread.retain(|it| !goes(it));
+        self.show_waiting();
+    }
+
+    /// Shows which partitions are not read, and why.
+    fn show_waiting(&self) {
+        let mut trouble = self.shared.progress.trouble();
+        trouble.unread.clone_from(&self.waiting.unread);
+        trouble.waiting = self.lanes.iter().filter_map(|lane| Some((lane.id, lane.waits?))).collect();
+    }
+}
