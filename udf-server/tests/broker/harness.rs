@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use udf_server::kafka::{Brokers, GroupProtocol, KafkaConfig, KafkaSource};
 
 /// Longer than anything takes that is going to happen at all.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Started by the first test that runs; gone with the last.
 #[derive(Debug, Default)]

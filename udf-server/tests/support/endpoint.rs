@@ -10,7 +10,9 @@ use tokio::net::TcpStream;
 use udf_server::kafka::KafkaSource;
 
 /// Longer than anything takes that is going to happen at all.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks: a page takes its time from the source, which is in the same process.
+const LOOK: Duration = Duration::from_millis(20);
 
 pub(crate) struct Endpoint {
     address: SocketAddr,
@@ -59,6 +61,7 @@ impl Endpoint {
                 return page;
             }
             assert!(Instant::now() < deadline, "never {what}: {page:#}");
+            tokio::time::sleep(LOOK).await;
         }
     }
 }
