@@ -680,9 +680,9 @@ mod tests {
         use crate::testing::MapClient;
 
         for execution in [Execution::Automatic, Execution::Tasks] {
-            let (given, mut handled) = tokio::sync::mpsc::unbounded_channel();
+            let (given, mut handled) = tokio::sync::mpsc::channel(2);
             let service = map::service(map::from_fn(move |request: MapRequest| {
-                given.send(request.id().to_owned()).unwrap();
+                given.try_send(request.id().to_owned()).unwrap();
                 async { Ok(request.into_message()) }
             }));
             let directory = tempfile::TempDir::new().unwrap();
@@ -690,7 +690,8 @@ mod tests {
             let server = Server::new(service.execution(execution)).socket_path(&socket);
             let server = server.server_info_path(directory.path().join("i")).bind().unwrap();
             let context = server.context();
-            let serving = tokio::spawn(server.serve_until(std::future::pending()));
+            let mut serving = tokio::task::JoinSet::new();
+            serving.spawn(server.serve_until(std::future::pending()));
             let mut stream = MapClient::connect(&socket).await.unwrap().open().await.unwrap();
             stream.send("first", MapRequest::new("x")).await.unwrap();
             assert_eq!(stream.recv().await.unwrap().unwrap().id, "first");
@@ -699,7 +700,6 @@ mod tests {
             stream.recv().await.unwrap_err();
             assert_eq!(handled.recv().await.unwrap(), "first");
             assert!(handled.try_recv().is_err(), "{execution:?}");
-            serving.abort();
         }
     }
 }
