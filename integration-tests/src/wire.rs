@@ -31,6 +31,7 @@ use crate::target::Target;
 
 pub(crate) mod common;
 pub(crate) mod map;
+pub(crate) mod raw;
 pub(crate) mod source;
 mod transcript;
 

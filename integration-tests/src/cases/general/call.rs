@@ -7,6 +7,7 @@ use crate::outcome::{Unproven, check};
 use crate::target::Target;
 use crate::wire::common::ReadyResponse;
 use crate::wire::map::MapStream;
+use crate::wire::raw::{Ended, RawConnection};
 use crate::wire::source::{self, Reader, give_back};
 use crate::wire::{Connection, UNIMPLEMENTED};
 
@@ -34,6 +35,15 @@ pub(super) const CASES: &[Case] = &[
         sentence: "Calls are served whatever name the platform calls the server by, and without a token.",
         kinds: ALL,
         recipe: Recipe::Server(|target| Box::pin(authority(target))),
+    },
+    Case {
+        id: "general.authority.no-host",
+        level: Level::Should,
+        section: "1 Transport",
+        sentence: "A call of a server by a name that is no host, such as the path of its socket, is answered or refused, and \
+                   the connection goes on.",
+        kinds: ALL,
+        recipe: Recipe::Server(|target| Box::pin(authority_no_host(target))),
     },
 ];
 
@@ -71,6 +81,17 @@ async fn path_unknown(target: &Target) -> Result<(), Unproven> {
         check(status.code == UNIMPLEMENTED, "status 12", || status.to_string())?;
     }
     Ok(())
+}
+
+/// What gRPC libraries call a server on a Unix socket by.
+async fn authority_no_host(target: &Target) -> Result<(), Unproven> {
+    let mut connection = RawConnection::to(target).await?;
+    let path = format!("/{}/IsReady", target.kind.service());
+    for authority in [Some("%2Fvar%2Frun%2Fnumaflow%2Fudf.sock"), Some("/var/run/numaflow/udf.sock"), Some(""), None] {
+        connection.call(&path, authority).await?;
+    }
+    let ended = connection.call(&path, Some("localhost")).await?;
+    check(ended == Ended::Answered, "an answer at localhost", || format!("{ended:?}"))
 }
 
 async fn authority(target: &Target) -> Result<(), Unproven> {
