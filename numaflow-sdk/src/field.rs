@@ -5,6 +5,10 @@
 use bytes::BufMut;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
+#[cfg(test)]
+pub(crate) mod chance;
+pub(crate) mod read;
+
 /// The bytes of a length-delimited field whose content has `len` bytes.
 pub(crate) fn field_len(len: usize) -> usize {
     1 + encoded_len_varint(len as u64) + len
