@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 mod current;
@@ -360,6 +361,24 @@ impl Entry {
     /// The message has come to this stage.
     pub(crate) fn stage(&self, stage: Stage) {
         self.lock().slots[self.slot].message.stage = stage;
+    }
+
+    /// The answer in `chunk`, with which the message stays listed until HTTP/2 lets go of it.
+    pub(crate) fn answer(self, chunk: Bytes) -> Bytes {
+        self.stage(Stage::Answered);
+        Bytes::from_owner(Answer { chunk, _entry: self })
+    }
+}
+
+/// The answer to one message.
+struct Answer {
+    chunk: Bytes,
+    _entry: Entry,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.chunk
     }
 }
 

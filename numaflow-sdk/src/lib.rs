@@ -49,6 +49,7 @@ mod metadata;
 mod metrics;
 mod panic;
 mod request;
+mod requests;
 mod run;
 mod server;
 mod service;
@@ -60,6 +61,7 @@ pub mod testing;
 mod text;
 mod throttle;
 mod time;
+mod unary;
 
 pub use additions::AdminPage;
 pub use error::{HandlerError, ServeError};

@@ -29,7 +29,6 @@ mod options;
 mod order;
 mod outputs;
 mod policy;
-mod requests;
 mod retry;
 mod service;
 mod stream;

@@ -242,6 +242,7 @@ impl NackOptions {
         }
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn from_wire(wire: pb::nack_options::NackOptions) -> Self {
         Self {
             reason: wire.reason,

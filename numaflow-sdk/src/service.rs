@@ -11,13 +11,9 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use hyper::body::Incoming;
-use prost::Message;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::body::Body;
-use tonic::server::{Grpc, UnaryService};
-use tonic::{Request, Response, Status};
-use tonic_prost::ProstCodec;
 
 use crate::additions::Additions;
 use crate::in_flight::InFlight;
@@ -96,40 +92,6 @@ where
     response
 }
 
-/// A call with one request and one response.
-pub(crate) struct Unary<F> {
-    pub(crate) answer: F,
-}
-
-impl<F, Fut, Req, Res> UnaryService<Req> for Unary<F>
-where
-    F: FnOnce(Req) -> Fut + Clone,
-    Fut: Future<Output = Result<Res, Status>>,
-{
-    type Response = Res;
-    type Future = UnaryCall<Fut>;
-
-    fn call(&mut self, request: Request<Req>) -> Self::Future {
-        UnaryCall { answer: Box::pin((self.answer.clone())(request.into_inner())) }
-    }
-}
-
-/// The future of a [`Unary`] call: wraps its message the way tonic wants it.
-pub(crate) struct UnaryCall<Fut> {
-    answer: std::pin::Pin<Box<Fut>>,
-}
-
-impl<Fut, Res> Future for UnaryCall<Fut>
-where
-    Fut: Future<Output = Result<Res, Status>>,
-{
-    type Output = Result<Response<Res>, Status>;
-
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
-        self.answer.as_mut().poll(cx).map(|answer| answer.map(Response::new))
-    }
-}
-
 impl Context {
     /// What a drain leaves undone when it ends at this moment. No handler begins after that: its message would be named
     /// nowhere. Needs no runtime.
@@ -187,24 +149,5 @@ impl Context {
                  (grpc.default_authority, overrideAuthority; told once a minute)"
             );
         }
-    }
-
-    /// Answers a unary call over generated messages.
-    pub(crate) async fn unary<F, Fut, Req, Res>(
-        &self,
-        request: http::Request<Incoming>,
-        answer: F,
-    ) -> http::Response<Body>
-    where
-        F: FnOnce(Req) -> Fut + Clone + Send,
-        Fut: Future<Output = Result<Res, Status>> + Send,
-        Req: Message + Default + Send + 'static,
-        Res: Message + Send + 'static,
-    {
-        Grpc::new(ProstCodec::<Res, Req>::default())
-            .max_decoding_message_size(self.max_message_size)
-            .max_encoding_message_size(self.max_message_size)
-            .unary(Unary { answer }, request)
-            .await
     }
 }

@@ -38,20 +38,21 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::{HandlerError, NackOptions, pb};
+use crate::{HandlerError, NackOptions};
 
 mod ack;
 mod batch;
+mod calls;
+mod held;
 mod message;
+mod offset;
 mod read;
-mod requests;
 mod service;
 mod wire;
 
 pub use batch::{Batch, BatchFull, BatchMessage};
 pub use message::{EncodedEntries, EncodedMessage, Message, MessageRef, MetadataGroup};
+pub use offset::Offset;
 pub use service::{SourceService, service};
 
 /// A source of messages.
@@ -90,12 +91,22 @@ pub trait Sourcer: Send + Sync + 'static {
     /// Must be idempotent, and must succeed for offsets this source does not know: the platform sends acks again when an
     /// answer was lost, also to a new process.
     ///
+    /// A request with more than a hundred thousand offsets, which no batch of the platform has, comes in several calls, one
+    /// after the other; it is answered once, after the last one.
+    ///
+    /// An ack that does not wait runs in the task of its connection. Work that blocks its thread belongs into
+    /// `tokio::task::spawn_blocking`, because the runtime has few threads; after 20 ms in one poll the server starts the next
+    /// thousand acks of the stream on tasks of their own, so that they do not hold up the connection.
+    ///
     /// # Errors
     ///
     /// An error ends the ack stream, and the platform sends the same acks again for ever, blocking reads meanwhile.
     fn ack(&self, offsets: Vec<Offset>) -> impl Future<Output = Result<(), HandlerError>> + Send;
 
     /// Takes note that these messages are to be delivered again, by the options of each.
+    ///
+    /// Must be idempotent, because the platform tries again when it gets no answer. A request whose offsets and options take
+    /// more than 4 MiB comes in several calls, one after the other; it is answered once, after the last one.
     ///
     /// # Errors
     ///
@@ -171,60 +182,21 @@ impl ReadRequest {
     }
 }
 
-/// The position of a message in its source (`source.v1.Offset`): the pair of both is the message's identity, and the
-/// same message must always have the same.
-///
-/// Short offsets are worth having: they are part of the ids that all later stages use.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Offset {
-    bytes: Bytes,
-    partition_id: i32,
-}
-
-impl Offset {
-    /// Creates an offset from any bytes that are not empty, and a partition.
-    #[must_use]
-    pub fn new(bytes: impl Into<Bytes>, partition_id: u16) -> Self {
-        Self { bytes: bytes.into(), partition_id: partition_id.into() }
-    }
-
-    /// The bytes, as they were given.
-    #[must_use]
-    pub fn as_bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-
-    /// The partition, as the peer sent it: 0 to 65,535 unless the peer is broken.
-    #[must_use]
-    pub fn partition_id(&self) -> i32 {
-        self.partition_id
-    }
-
-    pub(crate) fn from_wire(wire: pb::source::v1::Offset) -> Self {
-        Self { bytes: wire.offset, partition_id: wire.partition_id }
-    }
-
-    #[cfg(feature = "testing")]
-    pub(crate) fn into_wire(self) -> pb::source::v1::Offset {
-        pb::source::v1::Offset { offset: self.bytes, partition_id: self.partition_id }
-    }
-}
-
 /// A message to be delivered again, and how (`source.v1.NackRequest.Request`, one offset of it).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NackOffset {
     /// Which message.
     pub offset: Offset,
-    /// What was asked for; empty where nothing was.
-    pub options: NackOptions,
+    /// What was asked for; empty where nothing was. The offsets of one element of a request share theirs.
+    pub options: Arc<NackOptions>,
 }
 
 impl NackOffset {
     /// Creates a nack.
     #[must_use]
-    pub const fn new(offset: Offset, options: NackOptions) -> Self {
-        Self { offset, options }
+    pub fn new(offset: Offset, options: impl Into<Arc<NackOptions>>) -> Self {
+        Self { offset, options: options.into() }
     }
 }
 

@@ -106,6 +106,18 @@ pub(crate) fn bad_message(problem: &dyn fmt::Display) -> Status {
     Status::invalid_argument(format!("the message cannot be decoded: {problem}"))
 }
 
+/// A call with one request that has none, or several (gRPC's status for a wrong number of requests).
+pub(crate) fn not_one_message() -> Status {
+    Status::unimplemented("the call must have exactly one message")
+}
+
+/// An answer above the limit.
+pub(crate) fn answer_too_large(length: usize, limit: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "the answer has {length} bytes, and the limit of this server is {limit}: raise its max_message_size"
+    ))
+}
+
 /// The peer closed its side in the middle of a message.
 pub(crate) fn cut_short() -> Status {
     Status::invalid_argument("the stream was closed in the middle of a message")

@@ -22,7 +22,7 @@ use crate::pb::map::v1 as pb;
 use crate::server::together::Turn;
 use crate::service::{Context, Serve, Service, streamed};
 use crate::settings::Settings;
-use crate::{HandlerError, IntoMessages, MapRequest, ServeError, error};
+use crate::{HandlerError, IntoMessages, MapRequest, ServeError, error, unary};
 
 /// A map as a [`Server`](crate::Server) can serve it, and how.
 ///
@@ -235,7 +235,7 @@ impl Serve for MapService {
                 }
             }
             "/map.v1.Map/IsReady" => {
-                context.unary(request, |(): ()| async { Ok(pb::ReadyResponse { ready: true }) }).await
+                unary::ready(context, request.into_body(), &pb::ReadyResponse { ready: true }).await
             }
             path => error::unknown_method(path).into_http(),
         }

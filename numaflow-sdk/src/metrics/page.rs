@@ -24,9 +24,10 @@ pub(crate) struct Gauges {
 pub(crate) fn render(kind: Kind, metrics: &Metrics, gauges: &Gauges) -> MetricsText {
     let mut page = Page(MetricsText::default());
     page.common(kind, metrics, gauges);
+    page.in_flight(metrics, gauges);
     match kind {
         Kind::Source => page.source(metrics),
-        Kind::Map(_) => page.map(metrics, gauges),
+        Kind::Map(_) => page.map(metrics),
     }
     page.0
 }
@@ -71,7 +72,7 @@ impl Page {
         });
     }
 
-    fn map(&mut self, metrics: &Metrics, gauges: &Gauges) {
+    fn map(&mut self, metrics: &Metrics) {
         let counts = &metrics.counts;
         self.counter("messages_read_total", "Messages read from the platform.", &counts.messages_read);
         self.counter("read_bytes_total", "Bytes of messages read from the platform.", &counts.bytes_read);
@@ -80,12 +81,15 @@ impl Page {
                 family.sample(&[("outcome", outcome.name())], value(count));
             }
         });
-        self.durations(metrics);
         self.counter("handler_retries_total", "Calls of handlers again after a failure.", &metrics.handler_retries);
         let help = "Times that a handler blocked its thread for 100 ms and more.";
         self.counter("handler_blocked_thread_total", help, &metrics.blocking_polls);
         let help = "Batches refused because they are too large.";
         self.counter("refused_batches_total", help, &metrics.refused_batches);
+    }
+
+    /// Messages of a map, and calls of a source.
+    fn in_flight(&mut self, metrics: &Metrics, gauges: &Gauges) {
         self.family("in_flight_messages", "gauge", "Messages in flight.", |family| {
             for (stage, count) in Stage::ALL.iter().zip(gauges.in_flight.by_stage) {
                 family.sample(&[("stage", stage.name())], count);
@@ -99,6 +103,7 @@ impl Page {
         self.gauge("in_flight_limit_bytes", "The most bytes in flight that are allowed now.", max_bytes);
         self.counter("limit_reached_total", "Times that a stream had to wait for room.", &metrics.limit_reached);
         self.counter("slow_messages_total", "Times that the log named a message as slow.", &metrics.slow_messages);
+        self.durations(metrics);
     }
 
     fn durations(&mut self, metrics: &Metrics) {

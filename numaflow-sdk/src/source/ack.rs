@@ -1,4 +1,8 @@
 //! One `AckFn` stream: each request is answered once, in order.
+//!
+//! An ack is polled once where its connection is: if it is ready, as most are, its answer leaves without a task. One that
+//! waits goes on as a task, so that it holds what it holds no longer than it needs to, also while hyper does not poll the
+//! response body because the peer takes nothing in. One that may block its thread is a task from its start.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -8,35 +12,43 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};
+use tokio::task::JoinSet;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
-use super::requests::Requests;
-use super::service::guarded;
+use super::Sourcer;
+use super::calls::{self, Acked};
+use super::held::{Distrust, Held};
 use super::wire::{ACK_HANDSHAKE, ACKED};
-use super::{Offset, Sourcer};
 use crate::error;
-use crate::metrics::add;
-use crate::pb::source::v1 as pb;
+use crate::limit::Share;
+use crate::requests::Requests;
 use crate::service::Context;
+use crate::unary::Request;
 
-type Ack = Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>;
+type Outcome = Result<Acked, Status>;
 
 /// The response body of one `AckFn` call.
 pub(super) struct AckBody<S> {
     sourcer: Arc<S>,
     context: Arc<Context>,
-    requests: Requests<pb::AckRequest>,
+    requests: Requests,
+    share: Share,
     state: State,
+    /// The ack at hand, and whether it has blocked its thread.
+    task: JoinSet<(Outcome, bool)>,
+    distrust: Distrust,
     closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     _open: TaskTrackerToken,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Handshake,
     Idle,
-    Acking(Ack),
+    /// A request is being carried out, by a task.
+    Acking,
     Finished,
 }
 
@@ -45,72 +57,89 @@ impl<S: Sourcer> AckBody<S> {
         Self {
             sourcer,
             requests: Requests::new(body, context.max_message_size),
+            share: context.limits.share(),
             state: State::Handshake,
+            task: JoinSet::new(),
+            distrust: Distrust::new(),
             closing: Some(Box::pin(context.drain.closing())),
             _open: context.open_stream(),
             context,
         }
     }
 
-    fn shake_hands(first: Option<Result<pb::AckRequest, Status>>) -> Result<(), Status> {
-        let request = first.ok_or_else(error::closed_before_handshake)??;
-        if request.handshake.is_some_and(|handshake| handshake.sot) { Ok(()) } else { Err(error::no_handshake()) }
+    /// Whether streams are to end; otherwise the task is woken when they are.
+    fn is_closing(&mut self, cx: &mut TaskContext<'_>) -> bool {
+        if let Some(closing) = &mut self.closing
+            && closing.as_mut().poll(cx).is_ready()
+        {
+            self.closing = None;
+        }
+        self.closing.is_none()
     }
 
-    /// The ack of the next request; `None` for a request that carries nothing, `Err` when the stream is over.
-    fn ack(&self, request: Option<Result<pb::AckRequest, Status>>) -> Result<Option<Ack>, Option<Status>> {
-        let request = request.ok_or(None)?.map_err(Some)?;
-        let Some(wanted) = request.request else {
-            if request.handshake.is_some() {
-                // A second handshake means nothing.
-                return Ok(None);
+    /// Begins to carry out a request.
+    fn start(&mut self, request: Request, cx: &mut TaskContext<'_>) -> Poll<Outcome> {
+        let is_first = self.state == State::Handshake;
+        let mut ack =
+            Held::new(calls::ack(self.sourcer.clone(), self.context.clone(), self.share.clone(), request, is_first));
+        self.state = State::Acking;
+        // No handshake is the source's to answer.
+        if is_first || !self.distrust.next() {
+            let polled = Pin::new(&mut ack).poll(cx);
+            if ack.blocks() {
+                self.distrust.renew();
             }
-            return Err(Some(error::empty_message()));
-        };
-        let offsets: Vec<Offset> = wanted.offsets.into_iter().map(Offset::from_wire).collect();
-        let sourcer = self.sourcer.clone();
-        let context = self.context.clone();
-        Ok(Some(Box::pin(async move {
-            if offsets.is_empty() {
-                return Ok(());
+            if polled.is_ready() {
+                return polled;
             }
-            let count = offsets.len();
-            guarded(&context, async { sourcer.ack(offsets).await }).await?;
-            add(&context.metrics.source.acks, count);
-            Ok(())
-        })))
+        }
+        self.task.spawn(async move { ((&mut ack).await, ack.blocks()) });
+        Poll::Pending
+    }
+
+    /// What the request at hand comes to.
+    fn poll_task(&mut self, cx: &mut TaskContext<'_>) -> Poll<Outcome> {
+        Poll::Ready(match ready!(self.task.poll_join_next(cx)) {
+            Some(Ok((outcome, blocked))) => {
+                if blocked {
+                    self.distrust.renew();
+                }
+                outcome
+            }
+            Some(Err(error)) => Err(error::handler_lost(&self.context.container_type, &error)),
+            // There is one for each request.
+            None => Ok(Acked::Nothing),
+        })
     }
 
     /// The next answer; `Err` when the stream is over.
-    fn poll_answer(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<&'static [u8], Option<Status>>> {
+    fn poll_answer(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Bytes, Option<Status>>> {
         loop {
-            match &mut self.state {
-                State::Handshake => {
-                    let first = ready!(self.requests.poll_next(cx));
-                    Self::shake_hands(first)?;
-                    self.state = State::Idle;
-                    return Poll::Ready(Ok(ACK_HANDSHAKE));
-                }
-                State::Idle => {
-                    if let Some(closing) = &mut self.closing
-                        && closing.as_mut().poll(cx).is_ready()
-                    {
-                        self.closing = None;
-                    }
-                    if self.closing.is_none() {
+            let outcome = match self.state {
+                State::Handshake | State::Idle => {
+                    if self.state == State::Idle && self.is_closing(cx) {
                         return Poll::Ready(Err(Some(error::draining())));
                     }
-                    let request = ready!(self.requests.poll_next(cx));
-                    if let Some(ack) = self.ack(request)? {
-                        self.state = State::Acking(ack);
+                    let Some(received) = ready!(self.requests.poll_next(&self.share, false, cx)) else {
+                        let first = self.state == State::Handshake;
+                        return Poll::Ready(Err(first.then(error::closed_before_handshake)));
+                    };
+                    let request = Request::take(received?, &mut self.requests);
+                    match self.start(request, cx) {
+                        Poll::Ready(outcome) => outcome,
+                        // The task wakes this one.
+                        Poll::Pending => continue,
                     }
                 }
-                State::Acking(ack) => {
-                    ready!(ack.as_mut().poll(cx))?;
-                    self.state = State::Idle;
-                    return Poll::Ready(Ok(ACKED));
-                }
+                State::Acking => ready!(self.poll_task(cx)),
                 State::Finished => return Poll::Ready(Err(None)),
+            };
+            self.state = State::Idle;
+            match outcome? {
+                Acked::Handshake => return Poll::Ready(Ok(Bytes::from_static(ACK_HANDSHAKE))),
+                Acked::Nothing => {}
+                Acked::Done(None) => return Poll::Ready(Ok(Bytes::from_static(ACKED))),
+                Acked::Done(Some(entry)) => return Poll::Ready(Ok(entry.answer(Bytes::from_static(ACKED)))),
             }
         }
     }
@@ -124,11 +153,11 @@ impl<S: Sourcer> Body for AckBody<S> {
         mut self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if matches!(self.state, State::Finished) {
+        if self.state == State::Finished {
             return Poll::Ready(None);
         }
         Poll::Ready(Some(Ok(match ready!(self.poll_answer(cx)) {
-            Ok(answer) => Frame::data(Bytes::from_static(answer)),
+            Ok(answer) => Frame::data(answer),
             Err(status) => {
                 self.state = State::Finished;
                 Frame::trailers(error::trailers(status.as_ref()))

@@ -22,7 +22,7 @@ use crate::time;
 /// let message = Message::new("hello", Offset::new("17", 0), SystemTime::now())
 ///     .with_keys(["greeting"])
 ///     .with_header("origin", "example");
-/// assert_eq!(message.offset().as_bytes(), "17");
+/// assert_eq!(message.offset().as_bytes(), b"17");
 /// ```
 #[derive(Debug, Clone)]
 pub struct Message {
@@ -107,7 +107,7 @@ impl Message {
     pub(crate) fn from_wire(wire: pb::read_response::Result) -> Option<Self> {
         Some(Self {
             value: wire.payload,
-            offset: Offset::from_wire(wire.offset?),
+            offset: Offset::from_wire(&wire.offset?),
             event_time: wire.event_time.and_then(time::from_wire)?,
             keys: wire.keys,
             headers: wire.headers.into_iter().collect(),
@@ -122,11 +122,11 @@ impl Parts for Message {
     }
 
     fn offset_bytes(&self) -> &[u8] {
-        &self.offset.bytes
+        self.offset.as_bytes()
     }
 
     fn partition_id(&self) -> i32 {
-        self.offset.partition_id
+        self.offset.partition_id()
     }
 
     fn event_time(&self) -> SystemTime {
@@ -455,7 +455,7 @@ mod tests {
             prop_assert!(response.handshake.is_none());
             let result = response.result.unwrap();
             prop_assert_eq!(&result.payload[..], &value[..]);
-            prop_assert_eq!(result.offset.map(Offset::from_wire), Some(Offset::new(offset, partition)));
+            prop_assert_eq!(result.offset.as_ref().map(Offset::from_wire), Some(Offset::new(offset, partition)));
             prop_assert_eq!(result.event_time, Some(time::to_wire(event_time)));
             prop_assert_eq!(result.keys, keys);
             prop_assert_eq!(&result.headers, &headers);

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};
+use prost::Message as _;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -22,12 +23,13 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
 use super::batch::{Batch, Shared};
-use super::requests::Requests;
+use super::held::{Distrust, Held};
 use super::service::guarded;
 use super::{ReadRequest, Sourcer};
+use crate::limit::Share;
 use crate::metrics::{Failure, Tally, add};
-use crate::panic::catching;
 use crate::pb::source::v1 as pb;
+use crate::requests::Requests;
 use crate::server::together::Turn;
 use crate::service::Context;
 use crate::{HandlerError, error};
@@ -35,28 +37,21 @@ use crate::{HandlerError, error};
 /// For how long a stream reads before the other streams of its connection, and its connection itself, get their turn: a
 /// small part of the 100 ms in which the platform wants `IsReady` answered.
 const TURN: Duration = Duration::from_millis(2);
-/// A read that holds its thread for longer than this in one poll blocks it. Far longer than it takes to write a chunk, and
-/// a part of those 100 ms.
-const BLOCKS: Duration = Duration::from_millis(20);
-/// After that so many reads are tasks: a client library that blocks while there is nothing to read does so now and then.
-const DISTRUST: u32 = 1000;
-/// So many reads of a stream are tasks before the first one is polled in place, so that a source that always blocks never
-/// holds its connection.
-const FIRST: u32 = 4;
+type Read = Held<Result<(), Status>>;
 
 /// The response body of one `ReadFn` call.
 pub(super) struct ReadBody<S> {
     sourcer: Arc<S>,
     context: Arc<Context>,
-    requests: Requests<pb::ReadRequest>,
+    requests: Requests,
+    share: Share,
     state: State,
     batch: Arc<Shared>,
     /// Chunks taken from the batch in one go, to be sent one by one.
     taken: VecDeque<Bytes>,
     /// The read, where it is a task.
     task: JoinSet<(Result<(), Status>, Read)>,
-    /// How many reads are yet to be tasks from their start.
-    distrust: u32,
+    distrust: Distrust,
     turn: Turn,
     /// When the stream has had its turn; `None` between two turns.
     turn_ends: Option<Instant>,
@@ -67,6 +62,8 @@ pub(super) struct ReadBody<S> {
 
 enum State {
     Handshake,
+    /// The source is being told of its reader, by a task.
+    Connecting,
     /// Between two batches: the only place where the stream can end well.
     Idle,
     /// `read` is `None` where it is a task.
@@ -83,29 +80,6 @@ enum State {
     Finished,
 }
 
-/// A read, and for how long it has held its thread in one poll at the most.
-struct Read {
-    future: Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>,
-    held: Duration,
-}
-
-impl Read {
-    fn blocks(&self) -> bool {
-        self.held > BLOCKS
-    }
-}
-
-impl Future for Read {
-    type Output = Result<(), Status>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let begun = Instant::now();
-        let polled = self.future.as_mut().poll(cx);
-        self.held = self.held.max(begun.elapsed());
-        polled
-    }
-}
-
 impl<S: Sourcer> ReadBody<S> {
     pub(super) fn new(sourcer: Arc<S>, context: Arc<Context>, turn: Turn, body: Incoming) -> Self {
         Self {
@@ -115,7 +89,8 @@ impl<S: Sourcer> ReadBody<S> {
             batch: Arc::new(Shared::new(context.max_message_size)),
             taken: VecDeque::new(),
             task: JoinSet::new(),
-            distrust: FIRST,
+            distrust: Distrust::new(),
+            share: context.limits.share(),
             turn,
             turn_ends: None,
             closing: Some(Box::pin(context.drain.closing())),
@@ -125,16 +100,32 @@ impl<S: Sourcer> ReadBody<S> {
         }
     }
 
+    /// The next request; `None` when the peer has closed its side.
+    fn poll_next(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Result<pb::ReadRequest, Status>>> {
+        let received = match ready!(self.requests.poll_next(&self.share, false, cx)) {
+            None => return Poll::Ready(None),
+            Some(Err(status)) => return Poll::Ready(Some(Err(status))),
+            Some(Ok(received)) => received,
+        };
+        let request = pb::ReadRequest::decode(received.message.bytes());
+        self.requests.restore(received.message);
+        Poll::Ready(Some(request.map_err(|problem| error::bad_message(&problem))))
+    }
+
+    /// Checks the handshake, and tells the source of its reader.
     fn shake_hands(&mut self, first: Option<Result<pb::ReadRequest, Status>>) -> Result<(), Status> {
         let request = first.ok_or_else(error::closed_before_handshake)??;
         if !request.handshake.is_some_and(|handshake| handshake.sot) {
             return Err(error::no_handshake());
         }
-        catching(|| self.sourcer.reader_connected()).map_err(|panic| {
-            self.context.metrics.handler_failed(Failure::Panic);
-            error::handler_panicked(&self.context.container_type, &panic)
-        })?;
-        self.batch.shake_hands();
+        let (sourcer, context) = (self.sourcer.clone(), self.context.clone());
+        self.spawn(Held::new(async move {
+            guarded(&context, async {
+                sourcer.reader_connected();
+                Ok(())
+            })
+            .await
+        }));
         Ok(())
     }
 
@@ -154,7 +145,7 @@ impl<S: Sourcer> ReadBody<S> {
             return Poll::Ready(Err(Some(error::draining())));
         }
         loop {
-            let request = match ready!(self.requests.poll_next(cx)) {
+            let request = match ready!(self.poll_next(cx)) {
                 None => return Poll::Ready(Err(None)),
                 Some(Err(status)) => return Poll::Ready(Err(Some(status))),
                 Some(Ok(request)) => request,
@@ -181,11 +172,10 @@ impl<S: Sourcer> ReadBody<S> {
         let sourcer = self.sourcer.clone();
         let context = self.context.clone();
         let future = async move { guarded(&context, async { sourcer.read(request, &mut batch).await }).await };
-        let read = Read { future: Box::pin(future), held: Duration::ZERO };
-        if self.distrust == 0 {
+        let read = Held::new(future);
+        if !self.distrust.next() {
             return State::Reading { read: Some(read), deadline };
         }
-        self.distrust -= 1;
         self.spawn(read);
         State::Reading { read: None, deadline }
     }
@@ -207,7 +197,7 @@ impl<S: Sourcer> ReadBody<S> {
             },
         };
         if blocks {
-            self.distrust = DISTRUST;
+            self.distrust.renew();
             if polled.is_pending()
                 && let Some(read) = place.take()
             {
@@ -258,9 +248,19 @@ impl<S: Sourcer> ReadBody<S> {
             match std::mem::replace(&mut self.state, State::Finished) {
                 State::Handshake => {
                     self.state = State::Handshake;
-                    let first = ready!(self.requests.poll_next(cx));
+                    let first = ready!(self.poll_next(cx));
                     self.state = match self.shake_hands(first) {
-                        Ok(()) => State::Idle,
+                        Ok(()) => State::Connecting,
+                        Err(status) => State::Ending(Some(status)),
+                    };
+                }
+                State::Connecting => {
+                    self.state = State::Connecting;
+                    self.state = match ready!(self.poll_read(&mut None, cx)) {
+                        Ok(()) => {
+                            self.batch.shake_hands();
+                            State::Idle
+                        }
                         Err(status) => State::Ending(Some(status)),
                     };
                     self.take(cx);

@@ -4,19 +4,22 @@ use std::future::Future;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
+use prost::Message;
+use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::body::Body;
 
 use super::ack::AckBody;
 use super::read::ReadBody;
-use super::{NackOffset, Offset, Partitions, Sourcer};
+use super::{Partitions, Sourcer, calls};
+use crate::in_flight::Entry;
 use crate::kind::Kind;
 use crate::metrics::{Failure, add};
 use crate::panic::catch;
 use crate::pb::source::v1 as pb;
 use crate::server::together::Turn;
 use crate::service::{Context, Serve, Service, streamed};
-use crate::{HandlerError, NackOptions, error};
+use crate::{HandlerError, error, unary};
 
 /// A [`Sourcer`] as a server can serve it.
 #[derive(Debug)]
@@ -46,11 +49,13 @@ impl<S: Sourcer> Serve for SourceService<S> {
                 streamed(ReadBody::new(sourcer, shared, turn, request.into_body()))
             }
             "/source.v1.Source/AckFn" => streamed(AckBody::new(sourcer, shared, request.into_body())),
-            "/source.v1.Source/NackFn" => context.unary(request, |nacks| nack(sourcer, shared, nacks)).await,
-            "/source.v1.Source/PendingFn" => context.unary(request, |(): ()| pending(sourcer, shared)).await,
-            "/source.v1.Source/PartitionsFn" => context.unary(request, |(): ()| partitions(sourcer, shared)).await,
+            "/source.v1.Source/NackFn" => respond(context, nack(sourcer, shared, request.into_body()).await),
+            "/source.v1.Source/PendingFn" => respond(context, pending(sourcer, shared, request.into_body()).await),
+            "/source.v1.Source/PartitionsFn" => {
+                respond(context, partitions(sourcer, shared, request.into_body()).await)
+            }
             "/source.v1.Source/IsReady" => {
-                context.unary(request, |(): ()| async { Ok(pb::ReadyResponse { ready: true }) }).await
+                unary::ready(context, request.into_body(), &pb::ReadyResponse { ready: true }).await
             }
             path => error::unknown_method(path).into_http(),
         }
@@ -77,37 +82,58 @@ pub(super) async fn guarded<T>(
     }
 }
 
-async fn nack<S: Sourcer>(
+/// What a call is answered, and what lists it, if anything does.
+type Answered<M> = Result<(M, Option<Entry>), Status>;
+
+fn respond<M: Message>(context: &Context, answered: Answered<M>) -> http::Response<Body> {
+    match answered {
+        Ok((answer, entry)) => unary::respond(context, &answer, entry),
+        Err(status) => status.into_http(),
+    }
+}
+
+/// Runs a call as a task, which ends with whoever waits for it: a source that blocks its thread must not hold its connection.
+async fn on_task<T: Send + 'static>(
+    context: &Context,
+    call: impl Future<Output = Result<T, Status>> + Send + 'static,
+) -> Result<T, Status> {
+    let mut task = JoinSet::new();
+    task.spawn(call);
+    match task.join_next().await {
+        Some(Ok(result)) => result,
+        Some(Err(error)) => Err(error::handler_lost(&context.container_type, &error)),
+        None => Err(error::draining()),
+    }
+}
+
+async fn nack<S: Sourcer>(sourcer: Arc<S>, context: Arc<Context>, body: Incoming) -> Answered<pb::NackResponse> {
+    let share = context.limits.share();
+    let request = unary::receive(&share, body, context.max_message_size).await?;
+    let entry = on_task(&context, calls::nack(sourcer, context.clone(), share, request)).await?;
+    Ok((pb::NackResponse { result: Some(pb::nack_response::Result { success: Some(()) }) }, entry))
+}
+
+async fn pending<S: Sourcer>(sourcer: Arc<S>, context: Arc<Context>, body: Incoming) -> Answered<pb::PendingResponse> {
+    unary::receive_empty(&context, body).await?;
+    add(&context.metrics.source.pending_calls, 1);
+    let call = calls::ask(context.clone(), "PendingFn", async move { sourcer.pending().await });
+    let (pending, entry) = on_task(&context, call).await?;
+    let count = pending.map_or(-1, |count| i64::try_from(count).unwrap_or(i64::MAX));
+    Ok((pb::PendingResponse { result: Some(pb::pending_response::Result { count }) }, Some(entry)))
+}
+
+async fn partitions<S: Sourcer>(
     sourcer: Arc<S>,
     context: Arc<Context>,
-    request: pb::NackRequest,
-) -> Result<pb::NackResponse, Status> {
-    let mut nacks = Vec::new();
-    for element in request.request {
-        let options = element.nack_options.map(NackOptions::from_wire).unwrap_or_default();
-        let offsets = element.offsets.into_iter().map(Offset::from_wire);
-        nacks.extend(offsets.map(|offset| NackOffset::new(offset, options.clone())));
-    }
-    if !nacks.is_empty() {
-        let count = nacks.len();
-        guarded(&context, async { sourcer.nack(nacks).await }).await?;
-        add(&context.metrics.source.nacks, count);
-    }
-    Ok(pb::NackResponse { result: Some(pb::nack_response::Result { success: Some(()) }) })
-}
-
-async fn pending<S: Sourcer>(sourcer: Arc<S>, context: Arc<Context>) -> Result<pb::PendingResponse, Status> {
-    add(&context.metrics.source.pending_calls, 1);
-    let pending = guarded(&context, async { sourcer.pending().await }).await?;
-    let count = pending.map_or(-1, |count| i64::try_from(count).unwrap_or(i64::MAX));
-    Ok(pb::PendingResponse { result: Some(pb::pending_response::Result { count }) })
-}
-
-async fn partitions<S: Sourcer>(sourcer: Arc<S>, context: Arc<Context>) -> Result<pb::PartitionsResponse, Status> {
+    body: Incoming,
+) -> Answered<pb::PartitionsResponse> {
+    unary::receive_empty(&context, body).await?;
     add(&context.metrics.source.partitions_calls, 1);
-    let partitions = guarded(&context, async { sourcer.partitions().await }).await?;
+    let call = calls::ask(context.clone(), "PartitionsFn", async move { sourcer.partitions().await });
+    let (partitions, entry) = on_task(&context, call).await?;
     let partitions = partitions.unwrap_or_else(|| Partitions::new([context.replica]));
     let total_partitions = partitions.total.map(|total| i32::try_from(total).unwrap_or(i32::MAX));
     let partitions = partitions.active.into_iter().map(i32::from).collect();
-    Ok(pb::PartitionsResponse { result: Some(pb::partitions_response::Result { partitions, total_partitions }) })
+    let result = Some(pb::partitions_response::Result { partitions, total_partitions });
+    Ok((pb::PartitionsResponse { result }, Some(entry)))
 }

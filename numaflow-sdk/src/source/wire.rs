@@ -1,4 +1,4 @@
-//! `source.v1.ReadResponse` as frames of gRPC, written by hand.
+//! `source.v1.ReadResponse` as frames of gRPC, written by hand; the requests with offsets, read by hand, in `decode`.
 
 use std::time::SystemTime;
 
@@ -9,6 +9,10 @@ use crate::field::{
 };
 use crate::frame::put_frame;
 use crate::time;
+
+mod decode;
+
+pub(super) use decode::{AckRequest, Acks, Nacks, decode_ack, decode_nack};
 
 /// `handshake` of a `ReadResponse`, with `sot = true`.
 const SOT: [u8; 4] = [3 << 3 | 2, 2, 1 << 3, 1];

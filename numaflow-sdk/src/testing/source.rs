@@ -1,6 +1,7 @@
 //! The platform's side of a source.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::Streaming;
@@ -85,7 +86,7 @@ impl SourceClient {
             .into_iter()
             .map(|nack| wire::nack_request::Request {
                 offsets: vec![nack.offset.into_wire()],
-                nack_options: Some(nack.options.into_wire()),
+                nack_options: Some(Arc::unwrap_or_clone(nack.options).into_wire()),
             })
             .collect();
         let answer: wire::NackResponse =

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use numaflow_sdk::source::{Batch, NackOffset, Offset, ReadRequest, Sourcer, service};
 use numaflow_sdk::testing::{self, MapStream, SourceClient};
-use numaflow_sdk::{HandlerError, MapRequest, Message, Server, map};
+use numaflow_sdk::{HandlerError, MapRequest, Message, NackOptions, Server, map};
 
 use crate::support::{status, within};
 
@@ -106,7 +106,7 @@ async fn a_source_fails_with_the_same_status_in_every_call() {
     let offset = Offset::new("1", 0);
     let read = reads.read(ReadRequest::new(1, Duration::from_secs(1))).await.unwrap_err();
     let ack = acks.ack(vec![offset.clone()]).await.unwrap_err();
-    let nack = client.nack(vec![NackOffset::new(offset, Default::default())]).await.unwrap_err();
+    let nack = client.nack(vec![NackOffset::new(offset, NackOptions::new())]).await.unwrap_err();
     let pending = client.pending().await.unwrap_err();
     for (error, text) in
         [(read, "nothing to read at "), (ack, "the acks are lost"), (nack, "no nacks at "), (pending, "no idea")]

@@ -26,6 +26,7 @@ mod raw_http2;
 mod reads;
 mod room;
 mod source;
+mod source_calls;
 mod step;
 mod support;
 mod tiny_limits;

@@ -38,14 +38,30 @@ impl RawConnection {
     /// Opens `path` and waits for the head of the response.
     pub(crate) async fn call(&self, path: &str) -> RawCall {
         let (frames, body) = mpsc::channel(64);
-        let request = http::Request::post(format!("http://[::1]:50051{path}"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(FrameBody(body))
-            .unwrap();
-        let response = self.sender.clone().send_request(request).await.unwrap();
+        let response = self.sender.clone().send_request(request(path, body)).await.unwrap();
         RawCall { frames: Some(frames), response, received: BytesMut::new() }
     }
+}
+
+impl RawConnection {
+    /// Makes a call with these bytes, half-closes, and returns the data and the number of the status.
+    pub(crate) async fn answer(&self, path: &str, chunks: Vec<Bytes>) -> (Bytes, String) {
+        let (frames, body) = mpsc::channel(chunks.len().max(1));
+        for chunk in chunks {
+            frames.try_send(Ok(chunk)).unwrap();
+        }
+        drop(frames);
+        let response = self.sender.clone().send_request(request(path, body)).await.unwrap();
+        RawCall { frames: None, response, received: BytesMut::new() }.finish().await
+    }
+}
+
+fn request(path: &str, body: mpsc::Receiver<io::Result<Bytes>>) -> http::Request<FrameBody> {
+    http::Request::post(format!("http://[::1]:50051{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(FrameBody(body))
+        .unwrap()
 }
 
 /// One call whose request body is written by hand.

@@ -26,7 +26,7 @@ impl Resolved {
         };
         match split_number(offset.as_bytes()) {
             Some((prefix, number)) => partition.numbered.get(prefix).is_some_and(|ranges| ranges.contains(number)),
-            None => partition.other.contains(&offset.as_bytes()[..]),
+            None => partition.other.contains(offset.as_bytes()),
         }
     }
 
@@ -38,7 +38,7 @@ impl Resolved {
                 Some(ranges) => ranges.insert(number),
                 None => partition.numbered.entry(prefix.into()).or_default().insert(number),
             },
-            None => partition.other.insert(offset.as_bytes()[..].into()),
+            None => partition.other.insert(offset.as_bytes().into()),
         };
         self.count += u64::from(new);
     }

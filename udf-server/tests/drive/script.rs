@@ -128,7 +128,7 @@ impl Sourcer for Script {
     }
 
     async fn nack(&self, offsets: Vec<NackOffset>) -> Result<(), HandlerError> {
-        let nacks = offsets.into_iter().map(|nack| (text(&nack.offset), nack.options.reason));
+        let nacks = offsets.into_iter().map(|nack| (text(&nack.offset), nack.options.reason.clone()));
         self.call(Call::Nack(nacks.collect())).await;
         failing(&mut self.shared.failing.lock().unwrap().1)
     }

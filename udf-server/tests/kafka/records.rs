@@ -32,7 +32,7 @@ async fn key_headers_and_time_are_where_they_are_said_to_be() {
     let [full, binary, bare, tombstone] = &messages[..] else { panic!("{messages:?}") };
 
     assert_eq!(&full.value()[..], [1, 0xff, 2]);
-    assert_eq!(full.offset().as_bytes(), "numbers:2:0");
+    assert_eq!(full.offset().as_bytes(), b"numbers:2:0");
     assert_eq!(full.offset().partition_id(), 2);
     assert_eq!(full.event_time(), UNIX_EPOCH + Duration::from_millis(1_234_567));
     assert_eq!(full.keys(), ["MCI"]);

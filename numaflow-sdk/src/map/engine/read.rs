@@ -13,10 +13,10 @@ use crate::limit::{BatchesFull, Permit};
 use crate::map::core::{Meaning, Parts};
 use crate::map::execution::Execution;
 use crate::map::handler::{Handler, Request as _};
-use crate::map::requests::Received;
 use crate::map::wire;
 use crate::map::work::{Few, Held, Work};
 use crate::metrics::{Outcome, add};
+use crate::requests::Received;
 use crate::text::Text;
 use crate::{MapRequest, error};
 

@@ -50,7 +50,7 @@ fn a_plain_record_says_where_it_was() {
     let (message, entries) = seen(RecordMetadata::Full, &plain);
     assert_eq!((message.keys(), &message.value()[..]), (&["key".to_owned()][..], &b"value"[..]));
     assert_eq!(message.headers().collect::<Vec<_>>(), [("kind", "text")]);
-    assert_eq!(message.offset().as_bytes(), "orders:3:42");
+    assert_eq!(message.offset().as_bytes(), b"orders:3:42");
     assert_eq!(message.offset().partition_id(), 5);
     assert_eq!(message.event_time(), UNIX_EPOCH + Duration::from_millis(1500));
     assert_eq!(entries, FULL);

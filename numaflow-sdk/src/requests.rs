@@ -19,14 +19,15 @@ const READ_FREELY: usize = 64;
 
 /// One message of the peer, not decoded; to be given back with [`Requests::restore`].
 #[derive(Debug)]
-pub(super) struct Received {
-    pub(super) message: Message,
+pub(crate) struct Received {
+    pub(crate) message: Message,
     /// What was needed to receive it, to be kept until there is room for it.
-    pub(super) receiving: Option<Receiving>,
+    pub(crate) receiving: Option<Receiving>,
 }
 
+/// The requests of one call. What is received of them is bounded.
 #[derive(Debug)]
-pub(super) struct Requests {
+pub(crate) struct Requests {
     body: Incoming,
     deframer: Deframer,
     /// What is there of the message that is being received.
@@ -36,13 +37,13 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn new(body: Incoming, max_message_size: usize) -> Self {
+    pub(crate) fn new(body: Incoming, max_message_size: usize) -> Self {
         Self { body, deframer: Deframer::new(max_message_size), receiving: None, ended: None }
     }
 
     /// Whether there has to be room for what comes next before it is read. The end of the stream, an end of batch and what
     /// is no message at all need none.
-    pub(super) fn poll_needs_room(&mut self, cx: &mut TaskContext<'_>) -> Poll<bool> {
+    pub(crate) fn poll_needs_room(&mut self, cx: &mut TaskContext<'_>) -> Poll<bool> {
         loop {
             if let Some(length) = self.deframer.announced() {
                 return Poll::Ready(length > READ_FREELY);
@@ -54,9 +55,22 @@ impl Requests {
         }
     }
 
+    /// Waits for the peer to close its side, which it is to do before anything else.
+    pub(crate) fn poll_end(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Status>> {
+        loop {
+            if self.deframer.announced().is_some() {
+                return Poll::Ready(Err(error::not_one_message()));
+            }
+            if let Some(ended) = self.ended.take() {
+                return Poll::Ready(ended);
+            }
+            ready!(self.poll_more(cx));
+        }
+    }
+
     /// The next message; `None` when the peer has closed its side. One that belongs to a batch which was begun waits for no
     /// room.
-    pub(super) fn poll_next(
+    pub(crate) fn poll_next(
         &mut self,
         share: &Share,
         in_batch: bool,
@@ -100,7 +114,7 @@ impl Requests {
     }
 
     /// Takes a message back, which is needed before the next one.
-    pub(super) fn restore(&mut self, message: Message) {
+    pub(crate) fn restore(&mut self, message: Message) {
         self.deframer.restore(message);
     }
 }

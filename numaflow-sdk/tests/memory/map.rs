@@ -1,32 +1,16 @@
-//! What messages pin is within a bound, as the system sees it and not as the server counts: in a process of its own, which
-//! is this program started again.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
-
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+//! Messages of maps.
 
 use bytes::Bytes;
 use numaflow_sdk::map::{self, Outputs};
 use numaflow_sdk::testing::MapClient;
 use numaflow_sdk::{MapRequest, Message, Server, UserMetadata};
-use tempfile::TempDir;
 use tokio::time::timeout;
 
-/// Where the process that is measured listens; set only there.
-const SOCKET: &str = "MEMORY_TEST_SOCKET";
-const MIB: usize = 1 << 20;
-/// What messages may take, by the server's own count.
-const IN_FLIGHT: usize = 64 * MIB;
-const LONG: Duration = Duration::from_secs(60);
-/// After which a peer that cannot send is taken to stand still.
-const STILL: Duration = Duration::from_millis(500);
+use super::{IN_FLIGHT, LONG, MIB, Measured, STILL, serve};
 
-/// The server, in the process that is measured. A handler answers at once, or says that it has started and then waits for
-/// ever.
+/// The server. A handler answers at once, or says that it has started and then waits for ever.
 #[test]
 fn served_to_the_others() {
-    let Some(socket) = std::env::var_os(SOCKET) else { return };
     let mapper = map::stream_from_fn(async |request: MapRequest, mut outputs: Outputs| {
         match request.value().first() {
             Some(b'w') => {
@@ -38,66 +22,20 @@ fn served_to_the_others() {
         }
         Ok(())
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let info = Path::new(&socket).with_extension("info");
-        let server = Server::new(map::stream_service(mapper)).socket_path(socket).server_info_path(info);
-        let server = server.max_in_flight_bytes(IN_FLIGHT);
-        // Until the test is over, however it ends: its end of the standard input is closed then.
-        let over = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
-        server.bind().unwrap().serve_until(async { drop(over.await) }).await.unwrap();
-    });
+    serve(|| Server::new(map::stream_service(mapper)));
 }
 
-struct Measured {
-    process: Child,
-    directory: TempDir,
-}
-
-impl Measured {
-    async fn start() -> (Self, MapClient) {
-        let directory = TempDir::new().unwrap();
-        let process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "served_to_the_others"])
-            .env(SOCKET, directory.path().join("s"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let this = Self { process, directory };
-        let connect = async {
-            loop {
-                match MapClient::connect(this.directory.path().join("s")).await {
-                    Ok(client) => return client,
-                    Err(_) => tokio::task::yield_now().await,
-                }
-            }
-        };
-        let client = timeout(LONG, connect).await.unwrap();
-        (this, client)
-    }
-
-    /// A line of the process' status, in bytes.
-    fn memory(&self, line: &str) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let found = status.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':'));
-        let kib: usize = found.unwrap_or_else(|| panic!("no {line}")).trim().trim_end_matches(" kB").parse().unwrap();
-        kib * 1024
-    }
-}
-
-impl Drop for Measured {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
+async fn start() -> (Measured, MapClient) {
+    let measured = Measured::start("map::served_to_the_others").await;
+    let client = MapClient::connect(measured.socket()).await.unwrap();
+    (measured, client)
 }
 
 /// Small messages that are received many at a time, and each of which waits: they do not keep what they were received in.
 #[tokio::test]
 async fn small_messages_of_handlers_that_wait() {
     const WAITING: usize = 4096;
-    let (measured, client) = Measured::start().await;
+    let (measured, client) = start().await;
     let before = measured.memory("VmRSS");
     let (sender, mut receiver) = client.open().await.unwrap().split();
     let sending = async {
@@ -128,7 +66,7 @@ async fn a_message_that_waits_among_many_that_do_not() {
     const BETWEEN: usize = 1100;
     /// The largest frame that the server allows its peers, twice: the buffer that it is read into may be larger than it.
     const PINNED: usize = 2 * (64 << 10);
-    let (measured, client) = Measured::start().await;
+    let (measured, client) = start().await;
     let mut stream = client.open().await.unwrap();
     // What the server keeps for itself is there after the first ones.
     stream.send("first", MapRequest::new("e")).await.unwrap();
@@ -157,13 +95,13 @@ async fn a_message_that_waits_among_many_that_do_not() {
 #[tokio::test]
 async fn streams_that_are_not_read() {
     const STREAMS: usize = 8;
-    let (measured, _client) = Measured::start().await;
+    let (measured, _client) = start().await;
     let before = measured.memory("VmRSS");
     let mut unread = Vec::new();
     let value = Bytes::from([&b"e"[..], &[0; 16 << 10]].concat());
     for _ in 0..STREAMS {
         // On connections of their own: a few would fill the peer's window of one.
-        let client = MapClient::connect(measured.directory.path().join("s")).await.unwrap();
+        let client = MapClient::connect(measured.socket()).await.unwrap();
         let (sender, receiver) = client.open().await.unwrap().split();
         let mut sent = 0;
         while timeout(STILL, sender.send(sent.to_string(), MapRequest::new(value.clone()))).await.is_ok() {
@@ -181,7 +119,7 @@ async fn streams_that_are_not_read() {
 #[tokio::test]
 async fn messages_with_many_groups_of_metadata() {
     const GROUPS: usize = 1800;
-    let (measured, client) = Measured::start().await;
+    let (measured, client) = start().await;
     let before = measured.memory("VmRSS");
     let (sender, mut receiver) = client.open().await.unwrap().split();
     let mut metadata = UserMetadata::new();

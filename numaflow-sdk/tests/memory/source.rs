@@ -1,0 +1,181 @@
+//! Calls of sources. Whatever is sent, the process takes no more than the bytes that may be in flight and 64 MiB, and goes on
+//! answering others.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::handshake;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use numaflow_sdk::source::{Batch, NackOffset, Offset, ReadRequest, Sourcer, service};
+use numaflow_sdk::testing::SourceClient;
+use numaflow_sdk::{HandlerError, Server};
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::{IN_FLIGHT, LONG, MIB, Measured, serve};
+
+/// What the process may take besides what may be in flight.
+const BESIDES: usize = 64 * MIB;
+/// `source.v1.AckRequest { handshake: { sot: true } }`.
+const HANDSHAKE: &[u8] = &[0x12, 2, 8, 1];
+
+/// Takes note of everything and keeps nothing.
+struct Done;
+
+impl Sourcer for Done {
+    async fn read(&self, _: ReadRequest, _: &mut Batch) -> Result<(), HandlerError> {
+        Ok(())
+    }
+
+    async fn ack(&self, _: Vec<Offset>) -> Result<(), HandlerError> {
+        Ok(())
+    }
+
+    async fn nack(&self, _: Vec<NackOffset>) -> Result<(), HandlerError> {
+        Ok(())
+    }
+
+    async fn pending(&self) -> Result<Option<u64>, HandlerError> {
+        Ok(Some(7))
+    }
+}
+
+#[test]
+fn served_to_the_others() {
+    serve(|| Server::new(service(Done)));
+}
+
+/// A message with gRPC's head, which may announce more than there is.
+fn frame(announced: usize, message: &[u8]) -> BytesMut {
+    let mut frame = BytesMut::new();
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(announced).unwrap());
+    frame.put_slice(message);
+    frame
+}
+
+/// A field of bytes.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    let mut length = content.len();
+    while length > 0x7f {
+        field.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+        length >>= 7;
+    }
+    field.push(u8::try_from(length).unwrap());
+    field.extend_from_slice(content);
+    field
+}
+
+/// Makes a call on a connection of its own with this body and returns the number of its status.
+async fn call(measured: &Measured, method: &str, body: Bytes) -> String {
+    let io = TokioIo::new(UnixStream::connect(measured.socket()).await.unwrap());
+    let (mut sender, connection) = handshake(TokioExecutor::new(), io).await.unwrap();
+    let mut connected = JoinSet::new();
+    connected.spawn(async move { drop(connection.await) });
+    let request = http::Request::post(format!("http://localhost/source.v1.Source/{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Full::new(body))
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let head = response.headers().get("grpc-status").cloned();
+    let body = response.into_body().collect().await.unwrap();
+    let status = head.or_else(|| body.trailers()?.get("grpc-status").cloned()).unwrap();
+    status.to_str().unwrap().to_owned()
+}
+
+/// Makes the calls and sees that others are answered meanwhile, and that memory stays within its bounds.
+async fn bounded(attack: impl AsyncFnOnce(&Measured)) {
+    let measured = Measured::start("source::served_to_the_others").await;
+    let client = SourceClient::connect(measured.socket()).await.unwrap();
+    let before = measured.memory("VmRSS");
+    let others = async {
+        loop {
+            timeout(LONG, others_are_answered(&client)).await.unwrap();
+        }
+    };
+    tokio::select! {
+        attacked = timeout(LONG, attack(&measured)) => attacked.unwrap(),
+        () = others => {}
+    }
+    timeout(LONG, others_are_answered(&client)).await.unwrap();
+    let grown = measured.memory("VmHWM").saturating_sub(before);
+    assert!(grown < IN_FLIGHT + BESIDES, "{} MiB", grown / MIB);
+}
+
+async fn others_are_answered(client: &SourceClient) {
+    assert!(client.is_ready().await.unwrap());
+    assert_eq!(client.pending().await.unwrap(), Some(7));
+    client.ack_stream().await.unwrap().ack(vec![Offset::new("1", 0)]).await.unwrap();
+}
+
+/// Options that are as long as all offsets together: as many copies as there are offsets would be 340 MiB.
+#[tokio::test]
+async fn a_nack_of_many_offsets_with_long_options() {
+    const OFFSETS: usize = 13_000;
+    bounded(async |measured| {
+        let options = field(2, &field(1, &[b'x'; 2 * OFFSETS]));
+        let request = field(1, &[[0x0a, 0].repeat(OFFSETS), options].concat());
+        assert_eq!(call(measured, "NackFn", frame(request.len(), &request).freeze()).await, "0");
+    })
+    .await;
+}
+
+/// Offsets of two bytes each, which would take twenty times as much in memory.
+#[tokio::test]
+async fn an_ack_of_very_short_offsets() {
+    let offsets = std::env::var("MEMORY_TEST_OFFSETS").map_or(8 << 20, |text| text.parse().unwrap());
+    bounded(async |measured| {
+        let request = field(1, &[0x0a, 0].repeat(offsets));
+        let mut body = frame(HANDSHAKE.len(), HANDSHAKE);
+        body.unsplit(frame(request.len(), &request));
+        assert_eq!(call(measured, "AckFn", body.freeze()).await, "0");
+    })
+    .await;
+}
+
+/// The same as nacks, each with options of its own.
+#[tokio::test]
+async fn a_nack_of_very_many_elements() {
+    bounded(async |measured| {
+        let request = field(1, &[0x0a, 0, 0x12, 2, 0x10, 1]).repeat(2 << 20);
+        assert_eq!(call(measured, "NackFn", frame(request.len(), &request).freeze()).await, "0");
+    })
+    .await;
+}
+
+/// Twenty requests of 60 MiB for what needs none.
+#[tokio::test]
+async fn questions_with_large_bodies() {
+    const LENGTH: usize = 60 * MIB;
+    bounded(async |measured| {
+        let body = frame(LENGTH, &vec![0; LENGTH]).freeze();
+        for method in ["IsReady", "PendingFn", "PartitionsFn"] {
+            let calls = (0..20).map(|_| call(measured, method, body.clone()));
+            for status in futures_util::future::join_all(calls).await {
+                assert_eq!(status, "8", "{method}");
+            }
+        }
+    })
+    .await;
+}
+
+/// Twenty acks and twenty nacks of 20 MiB that lack their last byte.
+#[tokio::test]
+async fn calls_that_are_never_whole() {
+    const LENGTH: usize = 20 * MIB;
+    for (method, before) in [("AckFn", frame(HANDSHAKE.len(), HANDSHAKE)), ("NackFn", BytesMut::new())] {
+        bounded(async |measured| {
+            let mut body = before;
+            body.unsplit(frame(LENGTH, &vec![0; LENGTH - 1]));
+            let body = body.freeze();
+            let calls = (0..20).map(|_| call(measured, method, body.clone()));
+            // Those that are received tell that they were cut short; the others wait for room, behind them.
+            for status in futures_util::future::join_all(calls).await {
+                assert_eq!(status, "3", "{method}");
+            }
+        })
+        .await;
+    }
+}
