@@ -182,7 +182,8 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// The most messages in flight, over all streams. 4,096 by default: eight times what the platform keeps in flight,
+    /// The most messages in flight, over all streams; for a source, the most acks, nacks and calls for pending messages or
+    /// partitions. 4,096 by default: eight times what the platform keeps in flight,
     /// unless its read batch size or concurrency was raised. At the limit the server reads no further, and HTTP/2 holds
     /// the peer back; nothing is refused.
     ///
@@ -193,7 +194,8 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// The most bytes of messages in flight, over all streams; a single message above it is in flight alone. By default a
+    /// The most bytes of messages in flight, over all streams; a single message above it is in flight alone. An ack or a nack
+    /// of a source counts as its request and up to 4 MiB for its offsets, of which it gets no more at once. By default a
     /// quarter of the container's memory limit, at least 64 MiB (in a container with less than 128 MiB, half of its limit)
     /// and at most 256 MiB, which is also what it is without a memory limit. A value above the memory limit is taken, with
     /// a warning in the log.
@@ -203,7 +205,8 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// The largest message taken or sent. 64 MiB by default, which is the platform's own limit.
+    /// The largest message taken or sent. 64 MiB by default, which is the platform's own limit. Requests that carry nothing
+    /// (`IsReady`, `PendingFn`, `PartitionsFn`) have a limit of 4 KiB.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.options.max_message_size = bytes;
@@ -217,10 +220,10 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// The age at which a message in flight is named in the log, and again whenever its age has doubled. 30 s by default:
-    /// well above what a handler takes that works, and below the five minutes after which the platform's probes restart
-    /// a container. A plain thread looks for such messages, so that handlers that block every thread of the runtime are
-    /// found too.
+    /// The age at which a message in flight, or a call of a source, is named in the log, and again whenever its age has
+    /// doubled. 30 s by default: well above what a handler takes that works, and below the five minutes after which the
+    /// platform's probes restart a container. A plain thread looks for such messages, so that handlers that block every
+    /// thread of the runtime are found too.
     #[must_use]
     pub fn slow_after(mut self, age: Duration) -> Self {
         self.options.slow_after = age;
