@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::keys::{Key, Keys};
 use crate::metadata::UserMetadata;
+#[cfg(any(test, feature = "testing"))]
 use crate::pb;
 
 /// The tag that discards an output; the input counts as handled (protocol: reserved tags).
