@@ -38,6 +38,9 @@ const LARGEST: &str = "1000000000";
 /// How often the client asks for the topic. Until it does, it refuses by itself what goes to a topic that was refused before.
 const LOOK_AGAIN_MILLIS: &str = "5000";
 
+/// The most bytes of a nack's reason that go into a letter. One nack may give up many records, and each has its own letter.
+const LONGEST_REASON: usize = 4 << 10;
+
 /// A record that is given up.
 #[derive(Debug, Clone)]
 pub(super) struct Letter {
@@ -52,6 +55,14 @@ pub(super) struct Letter {
     pub(super) cuts: u32,
     /// Why it is given up, for whoever reads the topic.
     pub(super) reason: String,
+}
+
+impl Letter {
+    /// The reason of a letter whose record was nacked with this one.
+    pub(super) fn reason_of(nack: Option<&str>) -> String {
+        let reason = nack.unwrap_or("nacked");
+        reason[..reason.floor_char_boundary(LONGEST_REASON)].to_owned()
+    }
 }
 
 /// A letter on its way.
@@ -408,5 +419,21 @@ impl ProducerContext for Receipts {
     fn delivery(&self, result: &DeliveryResult<'_>, envelope: Box<Envelope>) {
         let result = result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((envelope, result));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_letter_is_bounded() {
+        assert_eq!(Letter::reason_of(None), "nacked");
+        assert_eq!(Letter::reason_of(Some("no such airport")), "no such airport");
+        // The bound falls into the middle of a character.
+        let long = format!("x{}", "é".repeat(LONGEST_REASON));
+        let reason = Letter::reason_of(Some(&long));
+        assert_eq!(reason.len(), LONGEST_REASON - 1);
+        assert!(long.starts_with(&reason));
     }
 }

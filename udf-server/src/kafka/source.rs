@@ -406,7 +406,7 @@ impl Sourcer for KafkaSource {
                     if self.inner.exhausted == Exhausted::Halt {
                         tracker.halt(token.offset);
                     }
-                    let reason = options.reason.clone().unwrap_or_else(|| "nacked".to_owned());
+                    let reason = Letter::reason_of(options.reason.as_deref());
                     spent.push(Letter {
                         id,
                         offset: token.offset,
