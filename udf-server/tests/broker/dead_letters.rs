@@ -185,7 +185,7 @@ pub(crate) async fn a_dead_letter_that_is_refused_stops_its_partition_visibly_an
     assert_eq!(stage.places(&next), [(0, 3)], "it goes on by itself");
     platform.ack(&next).await;
     sampler.wait_for(&Bounds::from([(0, (4, 4)), (1, (2, 2))]));
-    assert!(endpoint.is_ready().await);
+    endpoint.becomes_ready().await;
     assert_eq!(endpoint.page().await["dead_letters"]["waiting"], 0);
     let mut letters: Vec<usize> = dead.records(4).iter().map(|letter| letter.payload().unwrap().len()).collect();
     letters.sort_unstable();

@@ -59,7 +59,7 @@ pub(crate) async fn a_topic_that_is_deleted_leaves_pending_of_the_others_true(st
     let messages = platform.read_all(6).await;
     assert!(messages.iter().all(|message| read(message).0 == other.topic));
     platform.ack(&messages).await;
-    assert!(endpoint.is_ready().await);
+    endpoint.becomes_ready().await;
     assert!(source.close(PATIENCE).await);
 }
 
@@ -91,7 +91,7 @@ pub(crate) async fn a_topic_that_is_missing_at_the_start_is_waited_for(stage: St
         platform.ack(&messages).await;
     }
     endpoint.until("whole", |page| named(page, "missing_topics").is_empty()).await;
-    assert!(endpoint.is_ready().await);
+    endpoint.becomes_ready().await;
     assert!(source.close(PATIENCE).await);
 }
 
@@ -148,7 +148,7 @@ pub(crate) async fn a_partition_without_a_leader_holds_up_no_other(stage: Stage)
     assert_eq!(stage.places(&messages), [(0, 5)], "it begins where the group was told to");
     platform.ack(&messages).await;
     endpoint.until("done", |page| page["pending"] == 0 && page["partitions"][0]["committed"] == 6).await;
-    assert!(endpoint.is_ready().await);
+    endpoint.becomes_ready().await;
     assert!(source.close(PATIENCE).await);
 }
 
@@ -180,7 +180,7 @@ pub(crate) async fn partitions_beyond_the_last_id_are_told_and_not_read(stage: S
     let source = start(stage.config().with_topics([&stage.topic, &other.topic])).await;
     let (mut platform, endpoint) = (Platform::connect(&source).await, Endpoint::of(&source));
     endpoint.until("assigned", |page| page["partitions"].as_array().unwrap().len() == 1025).await;
-    assert!(endpoint.is_ready().await);
+    endpoint.becomes_ready().await;
 
     other.grow_topic(1025).await;
     let unread = vec![(other.topic.clone(), Some(i64::from(IDS)))];

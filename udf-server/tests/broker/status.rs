@@ -20,7 +20,8 @@ pub(crate) async fn a_member_without_partitions_is_ready_and_takes_over(stage: S
     one.ack(&messages[..4]).await;
     endpoint.until("committed", |page| page["partitions"][0]["committed"] == 4).await;
     let page = endpoint.until("told the ends", |page| page["pending"] == 6).await;
-    assert!(has(&page, 1) && endpoint.is_ready().await, "{page:#}");
+    assert!(has(&page, 1), "{page:#}");
+    endpoint.becomes_ready().await;
     let figures = ["commit_point", "position", "end", "lag", "in_flight"].map(|name| &page["partitions"][0][name]);
     assert_eq!(figures, [4, 10, 10, 6, 6], "{page:#}");
 
@@ -28,7 +29,8 @@ pub(crate) async fn a_member_without_partitions_is_ready_and_takes_over(stage: S
     let waiting = Endpoint::of(&second);
     waiting.until("a member", |page| page["state"] != "joining").await;
     let page = waiting.until("told the ends", |page| !page["pending"].is_null()).await;
-    assert!(has(&page, 0) && waiting.is_ready().await, "{page:#}");
+    assert!(has(&page, 0), "{page:#}");
+    waiting.becomes_ready().await;
     assert_eq!((&page["pending"], &page["totals"]["assigned_partitions"]), (&json!(6), &json!(0)));
 
     drop(one);
@@ -51,7 +53,8 @@ pub(crate) async fn a_member_without_partitions_is_ready_with_the_new_protocol(s
     let second = harness::start(config).await;
     let waiting = Endpoint::of(&second);
     waiting.until("a member", |page| has(page, 0)).await;
-    assert!(waiting.is_ready().await && endpoint.is_ready().await);
+    waiting.becomes_ready().await;
+    endpoint.becomes_ready().await;
     assert!(first.close(PATIENCE).await);
     waiting.until("taken over", |page| has(page, 1)).await;
     assert!(second.close(PATIENCE).await);

@@ -63,7 +63,7 @@ impl Scene {
         let page = self.endpoint.until("written", is_written).await;
         let page_after = self.endpoint.until("committed", |page| page["partitions"][0]["committed"] == 10).await;
         assert_eq!(page_after["partitions"][0]["halted"], Value::Null, "{page_after:#}");
-        assert!(self.endpoint.is_ready().await);
+        self.endpoint.becomes_ready().await;
         assert!(self.source.close(PATIENCE).await);
         page
     }

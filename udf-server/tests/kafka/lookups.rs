@@ -56,6 +56,6 @@ async fn a_partition_without_a_leader_holds_up_no_other() {
     platform.ack(&messages).await;
     endpoint.until("done", |page| page["pending"] == 0).await;
     assert!(platform.read(10, Duration::from_millis(200)).await.is_empty());
-    assert!(endpoint.is_ready().await);
+    endpoint.becomes_ready().await;
     assert!(source.close(PATIENCE).await);
 }

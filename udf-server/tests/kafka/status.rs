@@ -71,7 +71,7 @@ async fn the_page_and_the_metrics_follow_reads_acks_nacks_and_a_rebalance() {
     assert_eq!((status, &*reason), (503, "the group readers has not assigned partitions to this member yet\n"));
 
     let messages = watched.platform.read_all(60).await;
-    assert!(watched.endpoint.is_ready().await);
+    watched.endpoint.becomes_ready().await;
     let page = watched.endpoint.page().await;
     assert_eq!((&page["state"], page["partitions"].as_array().unwrap().len()), (&json!("assigned"), 6));
     let read = json!({
@@ -137,7 +137,7 @@ async fn the_page_and_the_metrics_follow_reads_acks_nacks_and_a_rebalance() {
     assert_eq!((&page["totals"]["assigned_partitions"], gone(&page)), (&json!(6), 3), "{page:#}");
     assert!(page["totals"]["rebalances"].as_u64().unwrap() > before, "{page:#}");
     assert_eq!(watched.metric("assigned_partitions").await, 3.0);
-    assert!(watched.endpoint.is_ready().await);
+    watched.endpoint.becomes_ready().await;
     assert_eq!(page["pending"], 55, "of the whole group");
     assert!(second.close(PATIENCE).await);
     assert!(watched.source.close(PATIENCE).await);
@@ -200,7 +200,7 @@ async fn a_right_that_is_taken_away_is_named_and_forgotten_when_it_is_back() {
     let page = watched.endpoint.until("committing", |page| page["failing_commits_age"] == Value::Null).await;
     assert!(page["totals"]["commits"].as_u64().unwrap() > 0, "{page:#}");
     watched.endpoint.until("allowed", |page| page["denied_right"] == Value::Null).await;
-    assert!(watched.endpoint.is_ready().await);
+    watched.endpoint.becomes_ready().await;
     assert!(watched.source.close(PATIENCE).await);
 }
 

@@ -41,8 +41,17 @@ impl Endpoint {
         (head[9..12].parse().unwrap(), body.to_owned())
     }
 
-    pub(crate) async fn is_ready(&self) -> bool {
-        self.get("/readyz").await.0 == 200
+    /// Looks at `/readyz` until the source is ready. It may have been busy with something else for a moment.
+    pub(crate) async fn becomes_ready(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (status, reason) = self.get("/readyz").await;
+            if status == 200 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "never ready: {reason}");
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// `/kafka`.
