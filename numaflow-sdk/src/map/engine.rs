@@ -17,7 +17,6 @@ use hyper::body::{Body, Frame, Incoming};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
@@ -36,6 +35,7 @@ use crate::in_flight::{Current, Entry};
 use crate::limit::{Hold, Permit, Receiving, Share};
 use crate::metrics::{Outcome, Tally};
 use crate::requests::Requests;
+use crate::server::drain::Closing;
 use crate::server::together::Turn;
 use crate::service::Context;
 use crate::text::Text;
@@ -104,7 +104,7 @@ pub(super) struct MapBody<H: Handler> {
     /// How many handlers on tasks have ended since something was last handed over.
     ended: usize,
     ending: Option<Ending>,
-    closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    closing: Closing,
     finished: bool,
     _open: TaskTrackerToken,
 }
@@ -199,7 +199,7 @@ impl<H: Handler> MapBody<H> {
             turn_ends: None,
             ended: 0,
             ending: None,
-            closing: Some(Box::pin(context.drain.closing())),
+            closing: context.drain.closing(),
             finished: false,
             _open: context.open_stream(),
             context,
@@ -255,10 +255,7 @@ impl<H: Handler> MapBody<H> {
 
     /// Looks whether the server wants streams to end: then nothing more is read.
     fn poll_closing(&mut self, cx: &mut TaskContext<'_>) {
-        if let Some(closing) = &mut self.closing
-            && closing.as_mut().poll(cx).is_ready()
-        {
-            self.closing = None;
+        if !self.closing.has_begun() && self.closing.poll(cx) {
             self.core.stop_reading();
             let collected = self.batch.as_ref().and_then(|batch| batch.held.as_ref()).map_or(&[][..], Held::entries);
             let waiting = self.waiting.as_ref().filter(|_| H::WHOLE_BATCH).map(|waiting| &waiting.entry);
@@ -278,7 +275,7 @@ impl<H: Handler> MapBody<H> {
                 }
                 Poll::Ready(Some(ending.status.clone()))
             }
-            None if over => Poll::Ready(self.closing.is_none().then(error::draining)),
+            None if over => Poll::Ready(self.closing.has_begun().then(error::draining)),
             None => Poll::Pending,
         }
     }

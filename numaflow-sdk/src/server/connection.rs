@@ -49,7 +49,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     add(&context.metrics.connections_opened, 1);
-    let closing = context.drain.closing();
+    let closing = context.drain.closed();
     let cut = context.drain.cutting();
     let line = Line::default();
     let refused = {

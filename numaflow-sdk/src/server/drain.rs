@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Context as TaskContext;
 
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -159,8 +161,13 @@ impl Drain {
     }
 
     /// Ready when streams are to end.
-    pub(crate) fn closing(&self) -> WaitForCancellationFutureOwned {
+    pub(crate) fn closed(&self) -> WaitForCancellationFutureOwned {
         self.closing.clone().cancelled_owned()
+    }
+
+    /// Tells one stream when it is to end.
+    pub(crate) fn closing(&self) -> Closing {
+        Closing { waiting: Some(Box::pin(self.closed())) }
     }
 
     /// Ready when connections are to break off.
@@ -193,6 +200,30 @@ impl Drain {
     /// Waits until every connection is over, and its calls with it. Only after [`Drain::start`].
     pub(crate) async fn connections_closed(&self) {
         self.connections.wait().await;
+    }
+}
+
+/// What a stream asks whether it is to end.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    /// `None` once it is to.
+    waiting: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+}
+
+impl Closing {
+    /// Whether the stream is to end; otherwise the task is woken when it is.
+    pub(crate) fn poll(&mut self, cx: &mut TaskContext<'_>) -> bool {
+        if let Some(waiting) = &mut self.waiting
+            && waiting.as_mut().poll(cx).is_ready()
+        {
+            self.waiting = None;
+        }
+        self.has_begun()
+    }
+
+    /// Whether the last poll said that the stream is to end.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.waiting.is_none()
     }
 }
 

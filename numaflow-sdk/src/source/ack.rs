@@ -13,7 +13,6 @@ use std::task::{Context as TaskContext, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};
 use tokio::task::JoinSet;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
@@ -24,6 +23,7 @@ use super::wire::{ACK_HANDSHAKE, ACKED};
 use crate::error;
 use crate::limit::Share;
 use crate::requests::Requests;
+use crate::server::drain::Closing;
 use crate::service::Context;
 use crate::unary::Request;
 
@@ -39,7 +39,7 @@ pub(super) struct AckBody<S> {
     /// The ack at hand, and whether it has blocked its thread.
     task: JoinSet<(Outcome, bool)>,
     distrust: Distrust,
-    closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    closing: Closing,
     _open: TaskTrackerToken,
 }
 
@@ -61,20 +61,10 @@ impl<S: Sourcer> AckBody<S> {
             state: State::Handshake,
             task: JoinSet::new(),
             distrust: Distrust::new(),
-            closing: Some(Box::pin(context.drain.closing())),
+            closing: context.drain.closing(),
             _open: context.open_stream(),
             context,
         }
-    }
-
-    /// Whether streams are to end; otherwise the task is woken when they are.
-    fn is_closing(&mut self, cx: &mut TaskContext<'_>) -> bool {
-        if let Some(closing) = &mut self.closing
-            && closing.as_mut().poll(cx).is_ready()
-        {
-            self.closing = None;
-        }
-        self.closing.is_none()
     }
 
     /// Begins to carry out a request.
@@ -117,7 +107,7 @@ impl<S: Sourcer> AckBody<S> {
         loop {
             let outcome = match self.state {
                 State::Handshake | State::Idle => {
-                    if self.state == State::Idle && self.is_closing(cx) {
+                    if self.state == State::Idle && self.closing.poll(cx) {
                         return Poll::Ready(Err(Some(error::draining())));
                     }
                     let Some(received) = ready!(self.requests.poll_next(&self.share, false, cx)) else {

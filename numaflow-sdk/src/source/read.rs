@@ -18,7 +18,6 @@ use hyper::body::{Body, Frame, Incoming};
 use prost::Message as _;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
@@ -30,6 +29,7 @@ use crate::limit::Share;
 use crate::metrics::{Failure, Tally, add};
 use crate::pb::source::v1 as pb;
 use crate::requests::Requests;
+use crate::server::drain::Closing;
 use crate::server::together::Turn;
 use crate::service::Context;
 use crate::{HandlerError, error};
@@ -37,6 +37,7 @@ use crate::{HandlerError, error};
 /// For how long a stream reads before the other streams of its connection, and its connection itself, get their turn: a
 /// small part of the 100 ms in which the platform wants `IsReady` answered.
 const TURN: Duration = Duration::from_millis(2);
+
 type Read = Held<Result<(), Status>>;
 
 /// The response body of one `ReadFn` call.
@@ -55,7 +56,7 @@ pub(super) struct ReadBody<S> {
     turn: Turn,
     /// When the stream has had its turn; `None` between two turns.
     turn_ends: Option<Instant>,
-    closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    closing: Closing,
     tally: Tally,
     _open: TaskTrackerToken,
 }
@@ -93,7 +94,7 @@ impl<S: Sourcer> ReadBody<S> {
             share: context.limits.share(),
             turn,
             turn_ends: None,
-            closing: Some(Box::pin(context.drain.closing())),
+            closing: context.drain.closing(),
             tally: Tally::new(context.metrics.clone()),
             _open: context.open_stream(),
             context,
@@ -129,19 +130,9 @@ impl<S: Sourcer> ReadBody<S> {
         Ok(())
     }
 
-    /// Whether streams are to end; otherwise the task is woken when they are.
-    fn is_closing(&mut self, cx: &mut TaskContext<'_>) -> bool {
-        if let Some(closing) = &mut self.closing
-            && closing.as_mut().poll(cx).is_ready()
-        {
-            self.closing = None;
-        }
-        self.closing.is_none()
-    }
-
     /// Waits for the next request; `Err` when the stream is over.
     fn poll_request(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<ReadRequest, Option<Status>>> {
-        if self.is_closing(cx) {
+        if self.closing.poll(cx) {
             return Poll::Ready(Err(Some(error::draining())));
         }
         loop {
@@ -293,7 +284,7 @@ impl<S: Sourcer> ReadBody<S> {
                 },
                 State::Waiting { mut until } => {
                     // A drain does not wait for the time of a batch that is empty.
-                    if until.as_mut().poll(cx).is_pending() && !self.is_closing(cx) {
+                    if until.as_mut().poll(cx).is_pending() && !self.closing.poll(cx) {
                         self.state = State::Waiting { until };
                         return Poll::Pending;
                     }
