@@ -92,7 +92,8 @@ fn respond<M: Message>(context: &Context, answered: Answered<M>) -> http::Respon
     }
 }
 
-/// Runs a call as a task, which ends with whoever waits for it: a source that blocks its thread must not hold its connection.
+/// Runs a call as a task of its own, so that a source that blocks its thread does not hold the connection. The task is aborted
+/// when this future is dropped.
 async fn on_task<T: Send + 'static>(
     context: &Context,
     call: impl Future<Output = Result<T, Status>> + Send + 'static,

@@ -1,15 +1,19 @@
 //! Acks, nacks and questions to a source are calls like a map's messages: they hold nothing up, they are limited, listed and
 //! named.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use numaflow_sdk::source::{Batch, NackOffset, Offset, Partitions, ReadRequest, SourceService, Sourcer, service};
 use numaflow_sdk::testing::{self, AckStream, SourceClient};
 use numaflow_sdk::{HandlerError, NackOptions, Server, Stage, map};
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::admin::{ANY_PORT, in_flight, metric, until};
@@ -75,7 +79,29 @@ impl Director {
     }
 }
 
+/// Wakes the thread that waits.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
 impl Stepped {
+    /// Holds the thread until there is a go. In a test that fails it ends all the same.
+    fn block(&self) {
+        let begun = Instant::now();
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut go = pin!(self.go.acquire());
+        while begun.elapsed() < 2 * LONG {
+            if let Poll::Ready(permit) = go.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return permit.unwrap().forget();
+            }
+            thread::park_timeout(LONG);
+        }
+    }
+
     async fn step(&self, call: &'static str) -> Result<(), HandlerError> {
         let number = self.calls.fetch_add(1, SeqCst);
         let running = self.running.fetch_add(1, SeqCst) + 1;
@@ -88,11 +114,7 @@ impl Stepped {
             }
             Does::Block if self.blocking.is_empty() || self.blocking.contains(&number) => {
                 self.started.send(call).await?;
-                let begun = std::time::Instant::now();
-                // A test that fails ends all the same.
-                while self.go.try_acquire().map(SemaphorePermit::forget).is_err() && begun.elapsed() < 2 * LONG {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
+                self.block();
             }
             Does::Block => {}
         }
@@ -182,7 +204,7 @@ async fn an_ack_that_blocks_its_thread_in_place_does_it_once() {
         let meanwhile = async {
             assert_eq!(director.started().await, "ack");
             if number == IN_PLACE {
-                // Long enough to be known for it, whoever else has the processor.
+                // The server measures this time: it is far above the 20 ms from which on an ack counts as one that blocks.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             } else {
                 assert!(within(LONG, client.is_ready()).await.unwrap());
@@ -340,10 +362,7 @@ async fn a_reader_that_is_announced_holds_up_nothing() {
         }
         fn reader_connected(&self) {
             self.0.started.try_send("reader").unwrap();
-            let begun = std::time::Instant::now();
-            while self.0.go.try_acquire().map(SemaphorePermit::forget).is_err() && begun.elapsed() < 2 * LONG {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            self.0.block();
             panic!("as asked");
         }
     }

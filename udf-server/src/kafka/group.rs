@@ -282,7 +282,7 @@ impl Group {
         partitions.set_all_offsets(Offset::End)?;
         let ends = lookup::offsets(&*self.consumer, &partitions);
         let starts = match self.start {
-            // After the last record there is none of that time.
+            // No record is later than the last one: `together` starts at the end.
             Start::Latest => Vec::new(),
             Start::Earliest | Start::At(_) | Start::Ago(_) => {
                 let question = self.start.question(SystemTime::now());
@@ -353,7 +353,8 @@ fn together(committed: &[Answer], ends: &[Answer], starts: &[Answer]) -> Offsets
         let place = (topic.clone(), *partition);
         let known = || {
             let end = ends.get(&place).copied().unwrap_or(Ok(None))?.unwrap_or(0);
-            // Not looked at where everything is committed. After the last record there is none of that time.
+            // Without an answer the start is the end: a partition with a commit was not asked for, and no record may be as late
+            // as the time that was.
             let start = starts.get(&place).copied().unwrap_or(Ok(None))?.unwrap_or(end);
             let (topic, partition) = place.clone();
             Ok(PartitionOffsets { topic, partition, committed: (*committed)?, start, end })
