@@ -114,10 +114,9 @@ impl Worker {
                 ),
             }
         }
-        let is = |it: &Unanswered, (topic, partition): &(String, Option<i32>)| {
-            it.about.topic == *topic && it.about.partition == *partition
-        };
-        self.alarms.unanswered.keep(|place| unanswered.iter().any(|it| is(it, place)));
+        let is_there =
+            |(topic, partition): &(String, Option<i32>)| unanswered.iter().any(|it| it.about.is(topic, *partition));
+        self.alarms.unanswered.keep(is_there);
     }
 
     /// Looks for partitions that have records, have room for them, and get none. The client library tells of some reasons in

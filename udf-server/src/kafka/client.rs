@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::config::KafkaConfig;
 use super::context::Context;
-use super::lookup::Unanswered;
+use super::lookup::{self, Leaders, Unanswered};
 use super::selection::Selection;
 use super::token::{STRIDE, Topics};
 
@@ -40,12 +40,7 @@ pub(super) fn first_contact(
     let deadline = Instant::now() + config.brokers.connect_timeout;
     let mut topics = Vec::new();
     for topic in selection.named() {
-        // The brokers have answered for this topic, and other topics may be known.
-        let count = |timeout| match partition_count(consumer, topic, timeout) {
-            Err(code) if is_of_topic(code) => Ok(Err(Unanswered::of(code))),
-            count => count.map(Ok),
-        };
-        let count = first_answer(config, consumer, topic, deadline, count)?;
+        let count = first_answer(config, consumer, topic, deadline, |timeout| partitions_of(consumer, topic, timeout))?;
         let count = match count {
             Ok(count) => Ok(check_ids(config, topic, count)?),
             Err(reason) => Err(reason),
@@ -61,7 +56,7 @@ pub(super) fn first_contact(
 }
 
 /// Whether an error is about a topic: the brokers have answered, and asking them about other topics may have another answer.
-pub(super) fn is_of_topic(code: RDKafkaErrorCode) -> bool {
+fn is_of_topic(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
         RDKafkaErrorCode::UnknownTopicOrPartition
@@ -126,15 +121,33 @@ pub(super) fn partition_count<C: ConsumerContext>(
     topic: &str,
     timeout: Duration,
 ) -> Result<i32, RDKafkaErrorCode> {
-    let unknown = |error: KafkaError| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-    let metadata = consumer.fetch_metadata(Some(topic), timeout).map_err(unknown)?;
-    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
-        return Err(RDKafkaErrorCode::UnknownTopic);
-    };
-    match found.error() {
-        Some(error) => Err(error.into()),
-        None => Ok(i32::try_from(found.partitions().len()).unwrap_or(i32::MAX)),
+    leaders(consumer, topic, timeout).map(|leaders| i32::try_from(leaders.len()).unwrap_or(i32::MAX))
+}
+
+/// How many partitions a topic has, or why the brokers do not tell of it.
+///
+/// # Errors
+///
+/// The code of an error that is not about the topic: asking again may have an answer.
+pub(super) fn partitions_of<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Result<i32, Unanswered>, RDKafkaErrorCode> {
+    match partition_count(consumer, topic, timeout) {
+        Err(code) if is_of_topic(code) => Ok(Err(Unanswered::of(code))),
+        count => count.map(Ok),
     }
+}
+
+/// The leader of each partition of a topic.
+pub(super) fn leaders<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Leaders, RDKafkaErrorCode> {
+    let metadata = consumer.fetch_metadata(Some(topic), timeout).map_err(|error| lookup::code(&error))?;
+    lookup::leaders(&metadata, topic).map_err(Unanswered::code)
 }
 
 /// Refuses more partitions than there are ids for.

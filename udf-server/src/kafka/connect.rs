@@ -19,7 +19,6 @@ use super::address::Address;
 use super::client;
 use super::config::KafkaConfig;
 use super::diagnosis::{Diagnosis, diagnose, told};
-use super::lookup;
 use super::members::{self, Membership};
 use super::native::rights::{Resource, rights};
 use super::selection::{Selection, is_pattern};
@@ -304,8 +303,8 @@ impl Use {
 /// Whether a topic is there, with as many partitions as there are ids for where it is read, and may be used.
 fn topic_line(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, topic: &str, usage: Use) -> Tried {
     let timeout = config.brokers.connect_timeout();
-    let count = match client::partition_count(consumer, topic, timeout) {
-        Ok(count) => count,
+    let leaders = match client::leaders(consumer, topic, timeout) {
+        Ok(leaders) => leaders,
         Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
             return Tried::failed(
                 Step::Metadata,
@@ -322,7 +321,7 @@ fn topic_line(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, topic: &str
             return Tried::failed(Step::Metadata, format!("the topic {topic}: {code}"), "look at the broker's log");
         }
     };
-    let leaderless = leaderless(consumer, topic, timeout);
+    let count = i32::try_from(leaders.len()).unwrap_or(i32::MAX);
     // Of the topic for dead letters no partition is known to the platform, so its number is free.
     if usage == Use::Read
         && let Err(error) = client::check_ids(config, topic, count)
@@ -349,6 +348,8 @@ fn topic_line(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, topic: &str
         Use::DeadLetters => "the topic for dead letters,",
     };
     let detail = format!("{what} {topic} has {}{may}", partitions(count));
+    let without = leaders.into_iter().filter(|(_, leader)| leader.is_none());
+    let leaderless: Vec<_> = without.map(|(partition, _)| format!("{topic}:{partition}")).collect();
     if leaderless.is_empty() {
         return Tried::ok(Step::Metadata, detail);
     }
@@ -359,14 +360,6 @@ fn topic_line(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, topic: &str
         ),
         ..Tried::new(Step::Metadata, Outcome::Warning, format!("{detail}; {} without a leader", leaderless.join(", ")))
     }
-}
-
-/// The partitions of a topic that have no leader.
-fn leaderless(consumer: &BaseConsumer<Errors>, topic: &str, timeout: Duration) -> Vec<String> {
-    let Ok(metadata) = consumer.fetch_metadata(Some(topic), timeout) else { return Vec::new() };
-    let leaders = lookup::leaders(&metadata, topic).unwrap_or_default();
-    let without = leaders.into_iter().filter(|(_, leader)| leader.is_none());
-    without.map(|(partition, _)| format!("{topic}:{partition}")).collect()
 }
 
 /// What a dead letter has more than its record: the headers that say where it was and why it is there.

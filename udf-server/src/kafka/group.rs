@@ -64,6 +64,13 @@ pub(crate) struct NoAnswer {
     pub(crate) reason: Unanswered,
 }
 
+impl NoAnswer {
+    /// Whether it is about this partition, or about this topic as a whole.
+    pub(super) fn is(&self, topic: &str, partition: Option<i32>) -> bool {
+        self.partition == partition && self.topic == topic
+    }
+}
+
 /// Where the partitions stand that are read. Each is in one of the lists; those of a topic without an answer are in none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Offsets {
@@ -244,9 +251,8 @@ impl Group {
             if self.selection.finds(&topic.name) {
                 continue;
             }
-            match client::partition_count(&self.consumer, &topic.name, TIMEOUT) {
-                Ok(now) => topic.take_over(Ok(now)),
-                Err(code) if client::is_of_topic(code) => topic.take_over(Err(Unanswered::of(code))),
+            match client::partitions_of(&self.consumer, &topic.name, TIMEOUT) {
+                Ok(now) => topic.take_over(now),
                 Err(code) => tracing::debug!(%code, topic = topic.name, "the number of partitions is not known"),
             }
         }

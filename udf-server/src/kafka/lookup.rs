@@ -204,7 +204,7 @@ fn is_of_broker(code: Code) -> bool {
     )
 }
 
-fn code(error: &KafkaError) -> Code {
+pub(super) fn code(error: &KafkaError) -> Code {
     error.rdkafka_error_code().unwrap_or(Code::Unknown)
 }
 

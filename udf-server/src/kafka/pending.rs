@@ -35,10 +35,8 @@ pub(super) struct Unanswered {
 impl Known {
     /// Takes an answer over. Of a partition that has none, the last one holds.
     fn take_over(&mut self, Offsets { known, unanswered }: Offsets, now: Instant) {
-        let is_silent = |former: &PartitionOffsets| {
-            let is = |about: &NoAnswer| about.topic == former.topic && about.partition == Some(former.partition);
-            unanswered.iter().any(is)
-        };
+        let is_silent =
+            |former: &PartitionOffsets| unanswered.iter().any(|about| about.is(&former.topic, Some(former.partition)));
         if !known.is_empty() || unanswered.iter().all(|about| about.partition.is_none()) {
             self.asked = Some(now);
         }
@@ -46,8 +44,7 @@ impl Known {
         self.offsets.extend(known);
         let former = std::mem::take(&mut self.unanswered);
         let since = |about: &NoAnswer| {
-            let is = |it: &&Unanswered| it.about.topic == about.topic && it.about.partition == about.partition;
-            former.iter().find(is).map_or(now, |it| it.since)
+            former.iter().find(|it| it.about.is(&about.topic, about.partition)).map_or(now, |it| it.since)
         };
         self.unanswered = unanswered.into_iter().map(|about| Unanswered { since: since(&about), about }).collect();
     }
@@ -58,8 +55,7 @@ impl Known {
         self.asked?;
         let sum = self.offsets.iter().map(lag).sum();
         let is_known = |about: &NoAnswer| {
-            let is = |known: &PartitionOffsets| known.topic == about.topic && about.partition == Some(known.partition);
-            about.partition.is_none() || self.offsets.iter().any(is)
+            about.partition.is_none() || self.offsets.iter().any(|known| about.is(&known.topic, Some(known.partition)))
         };
         (sum > 0 || self.unanswered.iter().all(|it| is_known(&it.about))).then_some(sum)
     }
