@@ -13,7 +13,7 @@ use std::thread;
 use crate::broker::{ATTEMPTS, Broker};
 use crate::error::StartError;
 use crate::options::{Listener, Options, Security};
-use crate::properties::{Endpoint, Layout, free_ports};
+use crate::properties::{CONTROLLER, Endpoint, Layout, PLAIN, free_ports};
 use crate::proxy::{Link, Proxy};
 use crate::{jars, java};
 
@@ -224,7 +224,7 @@ fn lay_out(nodes: u32, options: &Options, proxy: &Proxy) -> io::Result<(Vec<Layo
         let [controller, replication, plain, others @ ..] = &free_ports(options.listeners.len() + 3)?[..] else {
             return Err(io::Error::other("too few ports"));
         };
-        let mut endpoints = vec![Endpoint::direct("PLAINTEXT", "PLAINTEXT", *plain)];
+        let mut endpoints = vec![Endpoint::direct(PLAIN, PLAIN, *plain)];
         endpoints.extend(options.listeners.iter().zip(others).map(|(listener, port)| listener.endpoint(*port)));
         for endpoint in endpoints.iter_mut().filter(|endpoint| endpoint.name != Cluster::DIRECT) {
             let [at] = free_ports(1)?[..] else { return Err(io::Error::other("too few ports")) };
@@ -239,11 +239,14 @@ fn lay_out(nodes: u32, options: &Options, proxy: &Proxy) -> io::Result<(Vec<Layo
                 links.push((Way { from: Some(from), to: node, channel }, link));
             }
         }
-        let advertised = format!("node-{node}:{replication}");
-        let port = *replication;
-        endpoints.push(Endpoint { name: REPLICATION.to_owned(), protocol: "PLAINTEXT", port, advertised });
+        // Told to connect to a name, the others come through their links.
+        let of_nodes = |name: &str, port: u16| Endpoint {
+            advertised: format!("node-{node}:{port}"),
+            ..Endpoint::direct(name, PLAIN, port)
+        };
+        endpoints.push(of_nodes(REPLICATION, *replication));
         voters.push(format!("{node}@node-{node}:{controller}"));
-        let (controller, hosts) = (*controller, Some(hosts(node, nodes)?));
+        let (controller, hosts) = (of_nodes(CONTROLLER, *controller), Some(hosts(node, nodes)?));
         layouts.push(Layout { node, endpoints, controller, voters: String::new(), inter_broker: REPLICATION, hosts });
     }
     let voters = join(voters);
@@ -288,6 +291,7 @@ mod tests {
         // Two of clients, and to and from each of the two others those of brokers and those of controllers.
         let of = |chosen: fn(Way) -> bool| links.iter().filter(|(way, _)| chosen(*way)).count();
         assert_eq!((of(|way| way.is_of_clients_of(2)), of(|way| way.is_between_others_and(2))), (2, 8));
+        assert_eq!(second.controller.advertised, format!("node-2:{}", second.controller.port));
         let wanted = Way { from: Some(1), to: 2, channel: Channel::Replication };
         let (_, link) = links.iter().find(|(way, _)| *way == wanted).unwrap();
         let port = second.endpoints[3].port;

@@ -1,7 +1,6 @@
 //! The broker's configuration file and its ports.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -48,9 +47,9 @@ const PORTS: std::ops::Range<u16> = 14_000..32_000;
 const ATTEMPTS: usize = 200;
 
 /// The listener of every broker that asks nobody who they are.
-const PLAIN: &str = "PLAINTEXT";
+pub(crate) const PLAIN: &str = "PLAINTEXT";
 /// The listener of the controller.
-const CONTROLLER: &str = "CONTROLLER";
+pub(crate) const CONTROLLER: &str = "CONTROLLER";
 
 /// Where clients or other nodes find a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +75,8 @@ pub(crate) struct Layout {
     pub(crate) node: u32,
     /// The first one is that of [`Broker::address`](crate::Broker::address).
     pub(crate) endpoints: Vec<Endpoint>,
-    pub(crate) controller: u16,
+    /// Where other controllers and brokers find its controller: the active one tells followers to fetch from there.
+    pub(crate) controller: Endpoint,
     /// The controllers of the cluster, as `controller.quorum.voters` has them.
     pub(crate) voters: String,
     /// The listener that other brokers use.
@@ -95,7 +95,7 @@ impl Layout {
         Ok(Self {
             node: 1,
             endpoints,
-            controller: *controller,
+            controller: Endpoint::direct(CONTROLLER, PLAIN, *controller),
             voters: format!("1@127.0.0.1:{controller}"),
             inter_broker: PLAIN,
             hosts: None,
@@ -122,14 +122,13 @@ fn no_port() -> io::Error {
 
 /// The text of `server.properties`.
 pub(crate) fn text(options: &Options, layout: &Layout, logs: &Path) -> String {
-    let mut listeners = format!("{CONTROLLER}://127.0.0.1:{}", layout.controller);
-    let mut advertised = Vec::new();
-    let mut protocols = format!("{CONTROLLER}:PLAINTEXT");
-    for Endpoint { name, protocol, port, advertised: address } in &layout.endpoints {
-        // Writing to a string does not fail.
-        _ = write!(listeners, ",{name}://127.0.0.1:{port}");
-        _ = write!(protocols, ",{name}:{protocol}");
+    let (mut listeners, mut advertised, mut protocols) = (Vec::new(), Vec::new(), Vec::new());
+    for Endpoint { name, protocol, port, advertised: address } in
+        [&layout.controller].into_iter().chain(&layout.endpoints)
+    {
+        listeners.push(format!("{name}://127.0.0.1:{port}"));
         advertised.push(format!("{name}://{address}"));
+        protocols.push(format!("{name}:{protocol}"));
     }
     let mut guarded = BTreeMap::new();
     for listener in &options.listeners {
@@ -143,9 +142,9 @@ pub(crate) fn text(options: &Options, layout: &Layout, logs: &Path) -> String {
         ("controller.listener.names".to_owned(), CONTROLLER.to_owned()),
         ("inter.broker.listener.name".to_owned(), layout.inter_broker.to_owned()),
         ("controller.quorum.voters".to_owned(), layout.voters.clone()),
-        ("listeners".to_owned(), listeners),
+        ("listeners".to_owned(), listeners.join(",")),
         ("advertised.listeners".to_owned(), advertised.join(",")),
-        ("listener.security.protocol.map".to_owned(), protocols),
+        ("listener.security.protocol.map".to_owned(), protocols.join(",")),
         ("log.dirs".to_owned(), logs.display().to_string()),
     ]);
     properties.extend(guarded);
@@ -166,7 +165,7 @@ mod tests {
         let layout = Layout {
             node: 7,
             endpoints: vec![Endpoint::direct(PLAIN, PLAIN, 1), options.listeners[0].endpoint(3)],
-            controller: 2,
+            controller: Endpoint { advertised: "node-7:2".to_owned(), ..Endpoint::direct(CONTROLLER, PLAIN, 2) },
             voters: "7@127.0.0.1:2".to_owned(),
             inter_broker: PLAIN,
             hosts: None,
@@ -176,7 +175,7 @@ mod tests {
             "num.io.threads=7",
             "node.id=7",
             "listeners=CONTROLLER://127.0.0.1:2,PLAINTEXT://127.0.0.1:1,LOGIN://127.0.0.1:3",
-            "advertised.listeners=PLAINTEXT://127.0.0.1:1,LOGIN://127.0.0.1:3",
+            "advertised.listeners=CONTROLLER://node-7:2,PLAINTEXT://127.0.0.1:1,LOGIN://127.0.0.1:3",
             "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,LOGIN:SASL_PLAINTEXT",
             "listener.name.login.plain.sasl.jaas.config=a\\\\b;",
             "log.dirs=/x",
@@ -192,7 +191,7 @@ mod tests {
         let layout = Layout::alone(&options).unwrap();
         let mut ports: std::collections::BTreeSet<u16> =
             layout.endpoints.iter().map(|endpoint| endpoint.port).collect();
-        ports.insert(layout.controller);
+        ports.insert(layout.controller.port);
         assert_eq!(ports.len(), 3);
         assert!(ports.iter().all(|port| PORTS.contains(port)));
     }
