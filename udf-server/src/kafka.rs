@@ -36,6 +36,7 @@ mod cut;
 mod damage;
 mod dead_letter;
 mod diagnosis;
+mod epochs;
 mod expansion;
 mod gone;
 mod group;
@@ -74,6 +75,7 @@ mod throttle;
 mod token;
 mod tracker;
 mod used;
+mod validation;
 mod waiting;
 
 pub use args::KafkaArgs;

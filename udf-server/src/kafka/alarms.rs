@@ -129,7 +129,7 @@ impl Worker {
             let reads = is_reading && !assignment.is_draining();
             for lane in &self.lanes {
                 let tracker =
-                    assignment.tracker(lane.id).filter(|tracker| reads && lane.waits.is_none() && tracker.room() > 0);
+                    assignment.tracker(lane.id).filter(|tracker| reads && lane.has_begun() && tracker.room() > 0);
                 let position = tracker.and_then(|tracker| tracker.position());
                 let moved = self.alarms.positions.insert(lane.id, position).is_none_or(|before| before != position);
                 let end = known.iter().find(|known| lane.is(&known.topic, known.partition));

@@ -6,13 +6,11 @@
 
 use std::time::Duration;
 
-use rdkafka::consumer::Consumer;
-use rdkafka::topic_partition_list::Offset;
-
 use super::lane::Lane;
 use super::native::position::positions;
 use super::thread::Worker;
 use super::tracker::Cut;
+use super::validation::seek;
 
 impl Worker {
     /// Tells of logs that were cut, and forgets what was known of them.
@@ -40,13 +38,13 @@ impl Worker {
             self.shared.committed.send_modify(|committed| _ = committed.remove(&lane.id));
             let next = self.shared.lock().tracker(lane.id).and_then(|tracker| tracker.position());
             let stale = read.iter().find(|(id, _)| *id == lane.id).map(|(_, position)| *position);
-            lane.outdated = stale;
+            // The library itself has gone back where it found the log cut.
+            lane.outdated = stale.filter(|stale| next.is_none_or(|next| next < *stale));
             // As records are fetched in batches, the library does not move its position back, and would go on from there
             // after the next rebalance. A seek makes it forget the position.
             if let (Some(next), Some(stale)) = (next, stale)
                 && next < stale
-                && let Err(error) =
-                    self.consumer.seek(&lane.topic, lane.partition, Offset::Offset(next), Duration::ZERO)
+                && let Err(error) = seek(&self.consumer, lane, next, Duration::ZERO)
             {
                 tracing::info!(%error, topic = lane.topic, partition = lane.partition, next, "the client does not go back");
             }

@@ -11,8 +11,11 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::allowance::{Verdict, allowance};
 use super::context::Context;
 use super::damage::{Passing, is_damage};
+use super::epochs::Epochs;
 use super::lookup::Unanswered;
+use super::native::epoch;
 use super::native::fetch::{Queue, Trouble};
+use super::positions::Committed;
 use super::record::{Encoder, Form, Record};
 use super::token::Topics;
 use super::tracker::Cut;
@@ -49,6 +52,11 @@ pub(super) struct Lane {
     pub(super) reset_from: Option<i64>,
     /// It is not known where to begin with the partition, and why not. It is paused meanwhile: see `waiting`.
     pub(super) waits: Option<Unanswered>,
+    /// The group's commit, which the partition begins with, until it is validated: see `validation`. It is paused meanwhile.
+    pub(super) unvalidated: Option<i64>,
+    /// As long as no record has come: the group's commit, which the partition begins with.
+    pub(super) committed: Option<i64>,
+    epochs: Epochs,
     /// What goes with its commits.
     pub(super) metadata: Option<String>,
     /// The offset that was stored last, unless that was taken back.
@@ -104,6 +112,9 @@ impl Lane {
             cut: None,
             reset_from: None,
             waits: None,
+            unvalidated: None,
+            committed: None,
+            epochs: Epochs::default(),
             metadata: None,
             stored: None,
             uncertain: true,
@@ -121,12 +132,16 @@ impl Lane {
 
     /// Takes what there is and fits.
     pub(super) fn fetch(&mut self) {
-        let Self { queue, encoder, fetched, broken, trouble: other, passing, passed, outdated, room, .. } = self;
+        let Self { queue, encoder, epochs, fetched, broken, trouble: other, passing, passed, outdated, room, .. } =
+            self;
         let postponed = &mut self.postponed;
         queue.fetch(room.saturating_sub(fetched.len()), |record| match record {
             _ if broken.is_some() => {}
             Ok(record) => {
                 *passed = passing.take().or(*passed);
+                if let Some(epoch) = record.leader_epoch {
+                    epochs.note(record.offset, epoch);
+                }
                 fetched.push((record.offset, encoder.encode(&record)));
             }
             Err(trouble) => {
@@ -159,6 +174,9 @@ impl Lane {
     /// Takes a record that came another way.
     pub(super) fn take(&mut self, record: &Record<'_>) {
         let encoded = self.encoder.encode(record);
+        if let Some(epoch) = record.leader_epoch {
+            self.epochs.note(record.offset, epoch);
+        }
         self.fetched.push((record.offset, encoded));
     }
 
@@ -169,6 +187,9 @@ impl Lane {
         }
         self.uncertain |= point < self.stored;
         self.stored = point;
+        if let Some(point) = point {
+            self.epochs.forget_before(point);
+        }
         self.add_stored(moved);
         true
     }
@@ -189,13 +210,41 @@ impl Lane {
     /// Adds the offset that was stored last.
     pub(super) fn add_stored(&self, list: &mut TopicPartitionList) {
         let Some(offset) = self.stored else { return };
+        self.add(offset, self.metadata.as_deref(), list);
+    }
+
+    /// Adds an offset to read on from.
+    pub(super) fn add_position(&self, offset: i64, list: &mut TopicPartitionList) {
+        self.add(offset, None, list);
+    }
+
+    /// Adds an offset, with the epoch of the record before it.
+    fn add(&self, offset: i64, metadata: Option<&str>, list: &mut TopicPartitionList) {
         let mut element = list.add_partition(&self.topic, self.partition);
+        // The library refuses only what stands for something else than an offset.
         if let Err(error) = element.set_offset(Offset::Offset(offset)) {
-            tracing::error!(%error, topic = self.topic, partition = self.partition, offset, "it cannot be stored");
+            tracing::error!(%error, topic = self.topic, partition = self.partition, offset, "there is no such offset");
         }
-        if let Some(metadata) = &self.metadata {
+        if let Some(metadata) = metadata {
             element.set_metadata(metadata);
         }
+        if let Some(epoch) = self.epochs.before(offset) {
+            epoch::set_of_last(list, epoch);
+        }
+    }
+
+    /// Begins with what the group has committed. Where its epoch is known, the commit is to be validated.
+    pub(super) fn begin_with(&mut self, committed: Committed) {
+        self.committed = Some(committed.offset);
+        if let Some(epoch) = committed.epoch {
+            self.epochs.note(committed.offset - 1, epoch);
+            self.unvalidated = Some(committed.offset);
+        }
+    }
+
+    /// Whether it is known where the partition begins, and that its log has not been cut before that.
+    pub(super) fn has_begun(&self) -> bool {
+        self.waits.is_none() && self.unvalidated.is_none()
     }
 }
 

@@ -19,19 +19,38 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionLi
 
 use super::group::{Group, TIMEOUT};
 use super::lookup::{self, Answer, Unanswered};
+use super::native::epoch::epochs;
 use super::start::Start;
 
 /// What the metadata of our commits begins with.
 const MARK: &str = "partitions at the group's start: ";
+
+/// Where to begin with a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// With what the group has committed.
+    Committed(Committed),
+    /// With this offset, as the group has committed nothing of it.
+    Start(i64),
+    /// With its oldest record, as the group has committed nothing of it.
+    Oldest,
+}
+
+/// What the group has committed of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Committed {
+    pub(super) offset: i64,
+    /// The leader epoch of the record before the offset, if the commit has it.
+    pub(super) epoch: Option<i32>,
+}
 
 /// A partition and where to begin with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Beginning {
     pub(super) topic: String,
     pub(super) partition: i32,
-    /// `None` where the group has a commit, or the partition is empty. An error where the brokers do not answer for the
-    /// partition: it is to be asked for again.
-    pub(super) offset: Result<Option<i64>, Unanswered>,
+    /// An error where the brokers do not answer for the partition: it is to be asked for again.
+    pub(super) place: Result<Place, Unanswered>,
     /// What goes with its commits.
     pub(super) metadata: String,
 }
@@ -83,12 +102,17 @@ pub(super) fn look_up(
 ) -> KafkaResult<Vec<Beginning>> {
     group.refresh();
     let committed = group.client().committed_offsets(with(group.partitions(), partitions), TIMEOUT)?;
-    let committed = committed.elements();
+    let committed = with_epochs(&committed);
     let mut beginnings = Vec::new();
     let mut asked = TopicPartitionList::new();
     for (topic, partition) in partitions {
-        let start = if group.is_new(topic) { Offset::Beginning } else { start.question(now) };
-        let (beginning, question) = begin(&committed, topic, *partition, start);
+        let question = match start {
+            // The client library finds it by itself.
+            Start::Earliest => None,
+            _ if group.is_new(topic) => Some(Offset::Beginning),
+            Start::Latest | Start::At(_) | Start::Ago(_) => Some(start.question(now)),
+        };
+        let (beginning, question) = begin(&committed, topic, *partition, question);
         beginnings.push(beginning);
         if let Some(question) = question {
             asked.add_partition_offset(topic, *partition, question)?;
@@ -108,27 +132,37 @@ pub(super) fn look_up(
     Ok(beginnings)
 }
 
-/// What goes with the commits of a partition, and what the brokers are to be asked for its first offset, if anything.
+/// What goes with the commits of a partition, and what the brokers are to be asked for its first offset, if anything. `start`
+/// is the question for a partition without a commit; none where it begins with its oldest record in any case.
 fn begin(
-    committed: &[TopicPartitionListElem<'_>],
+    committed: &[(TopicPartitionListElem<'_>, Option<i32>)],
     topic: &str,
     partition: i32,
-    start: Offset,
+    start: Option<Offset>,
 ) -> (Beginning, Option<Offset>) {
-    let of_topic = || committed.iter().filter(|element| element.topic() == topic);
+    let of_topic = || committed.iter().filter(|(element, _)| element.topic() == topic);
     let mut history = History::default();
-    of_topic().for_each(|element| history.note(element));
+    of_topic().for_each(|(element, _)| history.note(element));
     let count = history.partitions_at_start.unwrap_or_else(|| i32::try_from(of_topic().count()).unwrap_or(i32::MAX));
-    let own = of_topic().find(|element| element.partition() == partition).map_or(Ok(None), lookup::offset);
-    let (offset, question) = match (own, history.unanswered) {
-        (Ok(Some(_)), _) => (Ok(None), None),
+    let own = of_topic().find(|(element, _)| element.partition() == partition);
+    let own = own.map_or(Ok(None), |(element, epoch)| {
+        Ok(lookup::offset(element)?.map(|offset| Place::Committed(Committed { offset, epoch: *epoch })))
+    });
+    let (place, question) = match (own, history.unanswered, start) {
+        (Ok(Some(place)), _, _) => (Ok(place), None),
+        (Ok(None), _, None) => (Ok(Place::Oldest), None),
         // Whether the partition is new is not known either.
-        (Err(reason), _) | (Ok(None), Some(reason)) => (Err(reason), None),
-        (Ok(None), None) if history.is_new(partition) => (Ok(None), Some(Offset::Beginning)),
-        (Ok(None), None) => (Ok(None), Some(start)),
+        (Err(reason), _, _) | (Ok(None), Some(reason), _) => (Err(reason), None),
+        (Ok(None), None, _) if history.is_new(partition) => (Ok(Place::Oldest), Some(Offset::Beginning)),
+        (Ok(None), None, question) => (Ok(Place::Oldest), question),
     };
-    let beginning = Beginning { topic: topic.to_owned(), partition, offset, metadata: metadata(count) };
+    let beginning = Beginning { topic: topic.to_owned(), partition, place, metadata: metadata(count) };
     (beginning, question)
+}
+
+/// The elements of a list, with their leader epochs.
+fn with_epochs(list: &TopicPartitionList) -> Vec<(TopicPartitionListElem<'_>, Option<i32>)> {
+    list.elements().into_iter().zip(epochs(list)).collect()
 }
 
 /// The list, and these partitions where it does not have them.
@@ -144,12 +178,13 @@ fn with(mut list: TopicPartitionList, partitions: &[(String, i32)]) -> TopicPart
 /// Takes an answer over.
 fn settle(beginnings: &mut [Beginning], answer: &Answer) {
     if let Some(beginning) = beginnings.iter_mut().find(|it| answer.is(&it.topic, it.partition)) {
-        beginning.offset = answer.offset;
+        beginning.place = answer.offset.map(|offset| offset.map_or(Place::Oldest, Place::Start));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::native::epoch::set_of_last;
     use super::*;
 
     /// What is committed of a topic `t`, with the metadata.
@@ -164,7 +199,7 @@ mod tests {
     }
 
     fn question(list: &TopicPartitionList, partition: i32) -> (Option<Offset>, String) {
-        let (beginning, question) = begin(&list.elements(), "t", partition, Offset::End);
+        let (beginning, question) = begin(&with_epochs(list), "t", partition, Some(Offset::End));
         (question, beginning.metadata)
     }
 
@@ -205,13 +240,27 @@ mod tests {
         let mut asked = TopicPartitionList::new();
         let mut beginnings: Vec<_> = (0..3)
             .map(|partition| {
-                let (beginning, question) = begin(&list.elements(), "t", partition, Offset::End);
+                let (beginning, question) = begin(&with_epochs(&list), "t", partition, Some(Offset::End));
                 asked.add_partition_offset("t", partition, question.unwrap()).unwrap();
                 beginning
             })
             .collect();
         lookup::offsets(&brokers, &asked).iter().for_each(|answer| settle(&mut beginnings, answer));
-        let offsets: Vec<_> = beginnings.into_iter().map(|beginning| beginning.offset).collect();
-        assert_eq!(offsets, [Ok(Some(100)), Err(Unanswered::NoLeader), Ok(Some(100))]);
+        let places: Vec<_> = beginnings.into_iter().map(|beginning| beginning.place).collect();
+        assert_eq!(places, [Ok(Place::Start(100)), Err(Unanswered::NoLeader), Ok(Place::Start(100))]);
+    }
+
+    #[test]
+    fn a_group_begins_with_its_commit_and_the_epoch_of_it() {
+        let mut list = committed(&[(0, None, ""), (1, Some(7), "")]);
+        set_of_last(&mut list, 3);
+        let begin = |partition, start| begin(&with_epochs(&list), "t", partition, start);
+        for start in [None, Some(Offset::End)] {
+            let (beginning, question) = begin(1, start);
+            let committed = Committed { offset: 7, epoch: Some(3) };
+            assert_eq!((beginning.place, question), (Ok(Place::Committed(committed)), None));
+        }
+        let (beginning, question) = begin(0, None);
+        assert_eq!((beginning.place, question), (Ok(Place::Oldest), None), "the library finds it by itself");
     }
 }

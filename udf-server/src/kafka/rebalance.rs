@@ -17,8 +17,7 @@ use super::context::{self, Context, Rebalance};
 use super::lane::Lane;
 use super::native::commit::commit;
 use super::native::generation::generation;
-use super::positions::Beginning;
-use super::start::Start;
+use super::positions::{Beginning, Place};
 use super::thread::{Worker, store};
 use super::waiting::Unread;
 
@@ -129,8 +128,7 @@ impl Worker {
     }
 
     fn begin_assign(&mut self, partitions: TopicPartitionList) {
-        // With the oldest record there is nothing to look up: the library begins there by itself.
-        if self.config.start == Start::Earliest || partitions.count() == 0 {
+        if partitions.count() == 0 {
             self.assign(&partitions, &[]);
         } else {
             self.asker.ask(places(&partitions));
@@ -156,17 +154,24 @@ impl Worker {
                 }
             };
             let beginning = beginnings.iter().find(|begun| begun.topic == topic && begun.partition == partition);
-            let offset = beginning.map_or(Ok(None), |beginning| beginning.offset);
-            lane.waits = offset.err();
-            if let Some(reason) = lane.waits {
-                tracing::info!(topic, partition, %reason, "the partition waits: where to begin is not known");
-            }
-            let start = offset.unwrap_or_default();
             lane.metadata = beginning.map(|beginning| beginning.metadata.clone());
-            if let (Some(start), Some(mut element)) = (start, taken.find_partition(&topic, partition))
-                && let Err(error) = element.set_offset(Offset::Offset(start))
+            let (mut first, mut start) = (None, None);
+            match beginning.map_or(Ok(Place::Oldest), |beginning| beginning.place) {
+                Ok(Place::Committed(committed)) => {
+                    lane.begin_with(committed);
+                    first = Some(committed.offset);
+                }
+                Ok(Place::Start(offset)) => (first, start) = (Some(offset), Some(offset)),
+                Ok(Place::Oldest) => {}
+                Err(reason) => {
+                    tracing::info!(topic, partition, %reason, "the partition waits: where to begin is not known");
+                    lane.waits = Some(reason);
+                }
+            }
+            if let (Some(first), Some(mut element)) = (first, taken.find_partition(&topic, partition))
+                && let Err(error) = element.set_offset(Offset::Offset(first))
             {
-                tracing::error!(%error, topic, partition, start, "the partition does not begin where it should");
+                tracing::error!(%error, topic, partition, first, "the partition does not begin where it should");
             }
             self.shared.lock().assign(lane.id, start);
             self.lanes.push(lane);
@@ -183,6 +188,7 @@ impl Worker {
         self.pause_waiting();
         context::assign(&self.consumer, &taken);
         self.pause_unread();
+        self.validate();
         self.shared.progress.set_assigned(true);
     }
 

@@ -9,11 +9,12 @@
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::time::Instant;
 
 use super::allowance::allowance;
 use super::thread::Worker;
+use super::validation::seek;
 
 /// How often it is looked. A broker nearby sends some megabytes in that time.
 const PERIOD: Duration = Duration::from_millis(20);
@@ -69,7 +70,7 @@ impl Worker {
             for (place, lane) in self.lanes.iter().enumerate() {
                 let Some(tracker) = assignment.tracker(lane.id) else { continue };
                 let is_over = tracker.halted().is_some();
-                if lane.waits.is_some() {
+                if !lane.has_begun() {
                     continue;
                 }
                 if lane.paused {
@@ -126,8 +127,7 @@ impl Worker {
         let Some(lane) = self.lanes.get_mut(place) else { return };
         let (topic, partition) = (&*lane.topic, lane.partition);
         // Without a position nothing of it has come yet: it begins where it was to begin.
-        let sought = position
-            .map_or(Ok(()), |position| self.consumer.seek(topic, partition, Offset::Offset(position), Duration::ZERO));
+        let sought = position.map_or(Ok(()), |position| seek(&self.consumer, lane, position, Duration::ZERO));
         match sought.and_then(|()| self.consumer.resume(&list(topic, partition))) {
             Ok(()) => {
                 lane.paused = false;

@@ -33,6 +33,7 @@ use super::search::Search;
 use super::secrets::let_go;
 use super::shared::Shared;
 use super::stall::Stalls;
+use super::tracker::Cut;
 use super::waiting::Waiting;
 
 /// The longest the thread sleeps. Wake-ups of the client library can be lost, so they are only a hint.
@@ -136,6 +137,7 @@ impl Worker {
         self.shared.progress.poll(now);
         self.serve_events()?;
         self.rebalance(now);
+        self.validate();
         self.shared.progress.set_rebalancing(!matches!(self.rebalancing, Rebalancing::No));
         let fetched = self.fetch();
         self.relieve(now);
@@ -179,7 +181,7 @@ impl Worker {
             let mut left = if assignment.is_draining() { 0 } else { assignment.room() };
             let is_scarce = left < self.shared.budget.of_all() / 2;
             for lane in &mut self.lanes {
-                let tracker = assignment.tracker(lane.id).filter(|_| lane.waits.is_none());
+                let tracker = assignment.tracker(lane.id).filter(|_| lane.has_begun());
                 let room = tracker.map_or(0, |tracker| tracker.room());
                 // Records of a size unlike the last ones may pass what is left.
                 lane.room = room.min(left.div_ceil(lane.mean.max(1)));
@@ -213,7 +215,9 @@ impl Worker {
                 let len = record.len();
                 bytes += len;
                 let too_large = (len > self.config.max_record_bytes).then(|| record.clone());
-                if let Some(cut) = tracker.push(offset, len, record) {
+                // The first record after the group's commit may show that the log was cut while nobody read it.
+                let unread = lane.committed.take().and_then(|committed| Cut::before(committed, offset));
+                if let Some(cut) = tracker.push(offset, len, record).or(unread) {
                     lane.cut = Some((offset, cut));
                 }
                 if let Some(record) = too_large {

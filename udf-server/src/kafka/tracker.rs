@@ -130,6 +130,13 @@ pub(super) struct Cut {
     pub(super) in_flight: usize,
 }
 
+impl Cut {
+    /// The cut that a record shows which comes where nothing was read yet, if there is one: its offset is below `position`.
+    pub(super) fn before(position: i64, offset: i64) -> Option<Self> {
+        (offset < position).then_some(Self { position, dropped: 0, in_flight: 0 })
+    }
+}
+
 /// The first record that is not done, which everything behind it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Front {

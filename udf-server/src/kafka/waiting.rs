@@ -7,20 +7,18 @@
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
-use rdkafka::error::KafkaResult;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::asker::Answer;
-use super::positions::Beginning;
+use super::positions::{Beginning, Place};
 use super::rebalance::Rebalancing;
 use super::thread::Worker;
+use super::validation::{SEEK, seek};
 
 /// How often the brokers are asked again.
 const PERIOD: Duration = Duration::from_secs(2);
-/// How long the client library has to take note of the offset to begin with. It only hands the offset to its own thread.
-const SEEK: Duration = Duration::from_millis(500);
 
 /// An assigned partition that cannot be read as long as this member has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,11 +36,10 @@ pub(super) struct Waiting {
 }
 
 impl Worker {
-    /// Pauses partitions that wait. The library has not begun with them.
+    /// Pauses partitions that wait, and those whose commits are to be validated. The library has not begun with them.
     pub(super) fn pause_waiting(&mut self) {
         let mut waiting = TopicPartitionList::new();
-        for lane in self.lanes.iter_mut().filter(|lane| lane.waits.is_some()) {
-            lane.paused = true;
+        for lane in self.lanes.iter().filter(|lane| !lane.has_begun()) {
             waiting.add_partition(&lane.topic, lane.partition);
         }
         self.pause_all(&waiting);
@@ -90,11 +87,16 @@ impl Worker {
 
     /// Begins with a partition that has waited.
     fn begin(&mut self, beginning: &Beginning) {
-        let Beginning { topic, partition, offset, metadata } = beginning;
+        let Beginning { topic, partition, place, metadata } = beginning;
         let lane = self.lanes.iter_mut().find(|lane| lane.waits.is_some() && lane.is(topic, *partition));
         let Some(lane) = lane else { return };
-        let start = match offset {
-            Ok(start) => *start,
+        let (first, start) = match place {
+            Ok(Place::Committed(committed)) => {
+                lane.begin_with(*committed);
+                (Some(committed.offset), None)
+            }
+            Ok(Place::Start(start)) => (Some(*start), Some(*start)),
+            Ok(Place::Oldest) => (None, None),
             Err(reason) => {
                 lane.waits = Some(*reason);
                 return;
@@ -102,16 +104,16 @@ impl Worker {
         };
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, *partition);
-        let sought: KafkaResult<()> =
-            start.map_or(Ok(()), |start| self.consumer.seek(topic, *partition, Offset::Offset(start), SEEK));
+        let sought = first.map_or(Ok(()), |first| seek(&self.consumer, lane, first, SEEK));
         if let Err(error) = sought.and_then(|()| self.consumer.resume(&list)) {
             tracing::debug!(%error, topic, partition, "the partition does not begin yet");
             return;
         }
         self.shared.lock().assign(lane.id, start);
         lane.metadata = Some(metadata.clone());
-        (lane.waits, lane.paused) = (None, false);
-        tracing::info!(topic, partition, start, "the partition is read from here on");
+        // The seek has had the commit validated.
+        (lane.waits, lane.unvalidated, lane.paused) = (None, None, false);
+        tracing::info!(topic, partition, first, "the partition is read from here on");
     }
 
     /// Forgets the partitions that cannot be read, of all or of these.

@@ -64,6 +64,35 @@ pub(crate) async fn a_log_that_is_cut_loses_nothing_that_is_in_it(stage: Stage) 
     assert!(source.close(PATIENCE).await);
 }
 
+/// The log is cut while nobody reads it, and has grown beyond the group's commit when a source begins.
+pub(crate) async fn a_log_that_is_cut_between_two_owners_loses_nothing_that_is_in_it(stage: Stage) {
+    let mut broker = Broker::start(Options::new()).unwrap();
+    let stage = Stage::new(broker.address(), stage.topic);
+    stage.create_topic(1).await;
+    fill(&stage, "old", 30);
+    let source = stage.start().await;
+    let mut platform = Platform::connect(&source).await;
+    let old = platform.read_all(30).await;
+    platform.ack(&old).await;
+    assert!(source.close(PATIENCE).await);
+    let sampler = stage.sampler(1);
+    sampler.wait_for(&everywhere(1, 30));
+
+    broker.crash().unwrap();
+    cut(&broker, &stage.topic, 20);
+    broker.restart().unwrap();
+    fill(&stage, "new", 15);
+    let source = stage.start().await;
+    let (mut platform, endpoint) = (Platform::connect(&source).await, Endpoint::of(&source));
+    let new = platform.read_all(15).await;
+    assert_eq!(stage.places(&new), (20..35).map(|offset| (0, offset)).collect::<Vec<_>>());
+    assert!(new.iter().all(|message| message.value() == "new"));
+    endpoint.until("cut", |page| page["totals"]["rewinds"] == 1).await;
+    platform.ack(&new).await;
+    sampler.wait_for(&everywhere(1, 35));
+    assert!(source.close(PATIENCE).await);
+}
+
 /// The client library keeps the position in the former topic, and would go on from there after a rebalance.
 pub(crate) async fn a_topic_that_is_made_anew_is_read_whole_through_a_rebalance(stage: Stage) {
     stage.create_topic(2).await;

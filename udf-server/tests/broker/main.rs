@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         commits::a_durable_ack_of_a_new_topic_waits_for_its_own_commit,
         config::a_value_with_colons_reaches_the_broker_whole,
         cuts::a_log_that_is_cut_loses_nothing_that_is_in_it,
+        cuts::a_log_that_is_cut_between_two_owners_loses_nothing_that_is_in_it,
         cuts::a_topic_that_is_made_anew_is_read_whole_through_a_rebalance,
         damage::a_damaged_record_stops_its_partition_or_is_passed_over,
         dead_letters::what_is_nacked_too_often_is_in_the_dead_letter_topic_as_it_was,
