@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use kafka_broker::{Broker, Options};
+use kafka_broker::{Broker, Cluster, Options};
 use numaflow_sdk::NackOptions;
 use numaflow_sdk::source::{Message, NackOffset, ReadRequest};
 use numaflow_sdk::testing::{self, AckStream, ReadStream, SourceClient};
@@ -17,6 +17,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{OwnedMessage, ToBytes};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList};
+use tokio::task::block_in_place;
 use tokio::time::Instant;
 use udf_server::kafka::{Brokers, GroupProtocol, KafkaConfig, KafkaSource};
 
@@ -31,6 +32,25 @@ impl SharedBroker {
     pub(crate) fn address(&self) -> Result<String, String> {
         let start = || Broker::start(Options::new()).map_err(|error| error.to_string());
         self.0.get_or_init(start).as_ref().map(Broker::address).map_err(Clone::clone)
+    }
+}
+
+/// A cluster that may go while async code runs: its proxy waits for its own threads.
+pub(crate) struct Nodes(Option<Cluster>);
+
+impl Nodes {
+    pub(crate) fn start(count: u32) -> Self {
+        Self(Some(block_in_place(|| Cluster::start(count, &Options::new()).unwrap())))
+    }
+
+    pub(crate) fn cluster(&mut self) -> &mut Cluster {
+        self.0.as_mut().unwrap()
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        block_in_place(|| drop(self.0.take()));
     }
 }
 

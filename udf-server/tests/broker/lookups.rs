@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kafka_broker::{Broker, Cluster, Options};
+use kafka_broker::{Broker, Options};
 use numaflow_sdk::source::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::Producer as _;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use udf_server::kafka::{GroupProtocol, Start};
 
 use crate::endpoint::Endpoint;
-use crate::harness::{PATIENCE, Platform, Stage, deadline, start};
+use crate::harness::{Nodes, PATIENCE, Platform, Stage, deadline, start};
 
 /// The topic and the value of a message.
 fn read(message: &Message) -> (String, String) {
@@ -106,8 +106,8 @@ pub(crate) async fn a_topic_that_does_not_come_ends_the_source(stage: Stage) {
 
 /// With one replica of each partition, a broker that is away leaves its partitions without a leader.
 pub(crate) async fn a_partition_without_a_leader_holds_up_no_other(stage: Stage) {
-    let mut nodes = Nodes(Some(block_in_place(|| Cluster::start(3, &Options::new()).unwrap())));
-    let cluster = nodes.0.as_mut().unwrap();
+    let mut nodes = Nodes::start(3);
+    let cluster = nodes.cluster();
     let stage = Stage { address: cluster.direct(), ..stage };
     stage.create_topic(3).await;
     stage.fill(3, 0, 5);
@@ -150,15 +150,6 @@ pub(crate) async fn a_partition_without_a_leader_holds_up_no_other(stage: Stage)
     endpoint.until("done", |page| page["pending"] == 0 && page["partitions"][0]["committed"] == 6).await;
     endpoint.becomes_ready().await;
     assert!(source.close(PATIENCE).await);
-}
-
-/// A cluster that may go while async code runs: its proxy waits for its own threads.
-struct Nodes(Option<Cluster>);
-
-impl Drop for Nodes {
-    fn drop(&mut self) {
-        block_in_place(|| drop(self.0.take()));
-    }
 }
 
 /// The node that leads a partition, as the brokers tell.
