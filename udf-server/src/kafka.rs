@@ -9,8 +9,9 @@
 //! `assignment` and `tracker` are pure and hold what is between the broker and its ack; `source` is what the platform
 //! calls. What takes the brokers time to answer, `asker` asks with a client of its own: how much is left (`pending`), and
 //! where to begin with a partition (`positions`); `lookup` has an answer for each partition, whatever the others have.
-//! Partitions without one wait (`waiting`), as do topics that do not exist at the start (`missing`). `status` is what others see of all this. `connect` tries the way to the
-//! brokers and `reset` moves a group, each for a command of its own.
+//! Partitions without one wait (`waiting`), as do topics that do not exist at the start (`missing`). A topic that is deleted
+//! and created anew is known by its id (`identity`), and is read from its beginning (`anew`). `status` is what others see of
+//! all this. `connect` tries the way to the brokers and `reset` moves a group, each for a command of its own.
 
 /// The page's program compiles.
 #[cfg(doctest)]
@@ -20,6 +21,7 @@ mod records_page {}
 mod address;
 mod alarms;
 mod allowance;
+mod anew;
 mod args;
 mod asker;
 mod assignment;
@@ -40,6 +42,7 @@ mod epochs;
 mod expansion;
 mod gone;
 mod group;
+mod identity;
 mod lane;
 mod lasting;
 mod latency;

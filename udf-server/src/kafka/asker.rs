@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::client::StartError;
 use super::group::Group;
+use super::identity::Told;
 use super::missing::Missing;
 use super::pending::Pending;
 use super::positions::{self, Beginning};
@@ -102,6 +103,7 @@ fn keep_asking(
     loop {
         group.renew(&mut renewed);
         pending.ask(group, shared);
+        ask_ids(group, shared);
         missing.check(group, shared);
         match questions.recv_timeout(PERIOD) {
             Ok(partitions) => {
@@ -126,5 +128,19 @@ fn keep_asking(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
+    }
+}
+
+/// Asks for the ids of the topics. A topic without an answer keeps the one that it had.
+fn ask_ids(group: &Group, shared: &Shared) {
+    if shared.stopped() {
+        return;
+    }
+    let asked = Instant::now();
+    match group.topic_ids() {
+        Ok(ids) => shared.topic_ids.send_modify(|told| {
+            told.extend(ids.into_iter().map(|(topic, id)| (topic, Told { id, asked })));
+        }),
+        Err(code) => tracing::debug!(%code, "the ids of the topics are not known anew; the last ones hold"),
     }
 }

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::lane::Lane;
 use super::native::position::positions;
 use super::thread::Worker;
@@ -23,6 +25,9 @@ impl Worker {
         for lane in &mut self.lanes {
             let Some((offset, Cut { position, dropped, in_flight })) = lane.cut.take() else { continue };
             self.shared.counters.rewinds.add(1);
+            if offset == 0 {
+                self.identities.note_begun(lane.id, Instant::now());
+            }
             tracing::warn!(
                 topic = lane.topic,
                 partition = lane.partition,

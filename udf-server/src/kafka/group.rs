@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -14,8 +14,10 @@ use super::brokers::Brokers;
 use super::client::{self, StartError};
 use super::config::KafkaConfig;
 use super::context::Context;
+use super::identity::TopicId;
 use super::lookup::{self, Answer, Unanswered};
 use super::members::{self, Membership};
+use super::native::topic_ids::topic_ids;
 use super::secrets::renewed_client;
 use super::selection::Selection;
 use super::start::Start;
@@ -236,6 +238,12 @@ impl Group {
         self.consumer.commit(offsets, CommitMode::Sync)
     }
 
+    /// The ids of the topics that the brokers tell one of.
+    pub(super) fn topic_ids(&self) -> Result<Vec<(String, TopicId)>, RDKafkaErrorCode> {
+        self.serve_events();
+        topic_ids(&self.consumer, self.topics.iter().map(|topic| &topic.name), TIMEOUT)
+    }
+
     /// Asks which topics and partitions there are now, if that was not asked of late, or some had no answer the last time.
     pub(super) fn refresh_in_turn(&mut self, has_unanswered: bool, now: Instant) {
         if has_unanswered || now.duration_since(self.refreshed) >= self.refresh_interval {
@@ -377,8 +385,6 @@ fn together(committed: &[Answer], ends: &[Answer], starts: &[Answer]) -> Offsets
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::error::RDKafkaErrorCode;
-
     use super::*;
 
     #[test]

@@ -242,6 +242,16 @@ impl Lane {
         }
     }
 
+    /// Forgets the records of a topic that is gone: the first one of another topic of the same name comes next. What the group
+    /// had committed of it when the partition came is returned, if nothing has come since.
+    pub(super) fn begin_anew(&mut self) -> Option<i64> {
+        self.fetched.clear();
+        self.epochs = Epochs::default();
+        (self.broken, self.passing, self.passed) = (None, None, None);
+        (self.unfetchable, self.reset_from) = (None, None);
+        self.committed.take()
+    }
+
     /// Whether it is known where the partition begins, and that its log has not been cut before that.
     pub(super) fn has_begun(&self) -> bool {
         self.waits.is_none() && self.unvalidated.is_none()

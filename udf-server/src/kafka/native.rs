@@ -1,7 +1,8 @@
 //! The calls of the client library that its safe interface does not have, and all the unsafe code there is: `fetch` takes
 //! many records at once, `commit` gets an answer, `epoch` reads and sets leader epochs, `generation` tells which generation of
-//! the group we are in, `position` how far partitions are read, `rights` what we may do. `decompress` stands before calls that the library makes of itself,
-//! `heap` has freed memory go back to the system, and `abort` explains a process that the library aborts.
+//! the group we are in, `position` how far partitions are read, `rights` what we may do, `topic_ids` which topics there are.
+//! `decompress` stands before calls that the library makes of itself, `heap` has freed memory go back to the system, and
+//! `abort` explains a process that the library aborts.
 
 pub(super) mod abort;
 pub(super) mod commit;
@@ -12,3 +13,4 @@ pub(super) mod generation;
 pub(super) mod heap;
 pub(super) mod position;
 pub(super) mod rights;
+pub(super) mod topic_ids;

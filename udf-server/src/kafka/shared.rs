@@ -15,6 +15,7 @@ use super::budget::Budget;
 use super::counters::Counters;
 use super::dead_letter::Letter;
 use super::dead_letter::backlog::Backlog;
+use super::identity::Told;
 use super::latency::Latency;
 use super::progress::Progress;
 use super::token::{Token, Topics};
@@ -44,6 +45,8 @@ pub(super) struct Shared {
     pub(super) committed: watch::Sender<BTreeMap<u16, i64>>,
     /// Why the source cannot go on, once it cannot.
     pub(super) failure: watch::Sender<Option<String>>,
+    /// The ids of the topics, as the brokers have told them last.
+    pub(super) topic_ids: watch::Sender<BTreeMap<String, Told>>,
     /// The brokers with renewed secrets, once there are such.
     pub(super) renewed: watch::Sender<Option<Brokers>>,
     worker: OnceLock<Thread>,
@@ -66,6 +69,7 @@ impl Shared {
             backlog: watch::Sender::default(),
             committed: watch::Sender::default(),
             failure: watch::Sender::default(),
+            topic_ids: watch::Sender::default(),
             renewed: watch::Sender::default(),
             worker: OnceLock::new(),
             stop: AtomicBool::new(false),

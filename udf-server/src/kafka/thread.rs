@@ -19,6 +19,7 @@ use super::config::KafkaConfig;
 use super::context::{Context, News, REFUSED};
 use super::damage::Passing;
 use super::dead_letter::{DeadLetters, Letter, Turn};
+use super::identity::Identities;
 use super::lane::Lane;
 use super::native::commit::commit;
 use super::native::fetch;
@@ -63,6 +64,7 @@ pub(super) struct Worker {
     stalls: Stalls,
     pub(super) relief: Relief,
     pub(super) search: Search,
+    pub(super) identities: Identities,
     pub(super) waiting: Waiting,
     pub(super) commits: Commits,
     /// The partitions of the commit that was sent last.
@@ -100,6 +102,7 @@ impl Worker {
             alarms: Alarms::default(),
             relief: Relief::default(),
             search: Search::default(),
+            identities: Identities::default(),
             waiting: Waiting::default(),
             commits,
             committing: Vec::new(),
@@ -211,6 +214,9 @@ impl Worker {
         for lane in &mut self.lanes {
             let Some(tracker) = assignment.tracker_mut(lane.id) else { continue };
             lane.note_mean();
+            if let Some((0, _)) = lane.fetched.first() {
+                self.identities.note_first_record(lane.id, Instant::now());
+            }
             for (offset, record) in lane.fetched.drain(..) {
                 let len = record.len();
                 bytes += len;
@@ -307,6 +313,7 @@ impl Worker {
         if matches!(self.rebalancing, Rebalancing::No) && self.subscription.has_changed().unwrap_or(false) {
             self.subscribe();
         }
+        self.begin_anew();
         self.search(now);
         self.look_after_waiting(now);
         self.renew_in_turn(now);
@@ -484,6 +491,7 @@ impl Worker {
                     && lane.note_committed(offset)
                 {
                     committed.insert(lane.id, offset);
+                    self.identities.note_committed(lane.id, offset);
                 }
             }
         });

@@ -189,6 +189,14 @@ impl<T: Clone> Tracker<T> {
         cut
     }
 
+    /// Takes note that the topic was deleted and created anew, and that its first record comes next: nothing of the former
+    /// one is left. `None` where nothing of that had come.
+    pub(super) fn begin_anew(&mut self) -> Option<Cut> {
+        let cut = self.position.filter(|position| *position > 0).map(|position| self.cut(0, position));
+        self.position = Some(0);
+        cut
+    }
+
     /// Drops the records at and above `offset`.
     fn cut(&mut self, offset: i64, position: i64) -> Cut {
         let mut cut = Cut { position, dropped: 0, in_flight: 0 };

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::time::Duration;
 
+use kafka_broker::proxy::Link;
 use kafka_broker::{Broker, Options};
 use numaflow_sdk::NackOptions;
+use numaflow_sdk::source::Message;
 use rdkafka::producer::Producer as _;
 use tokio::time::Instant;
 use udf_server::kafka::{Brokers, KafkaConfig};
 
 use crate::endpoint::Endpoint;
-use crate::harness::{Bounds, PATIENCE, Platform, Stage, deadline, everywhere, start};
+use crate::harness::{Bounds, Nodes, PATIENCE, Platform, Stage, deadline, everywhere, start};
 
 /// Where in a batch its length is, and how much of the batch that length leaves out.
 const LENGTH: usize = 8;
@@ -131,6 +133,54 @@ pub(crate) async fn a_topic_that_is_made_anew_is_read_whole_through_a_rebalance(
         assert!(source.close(PATIENCE).await);
     }
     stage.sampler(2).wait_for(&everywhere(2, 60));
+}
+
+/// The source is cut off while the topic is deleted and created anew, and when it is back the offset that it would read next
+/// is one of the new topic. Only the topic's id tells the two apart.
+pub(crate) async fn a_topic_that_is_made_anew_and_longer_is_read_from_its_beginning(stage: Stage) {
+    let mut nodes = Nodes::start(1);
+    let cluster = nodes.cluster();
+    let stage = Stage { address: cluster.direct(), ..stage };
+    stage.create_topic(2).await;
+    stage.fill(2, 0, 20);
+    // The session outlasts the cut, or the partitions would be lost and read anew.
+    let brokers = Brokers::new(cluster.address())
+        .with_property("session.timeout.ms", "120000")
+        .with_property("reconnect.backoff.max.ms", "500")
+        .with_property("auto.commit.interval.ms", "100");
+    let source = start(KafkaConfig::new(brokers, &stage.topic, &stage.group)).await;
+    let (mut platform, endpoint) = (Platform::connect(&source).await, Endpoint::of(&source));
+    let former = platform.read_all(40).await;
+    let is_late = |message: &&Message| stage.place(message) >= (1, 10);
+    platform.ack(former.iter().filter(|message| !is_late(message))).await;
+    stage.sampler(2).wait_for(&Bounds::from([(0, (20, 20)), (1, (10, 10))]));
+
+    let links = || cluster.links(|way| way.is_of_clients_of(1));
+    links().for_each(Link::cut);
+    stage.delete_topic().await;
+    stage.create_topic(2).await;
+    stage.fill(2, 100, 60);
+    links().for_each(Link::heal);
+    let (mut seen, until) = (BTreeSet::new(), deadline());
+    let values = |messages: Vec<Message>| messages.into_iter().map(|message| value(&message));
+    while endpoint.page().await["totals"]["rewinds"] != 2 {
+        assert!(Instant::now() < until, "only these came: {seen:?}");
+        seen.extend(values(platform.read_and_ack().await));
+    }
+    // The answers for former records let the new ones of the same offsets go, and do not count for them.
+    platform.ack(former.iter().filter(is_late)).await;
+    let all = (0..2).flat_map(|partition| (100..160).map(move |number| format!("{partition}:{number}")));
+    let all: BTreeSet<_> = all.collect();
+    while !seen.is_superset(&all) {
+        assert!(Instant::now() < until, "{} of 120 records came: {seen:?}", seen.len());
+        seen.extend(values(platform.read_and_ack().await));
+    }
+    stage.sampler(2).wait_for(&everywhere(2, 60));
+    assert!(source.close(PATIENCE).await);
+}
+
+fn value(message: &Message) -> String {
+    String::from_utf8(message.value().to_vec()).unwrap()
 }
 
 /// Records of partition 0, each in a batch of its own.

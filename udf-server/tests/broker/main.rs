@@ -67,6 +67,7 @@ fn main() -> ExitCode {
         cuts::a_log_that_is_cut_loses_nothing_that_is_in_it,
         cuts::a_log_that_is_cut_between_two_owners_loses_nothing_that_is_in_it,
         cuts::a_topic_that_is_made_anew_is_read_whole_through_a_rebalance,
+        cuts::a_topic_that_is_made_anew_and_longer_is_read_from_its_beginning,
         damage::a_damaged_record_stops_its_partition_or_is_passed_over,
         dead_letters::what_is_nacked_too_often_is_in_the_dead_letter_topic_as_it_was,
         dead_letters::a_record_that_is_too_large_halts_or_goes_aside_or_is_skipped,

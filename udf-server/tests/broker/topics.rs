@@ -23,8 +23,9 @@ pub(crate) async fn a_topic_that_is_made_anew_is_committed_anew(stage: Stage) {
     while sampler.committed() != all {
         assert!(Instant::now() < deadline, "committed {:?}", sampler.committed());
     }
-    // Nor does it come again, when the source looks for markers of transactions behind the records that are done.
-    assert!(platform.read(10, Duration::from_secs(2)).await.is_empty());
+    // Nor does it come again, when the source looks for markers of transactions behind the records that are done, and when
+    // it asks for the topic's id, which it does every five seconds.
+    assert!(platform.read(10, Duration::from_secs(7)).await.is_empty());
     assert!(source.close(PATIENCE).await);
     assert_eq!(sampler.committed(), all, "records that are still to come would be passed over");
 }

@@ -47,20 +47,25 @@ impl Model {
     }
 
     fn push(&mut self, offset: i64, fate: Fate) -> Place {
-        if self.position.is_some_and(|position| offset < position) {
-            self.cuts += 1;
-            for (offset, (fate, _)) in self.records.split_off(&offset) {
-                if let Fate::InFlight(sent) = fate {
-                    self.former.insert(offset, sent);
-                }
-            }
-            self.halted = self.halted.filter(|halted| *halted < offset);
-            self.refused.split_off(&offset);
-        }
+        self.cut(offset);
         self.records.insert(offset, (fate, 0));
         self.cuts_at.insert(offset, self.cuts);
         self.position = Some(offset + 1);
         (offset, self.cuts)
+    }
+
+    fn cut(&mut self, offset: i64) {
+        if self.position.is_none_or(|position| offset >= position) {
+            return;
+        }
+        self.cuts += 1;
+        for (offset, (fate, _)) in self.records.split_off(&offset) {
+            if let Fate::InFlight(sent) = fate {
+                self.former.insert(offset, sent);
+            }
+        }
+        self.halted = self.halted.filter(|halted| *halted < offset);
+        self.refused.split_off(&offset);
     }
 
     fn take(&mut self, max: usize, now: Instant) -> Vec<Delivery<Place>> {
@@ -164,6 +169,8 @@ enum Step {
     Cut {
         back: i64,
     },
+    /// The topic is another one.
+    Anew,
     Take {
         max: usize,
     },
@@ -204,6 +211,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         40 => (gap, prop::bool::weighted(0.05)).prop_map(|(gap, spent)| Step::Push { gap, spent }),
         4 => (1i64..12).prop_map(|back| Step::Cut { back }),
+        1 => Just(Step::Anew),
         20 => (1usize..6).prop_map(|max| Step::Take { max }),
         60 => (-2i64..90).prop_map(|offset| Step::Ack { offset }),
         20 => (-2i64..90, 0u64..20, prop::option::of(1u32..4))
@@ -234,7 +242,7 @@ proptest! {
         for step in steps {
             match step {
                 // Nothing is read of a partition that is given back.
-                Step::Push { .. } | Step::Cut { .. } if model.closed => {}
+                Step::Push { .. } | Step::Cut { .. } | Step::Anew if model.closed => {}
                 Step::Push { gap, spent } => {
                     let offset = model.position.unwrap_or(3) + gap;
                     let place @ (_, cuts) = model.push(offset, if spent { Fate::Spent } else { Fate::New });
@@ -258,6 +266,13 @@ proptest! {
                         prop_assert_eq!(tracker.push(offset, 1, place), None);
                     }
                     last = last.map(|last: i64| last.min(offset));
+                }
+                Step::Anew => {
+                    let before = model.position.filter(|position| *position > 0);
+                    model.cut(0);
+                    model.position = Some(0);
+                    prop_assert_eq!(tracker.begin_anew().map(|cut| cut.position), before);
+                    last = last.map(|_| 0);
                 }
                 Step::Take { max } => {
                     let mut out = Vec::new();
@@ -469,6 +484,25 @@ fn a_log_that_is_cut_loses_what_comes_after_and_nothing_before() {
     assert_eq!(take(&mut tracker, 5, now), [4]);
     assert_eq!(tracker.ack(4), Acked::Done);
     assert_eq!(tracker.commit_point(), Some(5));
+}
+
+#[test]
+fn a_topic_that_is_made_anew_leaves_nothing_of_the_former_one() {
+    let mut tracker = filled(5);
+    let now = Instant::now();
+    take(&mut tracker, 4, now);
+    tracker.ack(0);
+    tracker.ack(2);
+    tracker.halt(4);
+    assert_eq!(tracker.begin_anew(), Some(Cut { position: 5, dropped: 3, in_flight: 2 }));
+    assert_eq!((tracker.commit_point(), tracker.halted(), tracker.len()), (Some(0), None, 0));
+    assert_eq!(tracker.begin_anew(), None, "nothing has come of it");
+    for offset in 0..3 {
+        assert_eq!(tracker.push(offset, 10, offset), None);
+    }
+    assert_eq!(take(&mut tracker, 5, now), [0], "the platform has one that it would take for the next");
+    assert_eq!((tracker.ack(1), tracker.commit_point()), (Acked::Former, Some(0)));
+    assert_eq!(take(&mut tracker, 5, now), [1, 2]);
 }
 
 #[test]
