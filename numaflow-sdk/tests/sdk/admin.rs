@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::raw::RawCall;
 use crate::support::{left_in, within};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(120);
 pub(crate) const ANY_PORT: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
 /// `MapRequest { handshake: Handshake { sot: true } }`.

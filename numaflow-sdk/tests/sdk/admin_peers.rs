@@ -11,7 +11,7 @@ use crate::support::within;
 
 /// Well below the time for which slow peers could keep their places.
 const PROBE: Duration = Duration::from_secs(8);
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(120);
 
 fn server() -> Server<map::MapService> {
     Server::new(map::service(map::from_fn(async |r: MapRequest| Ok(r.into_message()))))

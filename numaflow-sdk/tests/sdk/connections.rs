@@ -8,7 +8,7 @@ use crate::admin::{metric, serve};
 use crate::raw_http2::{ACK, HEADERS, RST_STREAM, RawPeer, SETTINGS, frame};
 use crate::support::within;
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(120);
 const IS_READY: &str = "/map.v1.Map/IsReady";
 /// `SETTINGS_MAX_CONCURRENT_STREAMS`.
 const STREAMS_SETTING: u16 = 3;

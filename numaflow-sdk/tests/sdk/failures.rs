@@ -6,6 +6,7 @@ use numaflow_sdk::source::{Batch, NackOffset, Offset, ReadRequest, Sourcer, serv
 use numaflow_sdk::testing::{self, MapStream, SourceClient};
 use numaflow_sdk::{HandlerError, MapRequest, Message, NackOptions, Server, map};
 
+use crate::step::LONG;
 use crate::support::{status, within};
 
 async fn poisonable() -> MapStream {
@@ -115,5 +116,5 @@ async fn a_source_fails_with_the_same_status_in_every_call() {
         assert_eq!(name, "INTERNAL");
         assert!(message.starts_with(&format!("UDF_EXECUTION_ERROR(udsource): {text}")), "{message}");
     }
-    assert!(within(Duration::from_secs(5), client.is_ready()).await.unwrap());
+    assert!(within(LONG, client.is_ready()).await.unwrap());
 }

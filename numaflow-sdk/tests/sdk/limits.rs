@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use numaflow_sdk::map::Mapper;
@@ -86,7 +85,7 @@ async fn the_limit_is_the_servers_and_its_streams_share_it() {
     idle.send("2", MapRequest::new("x")).await.unwrap();
     counted.go.add_permits(1);
     busy.recv().await.unwrap().unwrap();
-    within(Duration::from_secs(5), counted.starts.recv()).await.unwrap();
+    within(LONG, counted.starts.recv()).await.unwrap();
     counted.go.add_permits(1);
     idle.recv().await.unwrap().unwrap();
     assert_eq!(counted.most.load(Ordering::SeqCst), 1);
@@ -136,7 +135,7 @@ async fn bytes_are_those_that_a_message_takes() {
             counted.starts.recv().await.unwrap();
             assert!(counted.client.is_ready().await.unwrap());
             counted.go.add_permits(1);
-            assert_eq!(within(Duration::from_secs(5), stream.recv()).await.unwrap().unwrap().id, id);
+            assert_eq!(within(LONG, stream.recv()).await.unwrap().unwrap().id, id);
         }
         assert_eq!(counted.most.load(Ordering::SeqCst), 1, "{keys} keys");
     }
@@ -158,7 +157,7 @@ async fn permits_come_back_from_errors_and_from_peers_that_go() {
 
     let mut stream = counted.client.open().await.unwrap();
     stream.send("3", MapRequest::new("x")).await.unwrap();
-    within(Duration::from_secs(5), counted.starts.recv()).await.unwrap();
+    within(LONG, counted.starts.recv()).await.unwrap();
     counted.go.add_permits(1);
     assert_eq!(stream.recv().await.unwrap().unwrap().id, "3");
 }

@@ -9,6 +9,7 @@ use numaflow_sdk::map::{self, FailurePolicy, Mapper};
 use numaflow_sdk::{HandlerError, MapRequest, Message, Messages, NackOptions, UserMetadata, testing};
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::step::LONG;
 use crate::support::within;
 
 #[tokio::test]
@@ -136,7 +137,7 @@ async fn a_message_overtakes_five_hundred_that_wait() {
     for _ in 0..500 {
         starts.recv().await.unwrap();
     }
-    assert!(within(Duration::from_secs(5), client.is_ready()).await.unwrap());
+    assert!(within(LONG, client.is_ready()).await.unwrap());
     stream.send("first", MapRequest::new("go")).await.unwrap();
     assert_eq!(stream.recv().await.unwrap().unwrap().id, "first");
     go.add_permits(500);
@@ -173,7 +174,7 @@ async fn a_peer_that_goes_takes_its_handlers_with_it() {
     stream.send("1", MapRequest::new("")).await.unwrap();
     starts.recv().await.unwrap();
     drop((stream, client));
-    within(Duration::from_secs(5), goes.recv()).await.unwrap();
+    within(LONG, goes.recv()).await.unwrap();
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::raw::{RawConnection, frame};
 use crate::support::{OnSocket, left_in, status, within};
 
 const SECOND: Duration = Duration::from_secs(1);
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(120);
 /// So many reads are surely no tasks of their own behind them.
 const WARM: usize = 6;
 

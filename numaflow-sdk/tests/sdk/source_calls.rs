@@ -20,7 +20,7 @@ use crate::admin::{ANY_PORT, in_flight, metric, until};
 use crate::raw::{RawConnection, frame};
 use crate::support::{OnSocket, within};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(120);
 
 /// What each call does.
 #[derive(Debug, Clone, Copy, PartialEq)]

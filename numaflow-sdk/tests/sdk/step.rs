@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::support::within;
 
 /// Far more than anything takes that a test waits for.
-pub(crate) const LONG: std::time::Duration = std::time::Duration::from_secs(20);
+pub(crate) const LONG: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// The handlers' end: cheap to clone, one for each call.
 #[derive(Clone)]

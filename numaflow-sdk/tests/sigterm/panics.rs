@@ -9,7 +9,7 @@ use crate::process::{End, LONG_DRAIN, Process};
 use crate::server::{SET_UP_PANICS, SHUTDOWN_PANICS};
 
 /// Far longer than a start takes; a process that hangs is killed then.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(120);
 
 pub(crate) fn set_up() {
     block_on(async {
