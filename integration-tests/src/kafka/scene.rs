@@ -182,9 +182,8 @@ impl Scene {
         };
         let (figures, mut violations) = evidence.judge()?;
         if let Err(error) = outcome {
-            // What was lost may be no more than the consequence.
-            let first = violations.iter().position(|violation| violation.invariant == "I2").unwrap_or(violations.len());
-            violations.insert(first, Violation { invariant: "the run", what: error.to_string() });
+            // The others may be no more than the consequence.
+            violations.insert(0, Violation { invariant: "the run", what: error.to_string() });
         }
         self.stage.remove()?;
         Ok((figures, violations))

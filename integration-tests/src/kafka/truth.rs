@@ -1,6 +1,6 @@
 //! What is in the topics, by the word of a reader that has nothing to do with the source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -86,20 +86,23 @@ fn read(
         assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
     }
     reader.assign(&assignment)?;
-    let mut open = partitions;
+    // A partition that grows comes to its end more than once.
+    let mut open: BTreeSet<i32> = (0..partitions).collect();
     let mut heard = Instant::now();
-    while open > 0 {
+    while !open.is_empty() {
         match reader.poll(Duration::from_millis(200)) {
             Some(Ok(message)) => {
                 heard = Instant::now();
                 take(&message)?;
             }
-            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(KafkaError::PartitionEOF(partition))) => _ = open.remove(&partition),
             // The client goes on by itself.
             Some(Err(_)) | None if heard.elapsed() < PATIENCE => {}
             Some(Err(error)) => return Err(error.into()),
             None => {
-                return Err(format!("nothing more of {topic} comes, and {open} partitions are not at their end").into());
+                return Err(
+                    format!("nothing more of {topic} comes, and the partitions {open:?} are not at their end").into()
+                );
             }
         }
     }

@@ -100,12 +100,17 @@ impl Evidence<'_> {
         format!("{}:{partition}:{offset}", self.topic)
     }
 
+    /// The records that have to be done.
+    fn wanted<'a>(&'a self, cuts: &'a Cuts<'_>) -> impl Iterator<Item = Numbered> + 'a {
+        let records = self.truth.records.iter().map(|(place, number)| (*place, *number));
+        records.filter(|record| !cuts.have_removed(*record))
+    }
+
     /// I1: no sample shows more than what was done by then.
     fn committed_too_much(&self, cuts: &Cuts<'_>) -> Outcome<Option<Violation>> {
         let mut journals: HashMap<PathBuf, (Reading, Held)> = HashMap::new();
         let mut letters = self.dead_letters.iter().peekable();
-        let mut undone: BTreeSet<Numbered> =
-            self.truth.records.iter().map(|(place, number)| (*place, *number)).collect();
+        let mut undone: BTreeSet<Numbered> = self.wanted(cuts).collect();
         for sample in self.samples {
             for (path, length) in &sample.journals {
                 if !journals.contains_key(path) {
@@ -184,11 +189,11 @@ impl Evidence<'_> {
         done.extend(acks(lines));
         let last = self.samples.last();
         let committed = |partition| last.and_then(|sample| sample.committed.get(&partition)).copied();
-        for (place, number) in &self.truth.records {
-            if !done.contains(&(*place, *number)) {
+        for (place, number) in self.wanted(cuts) {
+            if !done.contains(&(place, number)) {
                 let what = format!(
                     "{} (number {number}) was neither acked nor dead-lettered; committed of its partition is {}",
-                    self.name(*place),
+                    self.name(place),
                     committed(place.0).map_or_else(|| "nothing".to_owned(), |offset| offset.to_string())
                 );
                 violations.push(Violation { invariant: "I2", what });

@@ -75,6 +75,12 @@ impl<'a> Cuts<'a> {
         self.cuts.iter().any(|cut| cut.lost.contains(&record))
     }
 
+    /// Whether this record was removed from the beginning of its log. Where it is back, nobody has to have it: a broker that is
+    /// killed soon after forgets where its log begins.
+    pub(super) fn have_removed(&self, record: Numbered) -> bool {
+        self.cuts.iter().any(|cut| cut.log == Log::Beginning && cut.lost.contains(&record))
+    }
+
     /// Whether there was another record at this place, which the cluster has lost.
     pub(super) fn have_lost_one_at(&self, place: Place) -> bool {
         self.cuts.iter().any(|cut| cut.lost.range((place, 0)..=(place, u64::MAX)).next().is_some())

@@ -166,6 +166,18 @@ fn a_driver_takes_a_record_for_the_lost_one_that_it_has_in_flight() {
 }
 
 #[test]
+fn what_was_removed_and_is_back_need_not_be_done() {
+    let mut story = Story::new();
+    story.note(1, Deed::Acks).sample(2);
+    let now = super::super::clock::now();
+    story.cuts.push(Cut { log: Log::Beginning, lost: BTreeSet::from([((0, 0), 10)]), from: now, to: now });
+    assert_eq!(story.broken(), []);
+    // Another record of that place has to be.
+    story.cuts[0].lost = BTreeSet::from([((0, 0), 20)]);
+    assert_eq!(story.broken(), [("I1", true), ("I2", true)]);
+}
+
+#[test]
 fn where_the_offsets_were_cut_commits_may_go_back_for_a_while() {
     let mut story = Story::new();
     story.note(0, Deed::Acks).note(1, Deed::Acks).sample(2);
