@@ -34,6 +34,7 @@ mod config;
 mod connect;
 mod context;
 mod counters;
+mod course;
 mod cut;
 mod damage;
 mod dead_letter;

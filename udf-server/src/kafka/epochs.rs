@@ -3,9 +3,15 @@
 //! A commit carries the epoch of the last record before it, and a position to read on from carries the one of the record
 //! before it (KIP-320). The partition's leader knows where its log leaves that epoch. So whoever reads on there learns of a
 //! log that was cut meanwhile, also where it has grown beyond the offset again.
+//!
+//! Offset and epoch together name one record: an epoch has one leader. So `course` can tell records that were read before from
+//! others at their places, and a commit has the last epochs with it.
+
+/// How many epochs before the commit are kept: the last one, and the one that its first records may be taken for.
+const KEPT: usize = 2;
 
 /// From which offset on records have which epoch. An epoch is that of a leader, so a partition has few of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Epochs {
     /// In ascending order; no two neighbours have the same epoch.
     changes: Vec<(i64, i32)>,
@@ -26,10 +32,42 @@ impl Epochs {
         self.changes.iter().rev().find(|(from, _)| *from < offset).map(|(_, epoch)| *epoch)
     }
 
-    /// Forgets what only offsets below this one need.
+    /// Whether the last epoch is over, as a record of this one comes.
+    pub(super) fn end_with(&self, epoch: Option<i32>) -> bool {
+        self.changes.last().zip(epoch).is_some_and(|((_, last), epoch)| *last != epoch)
+    }
+
+    /// Where the epoch of the last record before this offset begins, as far back as it is known.
+    pub(super) fn beginning_before(&self, offset: i64) -> Option<i64> {
+        self.changes.iter().rev().find(|(from, _)| *from < offset).map(|(from, _)| *from)
+    }
+
+    /// Whether a record was read before: its offset and its epoch name it.
+    pub(super) fn has(&self, offset: i64, epoch: Option<i32>) -> bool {
+        epoch.is_some() && self.before(offset + 1) == epoch
+    }
+
+    /// Forgets what only offsets below this one need: all but the last epochs before it.
     pub(super) fn forget_before(&mut self, offset: i64) {
-        let needless = self.changes.partition_point(|(from, _)| *from < offset).saturating_sub(1);
+        let needless = self.changes.partition_point(|(from, _)| *from < offset).saturating_sub(KEPT);
         self.changes.drain(..needless);
+    }
+
+    /// The last epochs before an offset, as the metadata of a commit has them.
+    pub(super) fn to_text(&self, offset: i64) -> String {
+        let before = &self.changes[..self.changes.partition_point(|(from, _)| *from < offset)];
+        let last = &before[before.len().saturating_sub(KEPT)..];
+        last.iter().map(|(from, epoch)| format!("{epoch}@{from}")).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Reads what [`Epochs::to_text`] has written; `None` where it is anything else.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut epochs = Self::default();
+        for change in text.split_whitespace() {
+            let (epoch, from) = change.split_once('@')?;
+            epochs.note(from.parse().ok()?, epoch.parse().ok()?);
+        }
+        Some(epochs)
     }
 }
 
@@ -57,12 +95,33 @@ mod tests {
     #[test]
     fn what_is_forgotten_is_not_needed() {
         let mut epochs = epochs(&[(10, 3), (14, 5), (20, 6)]);
-        epochs.forget_before(14);
-        assert_eq!((epochs.before(14), epochs.before(15)), (Some(3), Some(5)));
         epochs.forget_before(15);
-        assert_eq!((epochs.before(14), epochs.before(15), epochs.before(21)), (None, Some(5), Some(6)));
+        assert_eq!((epochs.before(14), epochs.before(15)), (Some(3), Some(5)));
         epochs.forget_before(99);
-        assert_eq!(epochs.before(99), Some(6));
+        assert_eq!((epochs.before(14), epochs.before(15), epochs.before(99)), (None, Some(5), Some(6)));
+    }
+
+    #[test]
+    fn a_record_is_named_by_its_offset_and_its_epoch() {
+        let epochs = epochs(&[(10, 3), (14, 5)]);
+        assert!(epochs.has(13, Some(3)) && epochs.has(14, Some(5)) && epochs.has(20, Some(5)));
+        assert!(!epochs.has(14, Some(3)) && !epochs.has(13, Some(5)) && !epochs.has(9, Some(3)));
+        assert!(!epochs.has(13, None) && !epochs.has(9, None), "nothing is known of them");
+        assert_eq!(
+            [10, 11, 14, 15].map(|offset| epochs.beginning_before(offset)),
+            [None, Some(10), Some(10), Some(14)]
+        );
+    }
+
+    #[test]
+    fn the_last_epochs_go_with_a_commit() {
+        let epochs = epochs(&[(10, 3), (14, 5), (18, 6)]);
+        assert_eq!(epochs.to_text(99), "5@14 6@18");
+        assert_eq!(epochs.to_text(18), "3@10 5@14");
+        assert_eq!(epochs.to_text(10), "");
+        assert_eq!(Epochs::parse(&epochs.to_text(15)).unwrap().changes, [(10, 3), (14, 5)]);
+        assert_eq!(Epochs::parse(""), Some(Epochs::default()));
+        assert_eq!(Epochs::parse("5@14 other"), None);
     }
 
     #[test]

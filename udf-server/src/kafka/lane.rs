@@ -10,12 +10,12 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::allowance::{Verdict, allowance};
 use super::context::Context;
+use super::course::{Course, Step};
 use super::damage::{Passing, is_damage};
-use super::epochs::Epochs;
 use super::lookup::Unanswered;
 use super::native::epoch;
 use super::native::fetch::{Queue, Trouble};
-use super::positions::Committed;
+use super::positions::{Committed, with_epochs_of};
 use super::record::{Encoder, Form, Record};
 use super::token::Topics;
 use super::tracker::Cut;
@@ -56,7 +56,9 @@ pub(super) struct Lane {
     pub(super) unvalidated: Option<i64>,
     /// As long as no record has come: the group's commit, which the partition begins with.
     pub(super) committed: Option<i64>,
-    epochs: Epochs,
+    course: Course,
+    /// It is to be read again from here on, to find whether its log was cut, and where. What comes before that is dropped.
+    pub(super) back: Option<i64>,
     /// What goes with its commits.
     pub(super) metadata: Option<String>,
     /// The offset that was stored last, unless that was taken back.
@@ -114,7 +116,8 @@ impl Lane {
             waits: None,
             unvalidated: None,
             committed: None,
-            epochs: Epochs::default(),
+            course: Course::default(),
+            back: None,
             metadata: None,
             stored: None,
             uncertain: true,
@@ -132,17 +135,18 @@ impl Lane {
 
     /// Takes what there is and fits.
     pub(super) fn fetch(&mut self) {
-        let Self { queue, encoder, epochs, fetched, broken, trouble: other, passing, passed, outdated, room, .. } =
-            self;
+        let Self { queue, encoder, course, back, fetched, broken, trouble: other, .. } = self;
+        let Self { passing, passed, outdated, room, .. } = self;
         let postponed = &mut self.postponed;
         queue.fetch(room.saturating_sub(fetched.len()), |record| match record {
-            _ if broken.is_some() => {}
+            _ if broken.is_some() || back.is_some() => {}
             Ok(record) => {
                 *passed = passing.take().or(*passed);
-                if let Some(epoch) = record.leader_epoch {
-                    epochs.note(record.offset, epoch);
+                match course.meet(record.offset, record.leader_epoch) {
+                    Step::Take => fetched.push((record.offset, encoder.encode(&record))),
+                    Step::PassOver => {}
+                    Step::GoBack(offset) => *back = Some(offset),
                 }
-                fetched.push((record.offset, encoder.encode(&record)));
             }
             Err(trouble) => {
                 let trouble @ Trouble { code, offset } = plain(trouble);
@@ -173,11 +177,14 @@ impl Lane {
 
     /// Takes a record that came another way.
     pub(super) fn take(&mut self, record: &Record<'_>) {
-        let encoded = self.encoder.encode(record);
-        if let Some(epoch) = record.leader_epoch {
-            self.epochs.note(record.offset, epoch);
+        if self.back.is_some() {
+            return;
         }
-        self.fetched.push((record.offset, encoded));
+        match self.course.meet(record.offset, record.leader_epoch) {
+            Step::Take => self.fetched.push((record.offset, self.encoder.encode(record))),
+            Step::PassOver => {}
+            Step::GoBack(offset) => self.back = Some(offset),
+        }
     }
 
     /// Adds the partition to `moved` if the group may commit another offset than was stored last; `true` if so.
@@ -188,7 +195,7 @@ impl Lane {
         self.uncertain |= point < self.stored;
         self.stored = point;
         if let Some(point) = point {
-            self.epochs.forget_before(point);
+            self.course.epochs.forget_before(point);
         }
         self.add_stored(moved);
         true
@@ -210,7 +217,8 @@ impl Lane {
     /// Adds the offset that was stored last.
     pub(super) fn add_stored(&self, list: &mut TopicPartitionList) {
         let Some(offset) = self.stored else { return };
-        self.add(offset, self.metadata.as_deref(), list);
+        let metadata = self.metadata.as_deref().map(|metadata| with_epochs_of(metadata, &self.course.epochs, offset));
+        self.add(offset, metadata, list);
     }
 
     /// Adds an offset to read on from.
@@ -219,7 +227,7 @@ impl Lane {
     }
 
     /// Adds an offset, with the epoch of the record before it.
-    fn add(&self, offset: i64, metadata: Option<&str>, list: &mut TopicPartitionList) {
+    fn add(&self, offset: i64, metadata: Option<String>, list: &mut TopicPartitionList) {
         let mut element = list.add_partition(&self.topic, self.partition);
         // The library refuses only what stands for something else than an offset.
         if let Err(error) = element.set_offset(Offset::Offset(offset)) {
@@ -228,25 +236,36 @@ impl Lane {
         if let Some(metadata) = metadata {
             element.set_metadata(metadata);
         }
-        if let Some(epoch) = self.epochs.before(offset) {
+        if let Some(epoch) = self.course.epochs.before(offset) {
             epoch::set_of_last(list, epoch);
         }
     }
 
     /// Begins with what the group has committed. Where its epoch is known, the commit is to be validated.
-    pub(super) fn begin_with(&mut self, committed: Committed) {
-        self.committed = Some(committed.offset);
-        if let Some(epoch) = committed.epoch {
-            self.epochs.note(committed.offset - 1, epoch);
-            self.unvalidated = Some(committed.offset);
+    pub(super) fn begin_with(&mut self, Committed { offset, epochs }: Committed) {
+        self.committed = Some(offset);
+        self.unvalidated = epochs.before(offset).map(|_| offset);
+        self.course = Course::new(offset, epochs);
+    }
+
+    /// Takes note that the partition is read again from where it was to be.
+    pub(super) fn has_gone_back(&mut self) {
+        if let Some(offset) = self.back.take() {
+            self.course.compare_from(offset);
         }
+    }
+
+    /// Takes note that the partition is read on from the tracker's position.
+    pub(super) fn goes_on(&mut self) {
+        self.back = None;
+        self.course.go_on();
     }
 
     /// Forgets the records of a topic that is gone: the first one of another topic of the same name comes next. What the group
     /// had committed of it when the partition came is returned, if nothing has come since.
     pub(super) fn begin_anew(&mut self) -> Option<i64> {
         self.fetched.clear();
-        self.epochs = Epochs::default();
+        (self.course, self.back) = (Course::default(), None);
         (self.broken, self.passing, self.passed) = (None, None, None);
         (self.unfetchable, self.reset_from) = (None, None);
         self.committed.take()

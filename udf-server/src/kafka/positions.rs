@@ -17,6 +17,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
+use super::epochs::Epochs;
 use super::group::{Group, TIMEOUT};
 use super::lookup::{self, Answer, Unanswered};
 use super::native::epoch::epochs;
@@ -24,9 +25,11 @@ use super::start::Start;
 
 /// What the metadata of our commits begins with.
 const MARK: &str = "partitions at the group's start: ";
+/// What is between that number and the last leader epochs.
+const EPOCHS: &str = "; epochs: ";
 
 /// Where to begin with a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     /// With what the group has committed.
     Committed(Committed),
@@ -37,11 +40,27 @@ pub(super) enum Place {
 }
 
 /// What the group has committed of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Committed {
     pub(super) offset: i64,
-    /// The leader epoch of the record before the offset, if the commit has it.
-    pub(super) epoch: Option<i32>,
+    /// The leader epochs of the records before the offset, as far as the commit has them.
+    pub(super) epochs: Epochs,
+}
+
+impl Committed {
+    /// The commit of an offset with the leader epoch of the record before it.
+    fn new(offset: i64, epoch: Option<i32>, metadata: &str) -> Self {
+        let known = metadata.split_once(EPOCHS).and_then(|(_, epochs)| Epochs::parse(epochs)).unwrap_or_default();
+        if known.before(offset) == epoch {
+            return Self { offset, epochs: known };
+        }
+        // Another program has made it.
+        let mut epochs = Epochs::default();
+        if let Some(epoch) = epoch {
+            epochs.note(offset - 1, epoch);
+        }
+        Self { offset, epochs }
+    }
 }
 
 /// A partition and where to begin with it.
@@ -61,7 +80,12 @@ fn metadata(partitions: i32) -> String {
 }
 
 fn partitions_at_start(metadata: &str) -> Option<i32> {
-    metadata.strip_prefix(MARK)?.parse().ok()
+    metadata.split(EPOCHS).next()?.strip_prefix(MARK)?.parse().ok()
+}
+
+/// The metadata of a commit of this offset.
+pub(super) fn with_epochs_of(metadata: &str, epochs: &Epochs, offset: i64) -> String {
+    format!("{metadata}{EPOCHS}{}", epochs.to_text(offset))
 }
 
 /// What is known of one topic's commits.
@@ -146,7 +170,8 @@ fn begin(
     let count = history.partitions_at_start.unwrap_or_else(|| i32::try_from(of_topic().count()).unwrap_or(i32::MAX));
     let own = of_topic().find(|(element, _)| element.partition() == partition);
     let own = own.map_or(Ok(None), |(element, epoch)| {
-        Ok(lookup::offset(element)?.map(|offset| Place::Committed(Committed { offset, epoch: *epoch })))
+        let committed = |offset| Place::Committed(Committed::new(offset, *epoch, element.metadata()));
+        Ok(lookup::offset(element)?.map(committed))
     });
     let (place, question) = match (own, history.unanswered, start) {
         (Ok(Some(place)), _, _) => (Ok(place), None),
@@ -251,13 +276,26 @@ mod tests {
     }
 
     #[test]
+    fn the_last_epochs_are_those_of_the_commit() {
+        let mut epochs = Epochs::default();
+        [(5, 2), (9, 3)].into_iter().for_each(|(offset, epoch)| epochs.note(offset, epoch));
+        let text = with_epochs_of(&metadata(4), &epochs, 12);
+        assert_eq!(text, "partitions at the group's start: 4; epochs: 2@5 3@9");
+        assert_eq!(partitions_at_start(&text), Some(4));
+        assert_eq!(Committed::new(12, Some(3), &text).epochs, epochs);
+        let other = Committed::new(12, Some(4), &text).epochs;
+        assert_eq!((other.before(12), other.before(11)), (Some(4), None), "another program has committed since");
+        assert_eq!(Committed::new(12, None, &text).epochs, Epochs::default());
+    }
+
+    #[test]
     fn a_group_begins_with_its_commit_and_the_epoch_of_it() {
         let mut list = committed(&[(0, None, ""), (1, Some(7), "")]);
         set_of_last(&mut list, 3);
         let begin = |partition, start| begin(&with_epochs(&list), "t", partition, start);
         for start in [None, Some(Offset::End)] {
             let (beginning, question) = begin(1, start);
-            let committed = Committed { offset: 7, epoch: Some(3) };
+            let committed = Committed::new(7, Some(3), "");
             assert_eq!((beginning.place, question), (Ok(Place::Committed(committed)), None));
         }
         let (beginning, question) = begin(0, None);

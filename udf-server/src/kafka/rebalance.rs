@@ -156,10 +156,10 @@ impl Worker {
             let beginning = beginnings.iter().find(|begun| begun.topic == topic && begun.partition == partition);
             lane.metadata = beginning.map(|beginning| beginning.metadata.clone());
             let (mut first, mut start) = (None, None);
-            match beginning.map_or(Ok(Place::Oldest), |beginning| beginning.place) {
+            match beginning.map_or(Ok(Place::Oldest), |beginning| beginning.place.clone()) {
                 Ok(Place::Committed(committed)) => {
-                    lane.begin_with(committed);
                     first = Some(committed.offset);
+                    lane.begin_with(committed);
                 }
                 Ok(Place::Start(offset)) => (first, start) = (Some(offset), Some(offset)),
                 Ok(Place::Oldest) => {}

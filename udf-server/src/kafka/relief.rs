@@ -130,8 +130,9 @@ impl Worker {
         let sought = position.map_or(Ok(()), |position| seek(&self.consumer, lane, position, Duration::ZERO));
         match sought.and_then(|()| self.consumer.resume(&list(topic, partition))) {
             Ok(()) => {
-                lane.paused = false;
                 tracing::debug!(topic, partition, ?position, "read on: there is room again");
+                lane.paused = false;
+                lane.goes_on();
             }
             Err(error) => tracing::debug!(%error, topic, partition, "it cannot be read on yet"),
         }

@@ -200,6 +200,7 @@ impl Worker {
                 self.consumer.context().note_error(code, &about);
             }
         }
+        self.go_back();
         self.count_gone();
         let fetched: usize = self.lanes.iter().map(|lane| lane.fetched.len()).sum();
         if fetched == 0 {

@@ -92,7 +92,7 @@ impl Worker {
         let Some(lane) = lane else { return };
         let (first, start) = match place {
             Ok(Place::Committed(committed)) => {
-                lane.begin_with(*committed);
+                lane.begin_with(committed.clone());
                 (Some(committed.offset), None)
             }
             Ok(Place::Start(start)) => (Some(*start), Some(*start)),
