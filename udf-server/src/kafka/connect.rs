@@ -442,10 +442,13 @@ fn group(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, tried: &mut Vec<
     }
     // The library waits for the coordinator, and says no more than that it does, where the right is missing.
     let is_refused = |code| matches!(code, Some(RDKafkaErrorCode::GroupAuthorizationFailed));
-    match rights(consumer, Resource::Group(name), timeout) {
-        Ok(Some(rights)) if !rights.read => return tried.push(no_group_right(name)),
-        Err(code) if is_refused(Some(code)) => return tried.push(no_group_right(name)),
-        Ok(_) | Err(_) => {}
+    let may_read = || match rights(consumer, Resource::Group(name), timeout) {
+        Ok(rights) => rights.map(|rights| rights.read),
+        Err(code) => is_refused(Some(code)).then_some(false),
+    };
+    let right = may_read();
+    if right == Some(false) {
+        return tried.push(no_group_right(name));
     }
     let committed = match consumer.committed_offsets(list, timeout) {
         Ok(committed) => committed,
@@ -465,6 +468,11 @@ fn group(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, tried: &mut Vec<
             return tried.push(Tried::failed(Step::Group, format!("{name}: {error}{last}"), advice));
         }
     };
+    // A coordinator that has just begun may not have told.
+    let right = right.or_else(may_read);
+    if right == Some(false) {
+        return tried.push(no_group_right(name));
+    }
     let elements = committed.elements();
     let has = elements.iter().filter(|element| matches!(element.offset(), Offset::Offset(_))).count();
     let members = match members::membership(consumer, name, timeout) {
@@ -475,7 +483,8 @@ fn group(config: &KafkaConfig, consumer: &BaseConsumer<Errors>, tried: &mut Vec<
         },
         Ok(Membership::Unknown) | Err(_) => "who is in it is not told".to_owned(),
     };
-    let detail = format!("{name} has committed offsets of {has} of {} partitions; {members}", elements.len());
+    let rights = if right.is_none() { "; the rights on it are not told" } else { "" };
+    let detail = format!("{name} has committed offsets of {has} of {} partitions; {members}{rights}", elements.len());
     tried.push(Tried::ok(Step::Group, detail));
 }
 
