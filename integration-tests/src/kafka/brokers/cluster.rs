@@ -263,8 +263,12 @@ impl<'a> Nodes<'a> {
         let logs: BTreeMap<i32, Vec<Numbered>> = read_segments(node, topic, mine)?;
         let mut cuts = Vec::new();
         let cut = |log, lost| Cut { log, lost, from: lone.began, to: lone.began };
+        let present = self.logs_of_leaders(scene, logs.keys().copied())?;
         for (partition, log) in logs {
             let from = self.beginning_of_last_leader(topic, partition)?;
+            // The new leader may have had others before, which nobody had taken from it.
+            let others = |record: &&Numbered| present.get(&partition).is_some_and(|present| !present.contains(record));
+            let from = log.iter().find(others).map_or(from, |((_, offset), _)| from.min(*offset));
             let lost: BTreeSet<Numbered> = log.into_iter().filter(|((_, offset), _)| *offset >= from).collect();
             if !lost.is_empty() {
                 cuts.push(cut(Log::Partition { partition, from }, lost));
@@ -274,6 +278,29 @@ impl<'a> Nodes<'a> {
             cuts.push(cut(Log::Offsets, BTreeSet::new()));
         }
         Ok(cuts)
+    }
+
+    /// What those have that lead partitions of the topic now.
+    fn logs_of_leaders(
+        &self,
+        scene: &Scene,
+        partitions: impl Iterator<Item = i32>,
+    ) -> Outcome<BTreeMap<i32, BTreeSet<Numbered>>> {
+        let topic = &scene.stage.topic;
+        let kept = self.kept(&scene.stage)?;
+        let mut led: BTreeMap<u32, Vec<i32>> = BTreeMap::new();
+        for partition in partitions {
+            let leader = kept.get(&(topic.clone(), partition)).map(|kept| kept.leader);
+            let leader = leader.ok_or_else(|| format!("nobody keeps {topic}:{partition}"))?;
+            led.entry(u32::try_from(leader)?).or_default().push(partition);
+        }
+        let mut logs = BTreeMap::new();
+        for (leader, partitions) in led {
+            let node = self.cluster.node(leader).ok_or("the leader is not there")?;
+            let read = read_segments(node, topic, partitions.into_iter())?;
+            logs.extend(read.into_iter().map(|(partition, log)| (partition, log.into_iter().collect())));
+        }
+        Ok(logs)
     }
 
     /// With which record the present leader of a partition began.
