@@ -138,7 +138,8 @@ async fn the_page_and_the_metrics_follow_reads_acks_nacks_and_a_rebalance() {
     assert!(page["totals"]["rebalances"].as_u64().unwrap() > before, "{page:#}");
     assert_eq!(watched.metric("assigned_partitions").await, 3.0);
     watched.endpoint.becomes_ready().await;
-    assert_eq!(page["pending"], 55, "of the whole group");
+    // Of the whole group, as soon as the brokers have told anew of the partitions that went.
+    watched.endpoint.until("55 pending", |page| page["pending"] == 55).await;
     assert!(second.close(PATIENCE).await);
     assert!(watched.source.close(PATIENCE).await);
 }
