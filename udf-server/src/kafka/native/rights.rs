@@ -3,16 +3,17 @@
 //! Only the describing calls of the C interface tell it: Kafka's own name for it is "authorized operations" (KIP-430).
 
 use std::ffi::CString;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::time::Duration;
 
 use rdkafka::bindings as native;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{IsError, RDKafkaErrorCode};
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
 
 use native::rd_kafka_AclOperation_t as Operation;
 use native::rd_kafka_admin_op_t as Call;
+
+use super::admin::{Question, ask, check};
 
 /// What is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,44 +44,32 @@ pub(in crate::kafka) fn rights<C: ConsumerContext>(
         Resource::Group(name) => (name, Call::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS),
     };
     let name = CString::new(name).map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
-    let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    let client = consumer.client().native_ptr();
-    // SAFETY: the client is alive as long as `consumer` is. Queue, options and topics are ours, and are given back below,
-    // after the last use of the event; the library copies names and options in its calls. What the event holds is
-    // read, and copied, before the event is given back.
+    let put = |Question { client, options, queue }| {
+        let mut names = [name.as_ptr()];
+        // SAFETY: the parts of the question are alive, and the topics are ours until they are given back; the library copies
+        // names and options in its calls.
+        #[expect(unsafe_code, reason = "the library's safe interface does not tell rights")]
+        unsafe {
+            let refused = native::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+            if let Some(refused) = NonNull::new(refused) {
+                native::rd_kafka_error_destroy(refused.as_ptr());
+            }
+            match resource {
+                Resource::Topic(_) => {
+                    let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
+                    native::rd_kafka_DescribeTopics(client, topics, options, queue);
+                    native::rd_kafka_TopicCollection_destroy(topics);
+                }
+                Resource::Group(_) => {
+                    native::rd_kafka_DescribeConsumerGroups(client, names.as_mut_ptr(), 1, options, queue);
+                }
+            }
+        }
+    };
+    // SAFETY: the call is the one for the resource, and what is read is copied.
     #[expect(unsafe_code, reason = "the library's safe interface does not tell rights")]
     unsafe {
-        let queue = native::rd_kafka_queue_new(client);
-        let options = native::rd_kafka_AdminOptions_new(client, call);
-        native::rd_kafka_AdminOptions_set_request_timeout(options, millis, ptr::null_mut(), 0);
-        let refused = native::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
-        if let Some(refused) = NonNull::new(refused) {
-            native::rd_kafka_error_destroy(refused.as_ptr());
-        }
-        let mut names = [name.as_ptr()];
-        match resource {
-            Resource::Topic(_) => {
-                let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
-                native::rd_kafka_DescribeTopics(client, topics, options, queue);
-                native::rd_kafka_TopicCollection_destroy(topics);
-            }
-            Resource::Group(_) => {
-                native::rd_kafka_DescribeConsumerGroups(client, names.as_mut_ptr(), 1, options, queue);
-            }
-        }
-        // The call has a timeout of its own, after which it answers.
-        let event = native::rd_kafka_queue_poll(queue, millis.saturating_add(1000));
-        let answer = match NonNull::new(event) {
-            Some(event) => {
-                let answer = read(event.as_ptr(), resource);
-                native::rd_kafka_event_destroy(event.as_ptr());
-                answer
-            }
-            None => Err(RDKafkaErrorCode::OperationTimedOut),
-        };
-        native::rd_kafka_AdminOptions_destroy(options);
-        native::rd_kafka_queue_destroy(queue);
-        answer
+        ask(consumer, call, timeout, put, |event| read(event, resource))
     }
 }
 
@@ -96,7 +85,6 @@ unsafe fn read(
 ) -> Result<Option<Rights>, RDKafkaErrorCode> {
     // SAFETY: the event is alive and holds what is read here; pointers to nothing are looked for.
     unsafe {
-        check(native::rd_kafka_event_error(event))?;
         let mut count = 0;
         let (error, operations) = match resource {
             Resource::Topic(_) => {
@@ -138,8 +126,4 @@ unsafe fn read(
             write: may(Operation::RD_KAFKA_ACL_OPERATION_WRITE),
         }))
     }
-}
-
-fn check(code: RDKafkaRespErr) -> Result<(), RDKafkaErrorCode> {
-    if code.is_error() { Err(code.into()) } else { Ok(()) }
 }

@@ -3,15 +3,15 @@
 //! The library's safe interface tells names only.
 
 use std::ffi::{CStr, CString};
-use std::ptr::{self, NonNull};
 use std::time::Duration;
 
 use rdkafka::bindings as native;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{IsError, RDKafkaErrorCode};
 
 use native::rd_kafka_admin_op_t as Call;
 
+use super::admin::{Question, ask};
 use crate::kafka::identity::TopicId;
 
 /// Asks the brokers for the ids of topics: one request for all of them. It needs the right to see the topics, as all that
@@ -32,32 +32,20 @@ pub(in crate::kafka) fn topic_ids<C: ConsumerContext>(
         return Ok(Vec::new());
     }
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
-    let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    let client = consumer.client().native_ptr();
-    // SAFETY: the client is alive as long as `consumer` is. Queue, options and topics are ours, and are given back below,
-    // after the last use of the event; the library copies names and options in its calls, and the names live until then.
-    // What the event holds is read, and copied, before the event is given back.
+    let put = |Question { client, options, queue }| {
+        // SAFETY: the parts of the question are alive, and the topics are ours until they are given back; the library copies
+        // names and options in its calls.
+        #[expect(unsafe_code, reason = "the library's safe interface does not tell ids")]
+        unsafe {
+            let topics = native::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
+            native::rd_kafka_DescribeTopics(client, topics, options, queue);
+            native::rd_kafka_TopicCollection_destroy(topics);
+        }
+    };
+    // SAFETY: the call is the one that is named, and what is read is copied.
     #[expect(unsafe_code, reason = "the library's safe interface does not tell ids")]
     unsafe {
-        let queue = native::rd_kafka_queue_new(client);
-        let options = native::rd_kafka_AdminOptions_new(client, Call::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
-        native::rd_kafka_AdminOptions_set_request_timeout(options, millis, ptr::null_mut(), 0);
-        let topics = native::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-        native::rd_kafka_DescribeTopics(client, topics, options, queue);
-        native::rd_kafka_TopicCollection_destroy(topics);
-        // The call has a timeout of its own, after which it answers.
-        let event = native::rd_kafka_queue_poll(queue, millis.saturating_add(1000));
-        let answer = match NonNull::new(event) {
-            Some(event) => {
-                let answer = read(event.as_ptr());
-                native::rd_kafka_event_destroy(event.as_ptr());
-                answer
-            }
-            None => Err(RDKafkaErrorCode::OperationTimedOut),
-        };
-        native::rd_kafka_AdminOptions_destroy(options);
-        native::rd_kafka_queue_destroy(queue);
-        answer
+        ask(consumer, Call::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, timeout, put, |event| Ok(read(event)))
     }
 }
 
@@ -67,23 +55,19 @@ pub(in crate::kafka) fn topic_ids<C: ConsumerContext>(
 ///
 /// The event is alive, and the answer to the call.
 #[expect(unsafe_code, reason = "the library's safe interface does not tell ids")]
-unsafe fn read(event: *mut native::rd_kafka_event_t) -> Result<Vec<(String, TopicId)>, RDKafkaErrorCode> {
+unsafe fn read(event: *mut native::rd_kafka_event_t) -> Vec<(String, TopicId)> {
     // SAFETY: the event is alive and holds what is read here; pointers to nothing are looked for.
     unsafe {
-        let error = native::rd_kafka_event_error(event);
-        if error.is_error() {
-            return Err(error.into());
-        }
         let (result, mut count) = (native::rd_kafka_event_DescribeTopics_result(event), 0);
         if result.is_null() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let topics = native::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
         if topics.is_null() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let topics = std::slice::from_raw_parts(topics, count);
-        Ok(topics.iter().filter_map(|topic| described(*topic)).collect())
+        topics.iter().filter_map(|topic| described(*topic)).collect()
     }
 }
 
