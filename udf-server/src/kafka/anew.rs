@@ -5,13 +5,11 @@
 //! in one request, every time that they are asked how much is left: until the answer is there, records are passed over, and
 //! others are delivered too early. `identity` decides which partitions are to begin anew.
 
-use rdkafka::consumer::Consumer;
-use rdkafka::topic_partition_list::TopicPartitionList;
-
+use super::lane::Lane;
 use super::rebalance::Rebalancing;
 use super::thread::Worker;
 use super::tracker::Cut;
-use super::validation::SEEK;
+use super::validation::seek_all;
 
 impl Worker {
     /// Begins anew with the partitions whose topic is another one than they were read from. What the library has read ahead
@@ -20,7 +18,6 @@ impl Worker {
         if !matches!(self.rebalancing, Rebalancing::No) {
             return;
         }
-        let mut list = TopicPartitionList::new();
         let mut adopted = Vec::new();
         {
             let told = self.shared.topic_ids.borrow();
@@ -28,8 +25,6 @@ impl Worker {
             for lane in self.lanes.iter().filter(|lane| lane.has_begun()) {
                 let Some(told) = told.get(&lane.topic) else { continue };
                 if self.identities.tell(lane.id, *told) {
-                    // Not the beginning, whatever that is: first records that are gone already are to be counted.
-                    lane.add_position(0, &mut list);
                     adopted.push((lane.id, told.id));
                 }
             }
@@ -37,21 +32,19 @@ impl Worker {
         if adopted.is_empty() {
             return;
         }
+        let is_adopted = |lane: &Lane| adopted.iter().any(|(id, _)| *id == lane.id);
+        // Not the beginning, whatever that is: first records that are gone already are to be counted.
+        let firsts = self.lanes.iter().filter(|lane| is_adopted(lane)).map(|lane| (lane, 0));
         // What the library does not take note of now is tried again in the next round: it would go on where it is.
-        let sought = match self.consumer.seek_partitions(list, SEEK) {
-            Ok(sought) => sought,
-            Err(error) => {
-                tracing::info!(%error, "the client does not go back to the first records of a new topic yet");
-                return;
-            }
-        };
-        let has_sought = |topic: &str, partition| {
-            sought.find_partition(topic, partition).is_some_and(|element| element.error().is_ok())
-        };
-        adopted.retain(|(id, _)| self.lanes.iter().any(|it| it.id == *id && has_sought(&it.topic, it.partition)));
+        let sought = seek_all(&self.consumer, firsts);
+        if sought.is_empty() {
+            tracing::info!("the client does not go back to the first records of a new topic yet");
+            return;
+        }
+        adopted.retain(|(id, _)| sought.contains(id));
         let mut topics: Vec<&str> = Vec::new();
         let mut assignment = self.shared.lock();
-        for lane in self.lanes.iter_mut().filter(|lane| adopted.iter().any(|(id, _)| *id == lane.id)) {
+        for lane in self.lanes.iter_mut().filter(|lane| sought.contains(&lane.id)) {
             let cut = assignment.tracker_mut(lane.id).and_then(|tracker| tracker.begin_anew());
             let unread = lane.begin_anew().and_then(|committed| Cut::before(committed, 0));
             lane.cut = cut.or(unread).map(|cut| (0, cut));

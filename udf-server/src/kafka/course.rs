@@ -46,7 +46,7 @@ impl Course {
     /// Meets the record that comes now.
     pub(super) fn meet(&mut self, offset: i64, epoch: Option<i32>) -> Step {
         let follows = self.next.is_none_or(|next| offset >= next);
-        if !follows || self.comparison.is_some() || self.epochs.end_with(epoch) {
+        if !follows || self.comparison.is_some() || self.epochs.change_to(epoch) {
             let step = self.look_back(offset, epoch);
             if step != Step::Take {
                 return step;

@@ -6,43 +6,21 @@
 
 use std::time::Duration;
 
-use rdkafka::consumer::Consumer;
-use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::time::Instant;
 
 use super::lane::Lane;
 use super::native::position::positions;
 use super::thread::Worker;
 use super::tracker::Cut;
-use super::validation::{SEEK, seek};
+use super::validation::{seek, seek_all};
 
 impl Worker {
     /// Reads partitions again whose offsets have gone back, to find where their logs were cut: see `course`. What the
     /// client library does not take note of is tried again in the next turn.
     pub(super) fn go_back(&mut self) {
-        if !self.lanes.iter().any(|lane| lane.back.is_some()) {
-            return;
-        }
-        let mut list = TopicPartitionList::new();
-        for lane in &self.lanes {
-            if let Some(offset) = lane.back {
-                lane.add_position(offset, &mut list);
-            }
-        }
-        let sought = match self.consumer.seek_partitions(list, SEEK) {
-            Ok(sought) => sought,
-            Err(error) => {
-                tracing::debug!(%error, "partitions are not read again yet");
-                return;
-            }
-        };
-        for element in sought.elements() {
-            let (topic, partition) = (element.topic(), element.partition());
-            let Some(lane) = self.lanes.iter_mut().find(|lane| lane.is(topic, partition)) else { continue };
-            match element.error() {
-                Ok(()) => lane.has_gone_back(),
-                Err(error) => tracing::debug!(%error, topic, partition, "the partition is not read again yet"),
-            }
+        let sought = seek_all(&self.consumer, self.lanes.iter().filter_map(|lane| Some((lane, lane.back?))));
+        for lane in self.lanes.iter_mut().filter(|lane| sought.contains(&lane.id)) {
+            lane.has_gone_back();
         }
     }
 

@@ -1,8 +1,8 @@
 //! The leader epochs of a partition's records.
 //!
-//! A commit carries the epoch of the last record before it, and a position to read on from carries the one of the record
-//! before it (KIP-320). The partition's leader knows where its log leaves that epoch. So whoever reads on there learns of a
-//! log that was cut meanwhile, also where it has grown beyond the offset again.
+//! A commit carries the epoch of the last record before it, and a position carries the epoch of the record before it (KIP-320).
+//! The partition's leader knows the end offset of each epoch in its log. A position beyond the end of its epoch shows that
+//! the log was cut, also where the log has grown beyond the position again.
 //!
 //! Offset and epoch together name one record: an epoch has one leader. So `course` can tell records that were read before from
 //! others at their places, and a commit has the last epochs with it.
@@ -32,8 +32,8 @@ impl Epochs {
         self.changes.iter().rev().find(|(from, _)| *from < offset).map(|(_, epoch)| *epoch)
     }
 
-    /// Whether the last epoch is over, as a record of this one comes.
-    pub(super) fn end_with(&self, epoch: Option<i32>) -> bool {
+    /// Whether this is another epoch than that of the last record.
+    pub(super) fn change_to(&self, epoch: Option<i32>) -> bool {
         self.changes.last().zip(epoch).is_some_and(|((_, last), epoch)| *last != epoch)
     }
 

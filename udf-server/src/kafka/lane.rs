@@ -15,7 +15,7 @@ use super::damage::{Passing, is_damage};
 use super::lookup::Unanswered;
 use super::native::epoch;
 use super::native::fetch::{Queue, Trouble};
-use super::positions::{Committed, with_epochs_of};
+use super::positions::{Committed, Place, commit_metadata};
 use super::record::{Encoder, Form, Record};
 use super::token::Topics;
 use super::tracker::Cut;
@@ -142,11 +142,7 @@ impl Lane {
             _ if broken.is_some() || back.is_some() => {}
             Ok(record) => {
                 *passed = passing.take().or(*passed);
-                match course.meet(record.offset, record.leader_epoch) {
-                    Step::Take => fetched.push((record.offset, encoder.encode(&record))),
-                    Step::PassOver => {}
-                    Step::GoBack(offset) => *back = Some(offset),
-                }
+                accept(&record, course, back, encoder, fetched);
             }
             Err(trouble) => {
                 let trouble @ Trouble { code, offset } = plain(trouble);
@@ -180,11 +176,7 @@ impl Lane {
         if self.back.is_some() {
             return;
         }
-        match self.course.meet(record.offset, record.leader_epoch) {
-            Step::Take => self.fetched.push((record.offset, self.encoder.encode(record))),
-            Step::PassOver => {}
-            Step::GoBack(offset) => self.back = Some(offset),
-        }
+        accept(record, &mut self.course, &mut self.back, &mut self.encoder, &mut self.fetched);
     }
 
     /// Adds the partition to `moved` if the group may commit another offset than was stored last; `true` if so.
@@ -217,7 +209,7 @@ impl Lane {
     /// Adds the offset that was stored last.
     pub(super) fn add_stored(&self, list: &mut TopicPartitionList) {
         let Some(offset) = self.stored else { return };
-        let metadata = self.metadata.as_deref().map(|metadata| with_epochs_of(metadata, &self.course.epochs, offset));
+        let metadata = self.metadata.as_deref().map(|metadata| commit_metadata(metadata, &self.course.epochs, offset));
         self.add(offset, metadata, list);
     }
 
@@ -241,11 +233,12 @@ impl Lane {
         }
     }
 
-    /// Begins with what the group has committed. Where its epoch is known, the commit is to be validated.
-    pub(super) fn begin_with(&mut self, Committed { offset, epochs }: Committed) {
-        self.committed = Some(offset);
-        self.unvalidated = epochs.before(offset).map(|_| offset);
-        self.course = Course::new(offset, epochs);
+    /// Begins at this place. Where it is the group's commit, and its epoch is known, the commit is to be validated.
+    pub(super) fn begin_at(&mut self, place: &Place) {
+        let Place::Committed(Committed { offset, epochs }) = place else { return };
+        self.committed = Some(*offset);
+        self.unvalidated = epochs.before(*offset).map(|_| *offset);
+        self.course = Course::new(*offset, epochs.clone());
     }
 
     /// Takes note that the partition is read again from where it was to be.
@@ -274,6 +267,21 @@ impl Lane {
     /// Whether it is known where the partition begins, and that its log has not been cut before that.
     pub(super) fn has_begun(&self) -> bool {
         self.waits.is_none() && self.unvalidated.is_none()
+    }
+}
+
+/// Adds a record to those that were fetched, unless it was read before.
+fn accept(
+    record: &Record<'_>,
+    course: &mut Course,
+    back: &mut Option<i64>,
+    encoder: &mut Encoder,
+    fetched: &mut Vec<(i64, EncodedMessage)>,
+) {
+    match course.meet(record.offset, record.leader_epoch) {
+        Step::Take => fetched.push((record.offset, encoder.encode(record))),
+        Step::PassOver => {}
+        Step::GoBack(offset) => *back = Some(offset),
     }
 }
 

@@ -39,6 +39,22 @@ pub(super) enum Place {
     Oldest,
 }
 
+impl Place {
+    /// The offset to begin with; `None` where the client library finds it by itself.
+    pub(super) fn offset(&self) -> Option<i64> {
+        match self {
+            Self::Committed(committed) => Some(committed.offset),
+            Self::Start(offset) => Some(*offset),
+            Self::Oldest => None,
+        }
+    }
+
+    /// The offset that the group is to commit as the partition begins, since nothing was committed.
+    pub(super) fn start(&self) -> Option<i64> {
+        if let Self::Start(offset) = self { Some(*offset) } else { None }
+    }
+}
+
 /// What the group has committed of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Committed {
@@ -84,8 +100,8 @@ fn partitions_at_start(metadata: &str) -> Option<i32> {
 }
 
 /// The metadata of a commit of this offset.
-pub(super) fn with_epochs_of(metadata: &str, epochs: &Epochs, offset: i64) -> String {
-    format!("{metadata}{EPOCHS}{}", epochs.to_text(offset))
+pub(super) fn commit_metadata(start: &str, epochs: &Epochs, offset: i64) -> String {
+    format!("{start}{EPOCHS}{}", epochs.to_text(offset))
 }
 
 /// What is known of one topic's commits.
@@ -279,7 +295,7 @@ mod tests {
     fn the_last_epochs_are_those_of_the_commit() {
         let mut epochs = Epochs::default();
         [(5, 2), (9, 3)].into_iter().for_each(|(offset, epoch)| epochs.note(offset, epoch));
-        let text = with_epochs_of(&metadata(4), &epochs, 12);
+        let text = commit_metadata(&metadata(4), &epochs, 12);
         assert_eq!(text, "partitions at the group's start: 4; epochs: 2@5 3@9");
         assert_eq!(partitions_at_start(&text), Some(4));
         assert_eq!(Committed::new(12, Some(3), &text).epochs, epochs);

@@ -155,25 +155,19 @@ impl Worker {
             };
             let beginning = beginnings.iter().find(|begun| begun.topic == topic && begun.partition == partition);
             lane.metadata = beginning.map(|beginning| beginning.metadata.clone());
-            let (mut first, mut start) = (None, None);
-            match beginning.map_or(Ok(Place::Oldest), |beginning| beginning.place.clone()) {
-                Ok(Place::Committed(committed)) => {
-                    first = Some(committed.offset);
-                    lane.begin_with(committed);
-                }
-                Ok(Place::Start(offset)) => (first, start) = (Some(offset), Some(offset)),
-                Ok(Place::Oldest) => {}
-                Err(reason) => {
-                    tracing::info!(topic, partition, %reason, "the partition waits: where to begin is not known");
-                    lane.waits = Some(reason);
-                }
-            }
-            if let (Some(first), Some(mut element)) = (first, taken.find_partition(&topic, partition))
+            let place = beginning.map_or(Ok(Place::Oldest), |beginning| beginning.place.clone());
+            let place = place.unwrap_or_else(|reason| {
+                tracing::info!(topic, partition, %reason, "the partition waits: where to begin is not known");
+                lane.waits = Some(reason);
+                Place::Oldest
+            });
+            lane.begin_at(&place);
+            if let (Some(first), Some(mut element)) = (place.offset(), taken.find_partition(&topic, partition))
                 && let Err(error) = element.set_offset(Offset::Offset(first))
             {
                 tracing::error!(%error, topic, partition, first, "the partition does not begin where it should");
             }
-            self.shared.lock().assign(lane.id, start);
+            self.shared.lock().assign(lane.id, place.start());
             self.lanes.push(lane);
             opened += 1;
         }

@@ -215,16 +215,19 @@ impl Worker {
         for lane in &mut self.lanes {
             let Some(tracker) = assignment.tracker_mut(lane.id) else { continue };
             lane.note_mean();
-            if let Some((0, _)) = lane.fetched.first() {
-                self.identities.note_first_record(lane.id, Instant::now());
+            if let Some(first) = lane.fetched.first().map(|(offset, _)| *offset) {
+                if first == 0 {
+                    self.identities.note_first_record(lane.id, Instant::now());
+                }
+                // The first record after the group's commit may show that the log was cut while nobody read it.
+                let cut = lane.committed.take().and_then(|committed| Cut::before(committed, first));
+                lane.cut = cut.map(|cut| (first, cut)).or(lane.cut);
             }
             for (offset, record) in lane.fetched.drain(..) {
                 let len = record.len();
                 bytes += len;
                 let too_large = (len > self.config.max_record_bytes).then(|| record.clone());
-                // The first record after the group's commit may show that the log was cut while nobody read it.
-                let unread = lane.committed.take().and_then(|committed| Cut::before(committed, offset));
-                if let Some(cut) = tracker.push(offset, len, record).or(unread) {
+                if let Some(cut) = tracker.push(offset, len, record) {
                     lane.cut = Some((offset, cut));
                 }
                 if let Some(record) = too_large {

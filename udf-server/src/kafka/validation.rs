@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode as Code};
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::topic_partition_list::{TopicPartitionList, TopicPartitionListElem};
 
 use super::context::Context;
 use super::lane::Lane;
@@ -30,39 +30,50 @@ pub(super) fn seek(consumer: &BaseConsumer<Context>, lane: &Lane, offset: i64, t
     })
 }
 
+/// Reads partitions on from these offsets, and waits until the client library has taken note. Returns the ids of those of which
+/// it has; the others are to be tried again.
+pub(super) fn seek_all<'a>(
+    consumer: &BaseConsumer<Context>,
+    positions: impl Iterator<Item = (&'a Lane, i64)>,
+) -> Vec<u16> {
+    let (mut list, mut ids) = (None, Vec::new());
+    for (lane, offset) in positions {
+        lane.add_position(offset, list.get_or_insert_with(TopicPartitionList::new));
+        ids.push(lane.id);
+    }
+    let Some(list) = list else { return ids };
+    let sought = match consumer.seek_partitions(list, SEEK) {
+        Ok(sought) => sought,
+        Err(error) => {
+            tracing::debug!(%error, "partitions are not sought yet");
+            return Vec::new();
+        }
+    };
+    let elements = sought.elements();
+    let has_sought = |(_, element): &(u16, &TopicPartitionListElem<'_>)| match element.error() {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::debug!(%error, topic = element.topic(), partition = element.partition(), "it is not sought yet");
+            false
+        }
+    };
+    ids.into_iter().zip(&elements).filter(has_sought).map(|(id, _)| id).collect()
+}
+
 impl Worker {
     /// Has the commits validated that partitions begin with. A partition with which the library has not begun yet is tried
     /// again in the next turn.
     pub(super) fn validate(&mut self) {
-        let to_validate = |lane: &Lane| lane.unvalidated.filter(|_| lane.waits.is_none());
-        if !self.lanes.iter().any(|lane| to_validate(lane).is_some()) {
+        let lanes = self.lanes.iter().filter(|lane| lane.waits.is_none());
+        let sought = seek_all(&self.consumer, lanes.filter_map(|lane| Some((lane, lane.unvalidated?))));
+        if sought.is_empty() {
             return;
         }
-        let mut list = TopicPartitionList::new();
-        for lane in &self.lanes {
-            if let Some(offset) = to_validate(lane) {
-                lane.add_position(offset, &mut list);
-            }
-        }
-        let sought = match self.consumer.seek_partitions(list, SEEK) {
-            Ok(sought) => sought,
-            Err(error) => {
-                tracing::debug!(%error, "the commits of partitions are not validated yet");
-                return;
-            }
-        };
         let mut resumed = TopicPartitionList::new();
-        for element in sought.elements() {
-            let (topic, partition) = (element.topic(), element.partition());
-            let Some(lane) = self.lanes.iter_mut().find(|lane| lane.is(topic, partition)) else { continue };
-            match element.error() {
-                Ok(()) => {
-                    lane.unvalidated = None;
-                    if !lane.paused {
-                        resumed.add_partition(topic, partition);
-                    }
-                }
-                Err(error) => tracing::debug!(%error, topic, partition, "the commit is not validated yet"),
+        for lane in self.lanes.iter_mut().filter(|lane| sought.contains(&lane.id)) {
+            lane.unvalidated = None;
+            if !lane.paused {
+                resumed.add_partition(&lane.topic, lane.partition);
             }
         }
         if resumed.count() > 0

@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::asker::Answer;
-use super::positions::{Beginning, Place};
+use super::positions::Beginning;
 use super::rebalance::Rebalancing;
 use super::thread::Worker;
 use super::validation::{SEEK, seek};
@@ -90,18 +90,15 @@ impl Worker {
         let Beginning { topic, partition, place, metadata } = beginning;
         let lane = self.lanes.iter_mut().find(|lane| lane.waits.is_some() && lane.is(topic, *partition));
         let Some(lane) = lane else { return };
-        let (first, start) = match place {
-            Ok(Place::Committed(committed)) => {
-                lane.begin_with(committed.clone());
-                (Some(committed.offset), None)
-            }
-            Ok(Place::Start(start)) => (Some(*start), Some(*start)),
-            Ok(Place::Oldest) => (None, None),
+        let place = match place {
+            Ok(place) => place,
             Err(reason) => {
                 lane.waits = Some(*reason);
                 return;
             }
         };
+        lane.begin_at(place);
+        let first = place.offset();
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, *partition);
         let sought = first.map_or(Ok(()), |first| seek(&self.consumer, lane, first, SEEK));
@@ -109,7 +106,7 @@ impl Worker {
             tracing::debug!(%error, topic, partition, "the partition does not begin yet");
             return;
         }
-        self.shared.lock().assign(lane.id, start);
+        self.shared.lock().assign(lane.id, place.start());
         lane.metadata = Some(metadata.clone());
         // The seek has had the commit validated.
         (lane.waits, lane.unvalidated, lane.paused) = (None, None, false);
