@@ -131,7 +131,7 @@ async fn a_stuck_handler_is_cut_off_at_the_deadline() {
     let (directory, served) = server.stop();
     let drained = served.await.unwrap().unwrap();
     assert_eq!((drained.abandoned_streams, abandoned(&drained)), (1, vec![("1", Stage::Handler)]));
-    assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     assert_eq!(left_in(&directory), [""; 0]);
     stream.recv().await.unwrap_err();
 }
