@@ -7,7 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use udf_server::config::Layers;
 use udf_server::kafka::KafkaArgs;
 
-use crate::harness::{PATIENCE, Platform, Stage, start};
+use crate::harness::{PATIENCE, Platform, Stage, answer, start};
 
 struct Nothing;
 
@@ -32,7 +32,7 @@ pub(crate) async fn a_value_with_colons_reaches_the_broker_whole(stage: Stage) {
     let mut platform = Platform::connect(&source).await;
     platform.wait_for_partitions(1).await;
     let observer: BaseConsumer = stage.client().create().unwrap();
-    let groups = observer.fetch_group_list(Some(group), PATIENCE).unwrap();
+    let groups = answer(|| observer.fetch_group_list(Some(group), PATIENCE));
     let clients: Vec<&str> = groups.groups()[0].members().iter().map(|member| member.client_id()).collect();
     assert_eq!(clients, [NAME]);
     assert!(source.close(PATIENCE).await);

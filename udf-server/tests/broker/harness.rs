@@ -14,6 +14,7 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
 use rdkafka::message::{OwnedMessage, ToBytes};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList};
@@ -122,7 +123,7 @@ impl Stage {
         // The brokers tell of it a moment later.
         let (consumer, deadline): (BaseConsumer, _) = (self.client().create().unwrap(), deadline());
         let is_there = || {
-            let metadata = consumer.fetch_metadata(Some(&self.topic), PATIENCE).unwrap();
+            let metadata = answer(|| consumer.fetch_metadata(Some(&self.topic), PATIENCE));
             metadata.topics().iter().any(|topic| topic.partitions().len() == usize::try_from(partitions).unwrap())
         };
         while !is_there() {
@@ -310,6 +311,17 @@ pub(crate) fn deadline() -> Instant {
     Instant::now() + PATIENCE
 }
 
+/// What brokers answer. They are asked again while they do not: a coordinator or a leader may only just have been chosen.
+pub(crate) fn answer<T>(ask: impl Fn() -> KafkaResult<T>) -> T {
+    let deadline = deadline();
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    }
+}
+
 /// The least and the most that a group may have committed of a partition.
 pub(crate) type Bounds = BTreeMap<i32, (i64, i64)>;
 
@@ -348,7 +360,7 @@ impl Sampler {
     pub(crate) fn committed(&self) -> BTreeMap<i32, i64> {
         let mut partitions = TopicPartitionList::new();
         partitions.add_partition_range(&self.topic, 0, self.partitions - 1);
-        let committed = self.consumer.committed_offsets(partitions, PATIENCE).unwrap();
+        let committed = answer(|| self.consumer.committed_offsets(partitions.clone(), PATIENCE));
         let offset = |at| if let At::Offset(offset) = at { offset } else { 0 };
         committed.elements().iter().map(|element| (element.partition(), offset(element.offset()))).collect()
     }

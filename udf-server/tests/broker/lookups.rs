@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use udf_server::kafka::{GroupProtocol, Start};
 
 use crate::endpoint::Endpoint;
-use crate::harness::{Nodes, PATIENCE, Platform, Stage, deadline, start};
+use crate::harness::{Nodes, PATIENCE, Platform, Stage, answer, deadline, start};
 
 /// The topic and the value of a message.
 fn read(message: &Message) -> (String, String) {
@@ -155,7 +155,7 @@ pub(crate) async fn a_partition_without_a_leader_holds_up_no_other(stage: Stage)
 /// The node that leads a partition, as the brokers tell.
 fn leader(stage: &Stage, partition: usize) -> Option<u32> {
     let consumer: BaseConsumer = stage.client().create().unwrap();
-    let metadata = consumer.fetch_metadata(Some(&stage.topic), PATIENCE).unwrap();
+    let metadata = answer(|| consumer.fetch_metadata(Some(&stage.topic), PATIENCE));
     u32::try_from(metadata.topics()[0].partitions()[partition].leader()).ok()
 }
 

@@ -36,7 +36,10 @@ use libtest_mimic::{Arguments, Trial};
 use crate::harness::{SharedBroker, Stage};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // The tests wait for the broker most of the time.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert(2 * processors);
     let ignored = if arguments.list { None } else { kafka_broker::ignored() };
     let broker = Arc::new(SharedBroker::default());
     let trial = |name: &str, test: AsyncTest| {

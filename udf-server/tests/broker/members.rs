@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::time::Instant;
 use udf_server::kafka::GroupProtocol;
 
-use crate::harness::{self, PATIENCE, Platform, Stage, deadline, everywhere};
+use crate::harness::{self, PATIENCE, Platform, Stage, answer, deadline, everywhere};
 
 /// The streams of the one that stays are the same all along: nothing there is restarted.
 pub(crate) async fn one_that_joins_and_leaves_restarts_nobody_and_loses_nothing(stage: Stage) {
@@ -90,7 +90,7 @@ pub(crate) async fn a_group_protocol_that_brokers_do_not_know_is_named_or_not_us
         let mut platform = Platform::connect(&source).await;
         let messages = platform.read_all(10).await;
         let consumer: BaseConsumer = stage.client().create().unwrap();
-        let groups = consumer.fetch_group_list(Some(&stage.group), PATIENCE).unwrap();
+        let groups = answer(|| consumer.fetch_group_list(Some(&stage.group), PATIENCE));
         assert_eq!(groups.groups().iter().map(|group| group.members().len()).sum::<usize>(), told);
         platform.ack(&messages).await;
         stage.sampler(1).wait_for(&everywhere(1, 10));
