@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(20);
 /// How long the broker may take for a single thing; it may be down meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a producer tries to get rid of what it has when the run is over.
-const END: Duration = Duration::from_secs(90);
+const END: Duration = Duration::from_secs(180);
 /// How long the broker lets a transaction be open, in milliseconds: nothing behind it is read meanwhile.
 const TRANSACTION: &str = "10000";
 /// One transaction in so many is aborted.
