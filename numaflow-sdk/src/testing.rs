@@ -20,6 +20,7 @@
 //! They do one call at a time and as told. How the platform puts calls together (one mailbox, redrive, retries) is not
 //! here: `udf-server drive` is the tool for that.
 
+mod codec;
 mod connection;
 mod error;
 mod info;
@@ -36,7 +37,7 @@ pub use crate::MapMode;
 pub use connection::Connection;
 pub use error::{ClientError, InfoError, ServerStatus};
 pub use info::ServerInfo;
-pub use map::{MapAnswer, MapClient, MapPermit, MapReceiver, MapSender, MapStream};
+pub use map::{MOST_OUTPUTS, MapAnswer, MapClient, MapPermit, MapReceiver, MapSender, MapStream};
 pub use source::{AckStream, ReadEvent, ReadStream, SourceClient};
 
 /// What the in-memory connection holds before the writing side waits.

@@ -19,10 +19,10 @@ use tokio::sync::mpsc;
 use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::{Request, Streaming};
-use tonic_prost::ProstCodec;
 use tower_service::Service;
 
 use super::ClientError;
+use super::codec::Bounded;
 use crate::pb;
 
 /// What the platform calls every server; a server must not look at it.
@@ -100,7 +100,7 @@ impl Connection {
     {
         let mut grpc = self.grpc.clone();
         grpc.ready().await.map_err(ClientError::http2)?;
-        let answer = grpc.unary(Request::new(request), path(service, method)?, ProstCodec::default()).await?;
+        let answer = grpc.unary(Request::new(request), path(service, method)?, Bounded::default()).await?;
         Ok(answer.into_inner())
     }
 
@@ -119,7 +119,7 @@ impl Connection {
         requests.try_send(first).map_err(|_| ClientError::Closed)?;
         let mut grpc = self.grpc.clone();
         grpc.ready().await.map_err(ClientError::http2)?;
-        let answer = grpc.streaming(Request::new(Queue(queue)), path(service, method)?, ProstCodec::default()).await?;
+        let answer = grpc.streaming(Request::new(Queue(queue)), path(service, method)?, Bounded::default()).await?;
         Ok(Open { requests: Requests { queue: Some(requests) }, responses: answer.into_inner() })
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use numaflow_sdk::ServeError;
-use numaflow_sdk::testing::{ClientError, InfoError, MapMode};
+use numaflow_sdk::testing::{ClientError, InfoError, MOST_OUTPUTS, MapMode};
 
 /// Why a run failed.
 #[derive(Debug)]
@@ -70,6 +70,11 @@ pub enum DriveError {
         /// What it did.
         error: ClientError,
     },
+    /// A map has answered a message with more outputs than are kept in memory.
+    TooManyOutputs {
+        /// The id of the message.
+        id: String,
+    },
     /// A server-info file is not valid.
     Info(InfoError),
     /// A map came back in another mode.
@@ -123,6 +128,13 @@ impl DriveError {
     }
 }
 
+impl DriveError {
+    /// Whether whoever read the outputs has closed the pipe, which is no failure: what is not written is not acked.
+    pub(super) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
 impl fmt::Display for DriveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -151,6 +163,11 @@ impl fmt::Display for DriveError {
             Self::Input { name, .. } => write!(f, "{name} cannot be read"),
             Self::Output { name, .. } => write!(f, "{name} cannot be written"),
             Self::Server { socket, .. } => write!(f, "the server on {} cannot be driven", socket.display()),
+            Self::TooManyOutputs { id } => write!(
+                f,
+                "the map has answered the message {id} with more than {MOST_OUTPUTS} outputs, and drive keeps all outputs of a \
+                 message in memory until it is answered whole"
+            ),
             Self::Info(_) => f.write_str("a server cannot be driven"),
             Self::MapMode { socket, was, is } => {
                 write!(f, "the map on {} was served as {was}, and is now as {is}: start drive again", socket.display())
@@ -186,6 +203,7 @@ impl Error for DriveError {
             | Self::SameOutput { .. }
             | Self::NoDeadLetters
             | Self::GaveUp { .. }
+            | Self::TooManyOutputs { .. }
             | Self::MapMode { .. }
             | Self::Exits { .. }
             | Self::SourceTaskLost

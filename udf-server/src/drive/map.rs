@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hdrhistogram::Histogram;
 use numaflow_sdk::source;
-use numaflow_sdk::testing::{ClientError, MapAnswer, MapMode};
+use numaflow_sdk::testing::{ClientError, MOST_OUTPUTS, MapAnswer, MapMode};
 use numaflow_sdk::{MapRequest, Message};
 use tokio::time::{Instant, sleep_until};
 
@@ -240,6 +240,10 @@ impl Map {
         // What is in an EOT is lost on the platform too.
         if !ends_here {
             outstanding.outputs.extend(messages);
+        }
+        // Those of stream mode come one by one.
+        if outstanding.outputs.len() > MOST_OUTPUTS {
+            return Err(DriveError::TooManyOutputs { id });
         }
         if self.mode == MapMode::Stream && !eot {
             return Ok(());

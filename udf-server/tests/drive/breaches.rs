@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use numaflow_sdk::testing::MOST_OUTPUTS;
 use prost::Message as _;
 use tokio::time::sleep;
 use udf_server::drive::{Breach, Drive, DriveError, Ended, Input, Platform, Report, Settings, Until};
@@ -224,4 +225,27 @@ async fn a_message_that_the_platform_cannot_take_ends_the_run() {
     let error = outcome(reading(&mut stage, vec![record(b"")], false)).await.unwrap_err();
     let text = udf_server::error::chain(&error);
     assert!(text.contains("a message whose offset is empty, and the platform exits"), "{text}");
+}
+
+/// No rule is broken, but memory is no match for it: an output has two bytes on the wire.
+#[tokio::test]
+async fn outputs_without_number_are_refused() {
+    fn outputs(count: usize, frame: MapFrame) -> Step {
+        let empty = MapFrame { parts: vec![Part::default()], ..MapFrame::default() }.encode_to_vec();
+        let id = MapFrame { id: frame.id, ..MapFrame::default() };
+        Step::Send([empty.repeat(count), id.encode_to_vec()].concat())
+    }
+    let mut stage = Stage::new();
+    let mut settings = scripted(&mut stage, UNARY, |_, frame| vec![outputs(MOST_OUTPUTS + 1, frame)]);
+    settings.wait = Some(Duration::from_secs(2));
+    let said = outcome(settings).await.unwrap_err().to_string();
+    assert!(said.contains("RESOURCE_EXHAUSTED: an answer has more than 262144 outputs"), "{said}");
+
+    let mut stage = Stage::new();
+    let half = MOST_OUTPUTS / 2 + 1;
+    let settings =
+        scripted(&mut stage, STREAM, move |_, frame| vec![outputs(half, frame.clone()), outputs(half, frame)]);
+    let error = outcome(settings).await.unwrap_err();
+    assert!(matches!(error, DriveError::TooManyOutputs { .. }), "{error}");
+    assert!(error.to_string().contains("with more than 262144 outputs"), "{error}");
 }
