@@ -29,13 +29,18 @@ pub fn command(args: &DriveArgs) -> Result<(), Failure> {
     };
     let result = runtime.block_on(async {
         tokio::select! {
-            (result, ()) = async { tokio::join!(drive.run(), shown) } => result.map_err(Failure::from),
-            () = twice(&mut signals, &until) => Err(Failure::Run("stopped at once by a second signal".to_owned())),
+            (result, ()) = async { tokio::join!(drive.run(), shown) } => Some(result),
+            () = twice(&mut signals, &until) => None,
         }
     });
     // Does not wait for a read of standard input or a write that stands still.
     runtime.shutdown_background();
-    let report = result?;
+    let report = match result {
+        Some(Ok(report)) => report,
+        Some(Err(error)) if error.is_closed_pipe() => return Ok(()),
+        Some(Err(error)) => return Err(error.into()),
+        None => return Err(Failure::Run("stopped at once by a second signal".to_owned())),
+    };
     let ended_by = *until.borrow();
     print(args, &report)?;
     let resolved = report.counts.resolved();

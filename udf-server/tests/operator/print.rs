@@ -23,6 +23,9 @@ fn full() -> Stdio {
     File::options().write(true).open("/dev/full").unwrap().into()
 }
 
+/// More output than any buffer takes.
+const DRIVE: [&str; 8] = ["drive", "--generate", "200000", "--out", "-", "--dead-letters", "/dev/null", "--quiet"];
+
 #[test]
 fn a_reader_that_has_gone_is_no_error() {
     let cluster = MockCluster::new(1).unwrap();
@@ -33,6 +36,7 @@ fn a_reader_that_has_gone_is_no_error() {
         assert_eq!(run(&[command, &source].concat(), closed()), (Some(0), String::new()), "{command:?}");
     }
     assert_eq!(run(&["--help"], closed()), (Some(0), String::new()));
+    assert_eq!(run(&DRIVE, closed()), (Some(0), String::new()));
 }
 
 #[test]
@@ -48,6 +52,9 @@ fn output_that_cannot_be_written_is_one_sentence() {
     }
     let (code, said) = run(&["kafka-source", "--help"], full());
     assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+    let (code, said) = run(&DRIVE, full());
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(said, "error: standard output cannot be written: No space left on device (os error 28)\n");
 }
 
 /// The exit code says what is wrong where nothing else can.
