@@ -6,9 +6,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitCode, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         // Elsewhere the system does not tell a process that its parent has ended.
         Trial::test("its_servers_end_with_it_when_it_is_killed", killed_itself)
             .with_ignored_flag(!cfg!(target_os = "linux")),
+        Trial::test("a_hang_up_leaves_nothing_behind", hung_up),
         compared("it_takes_lines_from_standard_input", standard_input),
         Trial::test("a_line_too_long_for_kafka_is_a_dead_letter", too_long_a_line),
         Trial::test("wrong_input_is_one_sentence_and_leaves_nothing_behind", wrong_input),
@@ -155,40 +156,79 @@ fn killing(name: &str, again: &str) -> Result<(), Failed> {
     compare(&directory, &[input])
 }
 
-fn killed_itself() -> Result<(), Failed> {
-    let directory = TempDir::new().unwrap();
-    let mut running = demo(&directory)
-        .args(["--input", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let servers: Vec<String> = BufReader::new(running.stderr.take().unwrap())
-        .lines()
-        .filter_map(|line| Some(line.unwrap().split_once(": runs as process ")?.1.to_owned()))
-        .take(2)
-        .collect();
-    let folder = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let serve = || ["source-info", "map-info"].iter().all(|info| folder.join(info).exists());
-    while !serve() && Instant::now() < deadline {
-        thread::yield_now();
-    }
-    let served = serve();
-    running.kill().unwrap();
-    running.wait().unwrap();
-    assert!(served, "the servers were not there");
-    for server in servers {
-        // One that has ended and that nobody has waited for has no command line any more.
-        while fs::read(format!("/proc/{server}/cmdline")).is_ok_and(|line| !line.is_empty()) {
-            if Instant::now() > deadline {
-                return Err(format!("process {server} has outlived the demo").into());
-            }
+/// A demo that waits for input and whose servers serve.
+struct Waiting {
+    directory: TempDir,
+    demo: Child,
+    /// Its servers' processes.
+    servers: Vec<String>,
+    deadline: Instant,
+    /// What it says from then on.
+    said: BufReader<ChildStderr>,
+}
+
+impl Waiting {
+    fn start() -> Self {
+        let directory = TempDir::new().unwrap();
+        let mut running = demo(&directory)
+            .args(["--input", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(running.stderr.take().unwrap());
+        let servers: Vec<String> = said
+            .by_ref()
+            .lines()
+            .filter_map(|line| Some(line.unwrap().split_once(": runs as process ")?.1.to_owned()))
+            .take(2)
+            .collect();
+        let folder = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
+        let waiting =
+            Self { directory, demo: running, servers, deadline: Instant::now() + Duration::from_secs(60), said };
+        let serve = || ["source-info", "map-info"].iter().all(|info| folder.join(info).exists());
+        while !serve() {
+            assert!(Instant::now() < waiting.deadline, "the servers were not there");
             thread::yield_now();
         }
+        waiting
     }
-    Ok(())
+
+    /// Waits until the servers are gone.
+    fn ends(&self) -> Result<(), Failed> {
+        for server in &self.servers {
+            // One that has ended and that nobody has waited for has no command line any more.
+            while fs::read(format!("/proc/{server}/cmdline")).is_ok_and(|line| !line.is_empty()) {
+                if Instant::now() > self.deadline {
+                    return Err(format!("process {server} has outlived the demo").into());
+                }
+                thread::yield_now();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn killed_itself() -> Result<(), Failed> {
+    let mut waiting = Waiting::start();
+    waiting.demo.kill().unwrap();
+    waiting.demo.wait().unwrap();
+    waiting.ends()
+}
+
+/// A terminal that closes.
+fn hung_up() -> Result<(), Failed> {
+    let mut waiting = Waiting::start();
+    let told = Command::new("kill").arg("-HUP").arg(waiting.demo.id().to_string()).status().unwrap();
+    assert!(told.success());
+    let mut said = String::new();
+    waiting.said.read_to_string(&mut said).unwrap();
+    waiting.demo.wait().unwrap();
+    let left: Vec<_> =
+        fs::read_dir(waiting.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?} are left\n{said}");
+    waiting.ends()
 }
 
 fn standard_input() -> Result<(), Failed> {
