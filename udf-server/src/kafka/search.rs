@@ -7,7 +7,6 @@
 
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -22,6 +21,7 @@ use super::config::KafkaConfig;
 use super::lane::Unfetchable;
 use super::shared::Shared;
 use super::thread::Worker;
+use super::threads;
 
 /// How long a partition has to give its next record, its end, or the fault.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -95,13 +95,13 @@ impl Worker {
         );
         let (config, shared) = (self.config.clone().without_instance(), self.shared.clone());
         let (sender, receiver) = sync_channel(1);
-        let work = move || {
+        let work = move |(): &mut ()| {
             // Nobody waits for it once the source has stopped.
             _ = sender.send(look_at(&config, &shared, places));
             shared.wake_worker();
         };
-        match thread::Builder::new().name("kafka-search".to_owned()).spawn(work) {
-            Ok(_) => self.search.running = Some(receiver),
+        match threads::spawn("kafka-search", self.shared.clone(), || (), work) {
+            Ok(()) => self.search.running = Some(receiver),
             Err(error) => tracing::error!(%error, "a thread for the search cannot be started"),
         }
     }

@@ -24,6 +24,7 @@ use super::context::Context;
 use super::rebalance::Rebalancing;
 use super::shared::Shared;
 use super::thread::Worker;
+use super::threads;
 
 /// How often the files are read. They are small, and a refusal by the brokers is mended within seconds.
 pub(super) const PERIOD: Duration = Duration::from_secs(2);
@@ -103,10 +104,11 @@ pub(super) fn watch(config: KafkaConfig, shared: Arc<Shared>) -> Result<(), Star
         return Ok(());
     }
     // Before the first client is made of them, so that no change is missed.
-    let mut files = Files::new(paths);
-    let work = move || {
+    let files = Files::new(paths);
+    let in_work = shared.clone();
+    let work = move |files: &mut Files| {
         let mut told = false;
-        while !shared.stopped() {
+        while !in_work.stopped() {
             thread::park_timeout(PERIOD);
             let changed = files.look();
             let missing = files.missing();
@@ -118,13 +120,12 @@ pub(super) fn watch(config: KafkaConfig, shared: Arc<Shared>) -> Result<(), Star
             }
             told = !missing.is_empty();
             if !changed.is_empty() {
-                renew(&config, &shared, &changed);
+                renew(&config, &in_work, &changed);
                 files.take();
             }
         }
     };
-    let spawned = thread::Builder::new().name("kafka-secrets".to_owned()).spawn(work);
-    spawned.map(drop).map_err(|source| StartError::Thread { source })
+    threads::spawn("kafka-secrets", shared, || files, work).map_err(|source| StartError::Thread { source })
 }
 
 /// Has the clients made anew, if the library takes what the files hold now.
