@@ -1,6 +1,6 @@
 //! What lasts and does not show by itself: the log tells of it, and others see it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
@@ -123,6 +123,7 @@ impl Worker {
     /// its log only, and of others nowhere.
     fn look_for_starving(&mut self, known: &[PartitionOffsets], now: Instant) {
         let is_reading = matches!(self.rebalancing, Rebalancing::No);
+        let ends: HashMap<_, _> = known.iter().map(|known| ((&*known.topic, known.partition), known)).collect();
         let mut starving = Vec::new();
         {
             let assignment = self.shared.lock();
@@ -132,7 +133,7 @@ impl Worker {
                     assignment.tracker(lane.id).filter(|tracker| reads && lane.has_begun() && tracker.room() > 0);
                 let position = tracker.and_then(|tracker| tracker.position());
                 let moved = self.alarms.positions.insert(lane.id, position).is_none_or(|before| before != position);
-                let end = known.iter().find(|known| lane.is(&known.topic, known.partition));
+                let end = ends.get(&(&*lane.topic, lane.partition));
                 let lacks = end.is_some_and(|known| position.or(known.committed).unwrap_or(known.start) < known.end);
                 if tracker.is_some() && !moved && lacks {
                     starving.push((lane.id, end.map_or(0, |known| known.end)));
@@ -151,8 +152,9 @@ impl Worker {
         }
         let reason = self.consumer.context().last_error();
         let mut since = BTreeMap::new();
+        let starving: HashSet<u16> = starving.into_iter().map(|(id, _)| id).collect();
         for lane in &self.lanes {
-            let starves = starving.iter().any(|(id, _)| *id == lane.id);
+            let starves = starving.contains(&lane.id);
             let told = self.alarms.starving.look(lane.id, starves, now);
             since.extend(self.alarms.starving.age(&lane.id, now).map(|age| (lane.id, now - age)));
             if let Some(age) = told {

@@ -1,5 +1,6 @@
 //! How much is left to read, asked in the background so that the platform's question is answered from memory.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
@@ -54,10 +55,16 @@ impl Known {
     fn sum(&self, lag: impl Fn(&PartitionOffsets) -> u64) -> Option<u64> {
         self.asked?;
         let sum = self.offsets.iter().map(lag).sum();
-        let is_known = |about: &NoAnswer| {
-            about.partition.is_none() || self.offsets.iter().any(|known| about.is(&known.topic, Some(known.partition)))
-        };
-        (sum > 0 || self.unanswered.iter().all(|it| is_known(&it.about))).then_some(sum)
+        if sum == 0 {
+            let known: HashSet<_> = self.offsets.iter().map(|known| (&*known.topic, known.partition)).collect();
+            let is_known = |NoAnswer { topic, partition, .. }: &NoAnswer| {
+                partition.is_none_or(|partition| known.contains(&(&**topic, partition)))
+            };
+            if !self.unanswered.iter().all(|it| is_known(&it.about)) {
+                return None;
+            }
+        }
+        Some(sum)
     }
 }
 
@@ -65,12 +72,14 @@ impl Pending {
     /// How many records the whole group has left; `None` before the first answer of the brokers. While they do not
     /// answer for a partition, their last answer for it holds: the platform would take "unknown" for a number.
     pub(super) fn count(&self, shared: &Shared) -> Option<u64> {
-        let known = self.known();
-        let assignment = shared.lock();
-        known.sum(|offsets| {
+        let commit_points: HashMap<u16, i64> = {
+            let assignment = shared.lock();
+            let commit_point = |id| Some((id, assignment.tracker(id)?.commit_point()?));
+            assignment.ids().filter_map(commit_point).collect()
+        };
+        self.known().sum(|offsets| {
             let id = shared.topics.partition_id(&offsets.topic, offsets.partition);
-            let tracker = id.and_then(|id| assignment.tracker(id));
-            offsets.lag(tracker.and_then(|tracker| tracker.commit_point()))
+            offsets.lag(id.and_then(|id| commit_points.get(&id).copied()))
         })
     }
 

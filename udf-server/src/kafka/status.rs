@@ -1,5 +1,6 @@
 //! What the source is doing at this moment: the page `/kafka`, and whether the source is ready.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -156,7 +157,8 @@ impl Status {
     pub(super) fn of(group: &str, shared: &Shared, pending: &Pending, now: Instant) -> Self {
         let count = pending.count(shared);
         let known = pending.last_answer();
-        let (ends, asked) = (&known.offsets, known.asked);
+        let asked = known.asked;
+        let ends: HashMap<_, _> = known.offsets.iter().map(|known| ((&*known.topic, known.partition), known)).collect();
         let committed = shared.committed.borrow().clone();
         let backlog = shared.backlog.borrow().clone();
         let seconds_since = |then| now.saturating_duration_since(then).as_secs_f64();
@@ -166,7 +168,7 @@ impl Status {
         let partition = |id: u16| {
             let tracker = assignment.tracker(id)?;
             let (topic, partition) = shared.topics.place(id)?;
-            let known = ends.iter().find(|known| known.topic == topic && known.partition == partition);
+            let known = ends.get(&(&*topic, partition)).copied();
             // What has come since the brokers were asked is there for certain.
             let end = known.map(|known| known.end.max(tracker.position().unwrap_or(0)));
             let commit_point = tracker.commit_point();
@@ -203,6 +205,7 @@ impl Status {
             State::Assigned
         };
         drop(assignment);
+        drop(ends);
         let (mut missing_topics, mut unanswered_partitions) = (Vec::new(), Vec::new());
         for it in known.unanswered {
             let (age, NoAnswer { topic, partition, reason }) = (seconds_since(it.since), it.about);
