@@ -23,7 +23,7 @@ use super::statistics::{self, BrokerFigures};
 use super::throttle::Throttle;
 
 /// How long brokers may refuse a client that they had taken before, for whoever has to renew a password or a certificate.
-pub(super) const REFUSED: Duration = Duration::from_secs(5 * 60);
+const REFUSED: Duration = Duration::from_secs(5 * 60);
 
 /// A refusal that is older than this is over: the library tries again within seconds.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -97,6 +97,15 @@ pub(super) struct Refusal {
     /// Since when, without a pause.
     pub(super) since: Instant,
     last: Instant,
+}
+
+impl Refusal {
+    /// Why the source ends, once it has been refused for [`REFUSED`].
+    pub(super) fn ends(&self, now: Instant) -> Option<String> {
+        let has_lasted = now.duration_since(self.since) >= REFUSED;
+        has_lasted
+            .then(|| format!("the brokers have refused us for {} minutes: {}", REFUSED.as_secs() / 60, self.reason))
+    }
 }
 
 impl Context {
@@ -426,6 +435,9 @@ mod tests {
         let first = now + QUIET;
         errors.note(RDKafkaErrorCode::Authentication, "wrong password", first + PAUSE / 2);
         assert_eq!(refused(&errors).since, first, "it goes on");
+        assert_eq!(refused(&errors).ends(first + REFUSED - QUIET), None);
+        let ends = refused(&errors).ends(first + REFUSED);
+        assert_eq!(ends.as_deref(), Some("the brokers have refused us for 5 minutes: wrong password"));
         let again = first + PAUSE * 2;
         errors.note(RDKafkaErrorCode::Authentication, "wrong password", again);
         assert_eq!(refused(&errors).since, again, "it was over, and begins anew");

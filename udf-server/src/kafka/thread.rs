@@ -16,7 +16,7 @@ use super::brokers::Brokers;
 use super::client;
 use super::commits::Commits;
 use super::config::KafkaConfig;
-use super::context::{Context, News, REFUSED};
+use super::context::{Context, News};
 use super::damage::Passing;
 use super::dead_letter::{DeadLetters, Letter, Turn};
 use super::identity::Identities;
@@ -351,14 +351,8 @@ impl Worker {
         }
         let refusal = self.consumer.context().refused(now);
         self.shared.progress.set_refusal(refusal.clone());
-        if let Some(refusal) = refusal
-            && now.duration_since(refusal.since) >= REFUSED
-        {
-            self.shared.fail(format!(
-                "the brokers have refused us for {} minutes: {}",
-                REFUSED.as_secs() / 60,
-                refusal.reason
-            ));
+        if let Some(reason) = refusal.and_then(|refusal| refusal.ends(now)) {
+            self.shared.fail(reason);
         }
         let News { errors, last, denials, denied } = self.consumer.context().take_news();
         if let (1.., Some(error)) = (errors, last) {
