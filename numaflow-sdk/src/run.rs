@@ -349,3 +349,19 @@ fn print(text: &str) {
     // The writer takes everything.
     drop(writeln!(logging::stderr(), "{text}"));
 }
+
+/// The compiler names an exit code that is dropped. Apart from that, both programs are the same:
+///
+/// ```no_run
+/// # #![deny(unused_must_use)]
+/// # use numaflow_sdk::{MapRequest, map, run};
+/// let exit_code = run(map::service(map::from_fn(async |request: MapRequest| Ok(request.into_message()))));
+/// ```
+///
+/// ```compile_fail
+/// # #![deny(unused_must_use)]
+/// # use numaflow_sdk::{MapRequest, map, run};
+/// run(map::service(map::from_fn(async |request: MapRequest| Ok(request.into_message()))));
+/// ```
+#[cfg(doctest)]
+struct DroppedExitCode;
