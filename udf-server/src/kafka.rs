@@ -26,6 +26,7 @@ mod args;
 mod asker;
 mod assignment;
 mod auth;
+mod backoff;
 mod brokers;
 mod budget;
 mod client;

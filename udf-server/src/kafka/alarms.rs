@@ -21,6 +21,9 @@ const FRESH: Duration = Duration::from_secs(20);
 /// How long the ends of the partitions may be unknown before that is told.
 const UNKNOWN: Duration = Duration::from_secs(60);
 
+/// How many answers to fetches that cannot be read, from one look to the next, are reason to fetch less often.
+const UNREADABLE: usize = 20;
+
 /// How long brokers may hold an answer back, in seconds, before that is told: the reads of the whole process wait then.
 const THROTTLED: f64 = 1.0;
 
@@ -166,6 +169,16 @@ impl Worker {
                     "the partition has records that do not come; check the broker that leads it, and transactions that are \
                      left open"
                 );
+            }
+        }
+        // One or two may be chance, and are behind us.
+        let is_flooded = self.consumer.context().take_unreadable() >= UNREADABLE;
+        for place in 0..self.lanes.len() {
+            let lane = &mut self.lanes[place];
+            if !starving.contains(&lane.id) {
+                lane.backoff.end();
+            } else if is_flooded && lane.passing.is_none() && lane.broken.is_none() {
+                self.back_off(place, now);
             }
         }
         let is_there = |id: &u16| self.lanes.iter().any(|lane| lane.id == *id);

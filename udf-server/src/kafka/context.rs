@@ -71,6 +71,8 @@ struct Errors {
     denied: Option<Denial>,
     /// A broker's answer was larger than the library takes.
     oversize: bool,
+    /// How many answers to fetches could not be read since the last look.
+    unreadable: usize,
     /// How many there were since the last look.
     count: usize,
     /// How many of them denied a right.
@@ -132,6 +134,11 @@ impl Context {
             denials: std::mem::take(&mut errors.denials),
             denied: errors.denied.clone(),
         }
+    }
+
+    /// How many answers to fetches could not be read since the last call.
+    pub(super) fn take_unreadable(&self) -> usize {
+        std::mem::take(&mut lock(&self.errors).unreadable)
     }
 
     /// Takes note of an error of the brokers, and tells of it now and then. `about` is what it is about.
@@ -292,6 +299,7 @@ impl Errors {
     /// As [`Errors::note`], of what the client library tells without a code.
     fn note_line(&mut self, fac: &str, reason: &str, now: Instant) -> Option<usize> {
         self.oversize |= refused_size(reason).is_some();
+        self.unreadable += usize::from(matches!(fac, "PROTOERR" | "PROTOUFLOW") && reason.contains(" for Fetch "));
         self.last = Some(reason.to_owned());
         self.count += 1;
         self.log.admit(fac.to_owned(), now)

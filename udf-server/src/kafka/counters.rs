@@ -60,7 +60,7 @@ counters! {
     damaged: "damaged_offsets", "Offsets passed over because what is there cannot be read.";
     oversize_batches: "oversize_batches", "Batches that stopped their partition because they are larger than may be held.";
     postponed: "postponed_batches", "Batches that were fetched again later because there was no room to decompress them.";
-    paused: "paused_partitions", "Times that a partition was paused because its records found no room.";
+    paused: "paused_partitions", "Times that a partition was paused: its records found no room, or came in answers that cannot be read.";
     /// They succeed without effect.
     unknown_acks: "unknown_acks", "Acks and nacks of records that were not in flight here.";
     rebalances: "rebalances", "Changes of the assigned partitions.";

@@ -9,6 +9,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::allowance::{Verdict, allowance};
+use super::backoff::Backoff;
 use super::context::Context;
 use super::course::{Course, Step};
 use super::damage::{Passing, is_damage};
@@ -73,6 +74,8 @@ pub(super) struct Lane {
     pub(super) postponed: usize,
     /// Fetching is paused, because the library holds too much: see `relief`.
     pub(super) paused: bool,
+    /// How long it stays paused at the least: the answers that should have its records cannot be read.
+    pub(super) backoff: Backoff,
     /// From here on records are too large to be taken from the broker: see `search`.
     pub(super) unfetchable: Option<Unfetchable>,
     /// The mean size of the records that came last.
@@ -124,6 +127,7 @@ impl Lane {
             outdated: None,
             postponed: 0,
             paused: false,
+            backoff: Backoff::default(),
             unfetchable: None,
             mean: USUAL,
         })

@@ -74,7 +74,7 @@ impl Worker {
                     continue;
                 }
                 if lane.paused {
-                    if is_open && tracker.has_room_again() && !is_over {
+                    if is_open && tracker.has_room_again() && !is_over && !lane.backoff.holds(now) {
                         resumed.push((place, tracker.position()));
                     }
                     continue;
@@ -109,13 +109,21 @@ impl Worker {
         }
     }
 
+    /// Waits with a partition whose records come in answers that cannot be read.
+    pub(super) fn back_off(&mut self, place: usize, now: Instant) {
+        if let Some(lane) = self.lanes.get_mut(place) {
+            lane.backoff.begin(now);
+            self.pause(place);
+        }
+    }
+
     fn pause(&mut self, place: usize) {
-        let Some(lane) = self.lanes.get_mut(place) else { return };
+        let Some(lane) = self.lanes.get_mut(place).filter(|lane| !lane.paused) else { return };
         match self.consumer.pause(&list(&lane.topic, lane.partition)) {
             Ok(()) => {
                 lane.paused = true;
                 self.shared.counters.paused.add(1);
-                tracing::debug!(lane.topic, lane.partition, "paused: its records find no room");
+                tracing::debug!(lane.topic, lane.partition, "paused");
             }
             Err(error) => tracing::debug!(%error, lane.topic, lane.partition, "it cannot be paused yet"),
         }
@@ -130,7 +138,7 @@ impl Worker {
         let sought = position.map_or(Ok(()), |position| seek(&self.consumer, lane, position, Duration::ZERO));
         match sought.and_then(|()| self.consumer.resume(&list(topic, partition))) {
             Ok(()) => {
-                tracing::debug!(topic, partition, ?position, "read on: there is room again");
+                tracing::debug!(topic, partition, ?position, "read on");
                 lane.paused = false;
                 lane.goes_on();
             }

@@ -4,6 +4,7 @@
 //! Where no broker can run they are reported as ignored, with the reason; with `REQUIRE_KAFKA` set, that is a failure.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod answers;
 mod check_config;
 mod commits;
 mod config;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         };
     }
     let trials = trials![
+        answers::answers_that_cannot_be_read_are_asked_for_less_and_less_often,
         check_config::the_dead_letter_topic_is_checked_for_what_it_is_for,
         check_config::a_right_that_is_missing_is_named,
         commits::acks_out_of_order_never_commit_past_the_smallest_unacked,
