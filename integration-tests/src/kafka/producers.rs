@@ -201,6 +201,8 @@ fn until_done(mut attempt: impl FnMut() -> Result<(), KafkaError>) -> Outcome<()
             Err(error) if is_timeout(&error) && Instant::now() < deadline => {}
             Err(error) => return Err(error.into()),
         }
+        // The client library answers at once while it knows that it cannot.
+        thread::sleep(TICK);
     }
 }
 
