@@ -35,6 +35,8 @@ pub(crate) struct Context {
     /// Set when the client leaves the group: a revoke is then answered in place.
     leaving: AtomicBool,
     errors: Mutex<Errors>,
+    /// Whether the brokers have refused us since they served us last. Looked at for every batch of records.
+    is_refused: AtomicBool,
     /// Partitions whose next records were gone. They are rare, and looked for before every record that could follow.
     resets: Mutex<Vec<Reset>>,
     has_resets: AtomicBool,
@@ -102,9 +104,9 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// Why the source ends, once it has been refused for [`REFUSED`].
-    pub(super) fn ends(&self, now: Instant) -> Option<String> {
-        let has_lasted = now.duration_since(self.since) >= REFUSED;
+    /// Why the source ends, once a refusal has come that is so long after the first.
+    pub(super) fn ends(&self) -> Option<String> {
+        let has_lasted = self.last.duration_since(self.since) >= REFUSED;
         has_lasted
             .then(|| format!("the brokers have refused us for {} minutes: {}", REFUSED.as_secs() / 60, self.reason))
     }
@@ -146,6 +148,7 @@ impl Context {
         let now = Instant::now();
         let mut errors = lock(&self.errors);
         let held_back = errors.note(code, about, now);
+        self.is_refused.store(errors.refused.is_some(), Ordering::Release);
         let right = rights::missing(code, about);
         if let Some(right) = &right {
             errors.denials += 1;
@@ -184,6 +187,13 @@ impl Context {
     /// Why the brokers refuse us, if they do now: a failed authentication rarely mends itself.
     pub(super) fn refused(&self, now: Instant) -> Option<Refusal> {
         lock(&self.errors).refused.clone().filter(|refusal| now.duration_since(refusal.last) < PAUSE)
+    }
+
+    /// Takes note that the brokers have served us: a refusal of before is over.
+    pub(super) fn note_served(&self) {
+        if self.is_refused.swap(false, Ordering::AcqRel) {
+            lock(&self.errors).refused = None;
+        }
     }
 
     /// What the client library has measured of the brokers, if it has told since the last call.
@@ -315,6 +325,7 @@ impl ConsumerContext for Context {
             return;
         }
         let rebalance = if assign {
+            self.note_served();
             Rebalance::Assign(partitions.clone())
         } else {
             Rebalance::Revoke { partitions: partitions.clone(), lost: consumer.assignment_lost() }
@@ -426,6 +437,20 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_is_over_once_the_brokers_serve_us() {
+        let context = Context::default();
+        let refused = || context.refused(Instant::now()).map(|refusal| refusal.reason);
+        context.note_error(RDKafkaErrorCode::Authentication, "wrong password");
+        assert_eq!(refused().as_deref(), Some("wrong password"));
+        context.note_served();
+        assert_eq!(refused(), None);
+        context.note_error(RDKafkaErrorCode::BrokerTransportFailure, "b:9092/1: Connection refused");
+        assert_eq!(refused(), None);
+        context.note_error(RDKafkaErrorCode::Authentication, "wrong password again");
+        assert_eq!(refused().as_deref(), Some("wrong password again"));
+    }
+
+    #[test]
     fn the_same_trouble_is_told_once_in_a_while() {
         let mut errors = Errors::default();
         let now = Instant::now();
@@ -443,10 +468,14 @@ mod tests {
         let first = now + QUIET;
         errors.note(RDKafkaErrorCode::Authentication, "wrong password", first + PAUSE / 2);
         assert_eq!(refused(&errors).since, first, "it goes on");
-        assert_eq!(refused(&errors).ends(first + REFUSED - QUIET), None);
-        let ends = refused(&errors).ends(first + REFUSED);
+        while refused(&errors).last < first + REFUSED {
+            assert_eq!(refused(&errors).ends(), None);
+            let next = refused(&errors).last + PAUSE / 2;
+            errors.note(RDKafkaErrorCode::Authentication, "wrong password", next);
+        }
+        let ends = refused(&errors).ends();
         assert_eq!(ends.as_deref(), Some("the brokers have refused us for 5 minutes: wrong password"));
-        let again = first + PAUSE * 2;
+        let again = first + REFUSED + PAUSE * 2;
         errors.note(RDKafkaErrorCode::Authentication, "wrong password", again);
         assert_eq!(refused(&errors).since, again, "it was over, and begins anew");
     }

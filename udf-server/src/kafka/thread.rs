@@ -207,6 +207,7 @@ impl Worker {
             self.meet_damage();
             return false;
         }
+        self.consumer.context().note_served();
         let mut oversize = Vec::new();
         let mut bytes = 0;
         let lacks_topic = self.config.on_oversize == Oversize::DeadLetter && self.letters.is_none();
@@ -351,7 +352,7 @@ impl Worker {
         }
         let refusal = self.consumer.context().refused(now);
         self.shared.progress.set_refusal(refusal.clone());
-        if let Some(reason) = refusal.and_then(|refusal| refusal.ends(now)) {
+        if let Some(reason) = refusal.and_then(|refusal| refusal.ends()) {
             self.shared.fail(reason);
         }
         let News { errors, last, denials, denied } = self.consumer.context().take_news();
@@ -468,6 +469,9 @@ impl Worker {
         let commits = self.consumer.context().take_commits();
         self.shared.counters.commits.add(commits.succeeded);
         self.shared.counters.failed_commits.add(commits.failed);
+        if commits.succeeded > 0 {
+            self.consumer.context().note_served();
+        }
         if commits.succeeded > 0 || commits.nothing {
             self.shared.progress.trouble().commits_fail_since = None;
         } else if commits.failed > 0 {
