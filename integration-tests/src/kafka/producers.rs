@@ -20,6 +20,9 @@ const TICK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a producer tries to get rid of what it has when the run is over.
 const END: Duration = Duration::from_secs(180);
+/// How long a producer tries to end a transaction before another one takes its place, which ends it: after some faults the
+/// client library says for ever that it is to be tried again.
+const ENDED: Duration = Duration::from_secs(30);
 /// How long the broker lets a transaction be open, in milliseconds: nothing behind it is read meanwhile.
 const TRANSACTION: &str = "10000";
 /// One transaction in so many is aborted.
@@ -141,11 +144,11 @@ impl Work {
 
     fn end_transaction(&mut self, producer: &Client) -> Outcome<()> {
         if self.rng.u32(0..ABORTED) == 0 {
-            return until_done(|| producer.abort_transaction(PATIENCE));
+            return until_done(ENDED, || producer.abort_transaction(PATIENCE));
         }
         // One that cannot be committed any more has to be aborted.
-        until_done(|| producer.commit_transaction(PATIENCE))
-            .or_else(|_| until_done(|| producer.abort_transaction(PATIENCE)))
+        until_done(ENDED, || producer.commit_transaction(PATIENCE))
+            .or_else(|_| until_done(ENDED, || producer.abort_transaction(PATIENCE)))
     }
 
     /// A producer whose transactions of before, if there is one open, are aborted.
@@ -157,7 +160,7 @@ impl Work {
             .set("linger.ms", "5")
             .set("transaction.timeout.ms", TRANSACTION)
             .create()?;
-        until_done(|| producer.init_transactions(PATIENCE))?;
+        until_done(END, || producer.init_transactions(PATIENCE))?;
         Ok(producer)
     }
 
@@ -192,8 +195,8 @@ impl Work {
 }
 
 /// Tries until it succeeds or cannot any more. The broker may be down for a while.
-fn until_done(mut attempt: impl FnMut() -> Result<(), KafkaError>) -> Outcome<()> {
-    let deadline = Instant::now() + END;
+fn until_done(patience: Duration, mut attempt: impl FnMut() -> Result<(), KafkaError>) -> Outcome<()> {
+    let deadline = Instant::now() + patience;
     loop {
         match attempt() {
             Ok(()) => return Ok(()),
