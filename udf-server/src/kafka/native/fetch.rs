@@ -133,11 +133,18 @@ impl Drop for Owned {
 
 impl Owned {
     fn trouble(&self) -> Option<Trouble> {
-        // SAFETY: the message is valid as long as `self`.
+        let message = self.0.as_ptr();
+        // SAFETY: the message is valid as long as `self`. The error is read as the number that it is: brokers have codes of
+        // which the enumeration does not know, and a value that it does not have would be undefined behaviour.
         #[expect(unsafe_code, reason = "fields of the library's message")]
-        let (code, offset): (RDKafkaRespErr, i64) = unsafe { (self.0.as_ref().err, self.0.as_ref().offset) };
-        code.is_error().then(|| Trouble { code: code.into(), offset })
+        let (number, offset) = unsafe { ((&raw const (*message).err).cast::<i32>().read(), (*message).offset) };
+        (number != 0).then(|| Trouble { code: code(number), offset })
     }
+}
+
+/// The error of this number.
+fn code(number: i32) -> RDKafkaErrorCode {
+    RDKafkaRespErr::try_from(number).map_or(RDKafkaErrorCode::Unknown, RDKafkaErrorCode::from)
 }
 
 /// Hands a message of the client's own queue to `each`.
@@ -220,4 +227,20 @@ unsafe fn slice<'a>(start: *const c_void, len: usize) -> Option<&'a [u8]> {
     let start = NonNull::new(start.cast_mut())?;
     // SAFETY: as above.
     Some(unsafe { std::slice::from_raw_parts(start.as_ptr().cast_const().cast(), len) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_errors_that_nobody_knows_are_errors_too() {
+        assert_eq!(
+            code(RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE as i32),
+            RDKafkaErrorCode::OffsetOutOfRange
+        );
+        for number in [131, 9999, i32::MIN] {
+            assert_eq!(code(number), RDKafkaErrorCode::Unknown, "{number}");
+        }
+    }
 }
