@@ -138,6 +138,11 @@ impl Context {
         }
     }
 
+    /// Takes note of answers to fetches of which there was nothing to be read.
+    pub(super) fn note_unreadable(&self, answers: usize) {
+        lock(&self.errors).unreadable += answers;
+    }
+
     /// How many answers to fetches could not be read since the last call.
     pub(super) fn take_unreadable(&self) -> usize {
         std::mem::take(&mut lock(&self.errors).unreadable)

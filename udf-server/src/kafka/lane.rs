@@ -42,6 +42,10 @@ pub(super) struct Lane {
     pub(super) fetched: Vec<(i64, EncodedMessage)>,
     /// Records that cannot be read: what comes after them must not pass them.
     pub(super) broken: Option<Trouble>,
+    /// How many answers had no record of the partition since the last look: compaction leaves batches behind that are empty.
+    /// The client library says of such an answer, once there were ten, that a record may be too large to be fetched, and
+    /// goes on behind it.
+    pub(super) empty_answers: usize,
     /// What else went wrong with the partition since it was last told.
     pub(super) trouble: Option<Code>,
     /// Such records that are being passed over, and those that have been.
@@ -111,6 +115,7 @@ impl Lane {
             room: 0,
             fetched: Vec::new(),
             broken: None,
+            empty_answers: 0,
             trouble: None,
             passing: None,
             passed: None,
@@ -141,7 +146,7 @@ impl Lane {
     pub(super) fn fetch(&mut self) {
         let Self { queue, encoder, course, back, fetched, broken, trouble: other, .. } = self;
         let Self { passing, passed, outdated, room, .. } = self;
-        let postponed = &mut self.postponed;
+        let (postponed, empty_answers) = (&mut self.postponed, &mut self.empty_answers);
         queue.fetch(room.saturating_sub(fetched.len()), |record| match record {
             _ if broken.is_some() || back.is_some() => {}
             Ok(record) => {
@@ -149,12 +154,14 @@ impl Lane {
                 accept(&record, course, back, encoder, fetched);
             }
             Err(trouble) => {
+                let is_empty = trouble.code == Code::MessageSizeTooLarge;
                 let trouble @ Trouble { code, offset } = plain(trouble);
-                if is_damage(trouble) {
+                if is_empty {
+                    *empty_answers += 1;
+                } else if is_damage(trouble) {
                     *broken = Some(trouble);
                     return;
-                }
-                if code == Code::CriticalSystemResource {
+                } else if code == Code::CriticalSystemResource {
                     *postponed += 1;
                 } else {
                     *other = Some(code);

@@ -195,6 +195,9 @@ impl Worker {
         }
         for lane in &mut self.lanes {
             lane.fetch();
+            if lane.empty_answers > 0 {
+                self.consumer.context().note_unreadable(std::mem::take(&mut lane.empty_answers));
+            }
             if let Some(code) = lane.trouble.take() {
                 let about = format!("{}:{}: {code}", lane.topic, lane.partition);
                 self.consumer.context().note_error(code, &about);

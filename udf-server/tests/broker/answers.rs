@@ -1,19 +1,22 @@
 //! Answers of a broker that cannot be read.
 
 use std::collections::HashSet;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use kafka_broker::{Broker, Options};
-use rdkafka::producer::Producer;
+use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::Value;
 use tokio::task::block_in_place;
+use tokio::time::Instant;
 
 use crate::endpoint::Endpoint;
-use crate::harness::{PATIENCE, Platform, Stage, start};
+use crate::harness::{PATIENCE, Platform, Stage, deadline, send, start};
 
 /// The key of a fetch among Kafka's requests.
 const FETCH: [u8; 2] = [0, 1];
@@ -115,5 +118,56 @@ pub(crate) async fn answers_that_cannot_be_read_are_asked_for_less_and_less_ofte
     platform.ack(&messages).await;
     endpoint.until("done", |page| page["partitions"][0]["committed"] == 15).await;
     endpoint.becomes_ready().await;
+    assert!(source.close(PATIENCE).await);
+}
+
+/// Compaction leaves batches behind that are empty, and after ten answers without a record the client library says that one may
+/// be too large to be fetched.
+pub(crate) async fn answers_without_records_stop_no_partition(stage: Stage) {
+    /// Each fills a segment of its own.
+    const PRODUCERS: i64 = 16;
+    const RECORDS: i64 = 10;
+    let options = Options::new().with_property("log.cleaner.backoff.ms", "100");
+    let broker = block_in_place(|| Broker::start(options).unwrap());
+    let stage = Stage { address: broker.address(), ..stage };
+    let segments = ("segment.bytes", "1048576");
+    stage.create_topic_with(1, &[segments]).await;
+    let value = "x".repeat(60_000);
+    for _ in 0..PRODUCERS {
+        let producer = stage.producer();
+        for number in 0..RECORDS {
+            let key = number.to_string();
+            send(&producer, BaseRecord::to(&stage.topic).partition(0).key(&key).payload(&value));
+        }
+        block_in_place(|| producer.flush(PATIENCE).unwrap());
+    }
+    // At once, so that each segment is cleaned by itself.
+    let compact = [segments, ("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0.01")];
+    stage.set_topic(&compact).await;
+    let first = broker.segment(&stage.topic, 0);
+    let until = deadline();
+    let size = || -> u64 {
+        let files = fs::read_dir(first.parent().unwrap()).unwrap().filter_map(Result::ok);
+        let segments = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
+        segments.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+    };
+    // The last segments keep their records.
+    while size() > 3 << 20 {
+        assert!(Instant::now() < until, "{} bytes are left", size());
+    }
+
+    let source = start(stage.config()).await;
+    let (mut platform, endpoint) = (Platform::connect(&source).await, Endpoint::of(&source));
+    let last = (0, PRODUCERS * RECORDS - 1);
+    let mut places = Vec::new();
+    while places.last() != Some(&last) {
+        let page = endpoint.page().await;
+        assert!(page["partitions"].as_array().unwrap().iter().all(|it| it["halted"].is_null()), "{page:#}");
+        assert!(Instant::now() < until, "{places:?} came: {page:#}");
+        let messages = platform.read(500, Duration::from_millis(500)).await;
+        places.extend(stage.places(&messages));
+        platform.ack(&messages).await;
+    }
+    assert!(places.len() < 50, "it was compacted: {places:?}");
     assert!(source.close(PATIENCE).await);
 }
