@@ -1,6 +1,6 @@
 //! What lasts and does not show by itself: the log tells of it, and others see it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::group::{NoAnswer, PartitionOffsets};
 use super::lasting::Lasting;
-use super::pending::Unanswered;
+use super::pending::{Unanswered, by_partition};
 use super::rebalance::Rebalancing;
 use super::thread::Worker;
 use super::throttle::Throttle;
@@ -126,7 +126,7 @@ impl Worker {
     /// its log only, and of others nowhere.
     fn look_for_starving(&mut self, known: &[PartitionOffsets], now: Instant) {
         let is_reading = matches!(self.rebalancing, Rebalancing::No);
-        let ends: HashMap<_, _> = known.iter().map(|known| ((&*known.topic, known.partition), known)).collect();
+        let ends = by_partition(known);
         let mut starving = Vec::new();
         {
             let assignment = self.shared.lock();

@@ -1,6 +1,6 @@
 //! How much is left to read, asked in the background so that the platform's question is answered from memory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
@@ -55,17 +55,22 @@ impl Known {
     fn sum(&self, lag: impl Fn(&PartitionOffsets) -> u64) -> Option<u64> {
         self.asked?;
         let sum = self.offsets.iter().map(lag).sum();
-        if sum == 0 {
-            let known: HashSet<_> = self.offsets.iter().map(|known| (&*known.topic, known.partition)).collect();
-            let is_known = |NoAnswer { topic, partition, .. }: &NoAnswer| {
-                partition.is_none_or(|partition| known.contains(&(&**topic, partition)))
-            };
-            if !self.unanswered.iter().all(|it| is_known(&it.about)) {
-                return None;
-            }
-        }
-        Some(sum)
+        (sum > 0 || self.knows_each_partition()).then_some(sum)
     }
+
+    /// Whether each partition without an answer had one before.
+    fn knows_each_partition(&self) -> bool {
+        let known = by_partition(&self.offsets);
+        let is_known = |NoAnswer { topic, partition, .. }: &NoAnswer| {
+            partition.is_none_or(|partition| known.contains_key(&(&**topic, partition)))
+        };
+        self.unanswered.iter().all(|it| is_known(&it.about))
+    }
+}
+
+/// The offsets by topic and partition, for those who look up many of them.
+pub(super) fn by_partition(offsets: &[PartitionOffsets]) -> HashMap<(&str, i32), &PartitionOffsets> {
+    offsets.iter().map(|offsets| ((&*offsets.topic, offsets.partition), offsets)).collect()
 }
 
 impl Pending {

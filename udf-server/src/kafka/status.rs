@@ -1,6 +1,5 @@
 //! What the source is doing at this moment: the page `/kafka`, and whether the source is ready.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -9,7 +8,7 @@ use tokio::time::Instant;
 use super::counters::Total;
 use super::group::NoAnswer;
 use super::latency::Values;
-use super::pending::Pending;
+use super::pending::{Pending, by_partition};
 use super::shared::Shared;
 use super::statistics::BrokerFigures;
 use super::waiting::Unread;
@@ -158,7 +157,7 @@ impl Status {
         let count = pending.count(shared);
         let known = pending.last_answer();
         let asked = known.asked;
-        let ends: HashMap<_, _> = known.offsets.iter().map(|known| ((&*known.topic, known.partition), known)).collect();
+        let ends = by_partition(&known.offsets);
         let committed = shared.committed.borrow().clone();
         let backlog = shared.backlog.borrow().clone();
         let seconds_since = |then| now.saturating_duration_since(then).as_secs_f64();
@@ -205,7 +204,6 @@ impl Status {
             State::Assigned
         };
         drop(assignment);
-        drop(ends);
         let (mut missing_topics, mut unanswered_partitions) = (Vec::new(), Vec::new());
         for it in known.unanswered {
             let (age, NoAnswer { topic, partition, reason }) = (seconds_since(it.since), it.about);
