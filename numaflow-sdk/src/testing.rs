@@ -34,10 +34,11 @@ use crate::source::Sourcer;
 use crate::{Server, Service};
 
 pub use crate::MapMode;
+pub use codec::MOST_OUTPUTS;
 pub use connection::Connection;
 pub use error::{ClientError, InfoError, ServerStatus};
 pub use info::ServerInfo;
-pub use map::{MOST_OUTPUTS, MapAnswer, MapClient, MapPermit, MapReceiver, MapSender, MapStream};
+pub use map::{MapAnswer, MapClient, MapPermit, MapReceiver, MapSender, MapStream};
 pub use source::{AckStream, ReadEvent, ReadStream, SourceClient};
 
 /// What the in-memory connection holds before the writing side waits.

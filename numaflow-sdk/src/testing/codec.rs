@@ -9,8 +9,9 @@ use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-/// See [`super::MOST_OUTPUTS`].
-pub(super) const MOST_OUTPUTS: usize = 1 << 18;
+/// The most outputs that an answer may have, 262,144: each takes some hundred bytes of memory, and may have two on the wire.
+/// The platform has no limit beside that of 64 MiB.
+pub const MOST_OUTPUTS: usize = 1 << 18;
 
 /// The codec of a call.
 #[derive(Debug)]

@@ -7,15 +7,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tonic::Streaming;
 
-use super::codec;
 use super::connection::{Connection, Open, Requests};
 use super::error::ClientError;
 use crate::pb::map::v1 as wire;
 use crate::{MapRequest, Message};
-
-/// The most outputs that an answer may have, 262,144: each takes some hundred bytes of memory, and may have two on the wire.
-/// The platform has no limit beside that of 64 MiB.
-pub const MOST_OUTPUTS: usize = codec::MOST_OUTPUTS;
 
 /// A client of a map server.
 #[derive(Debug, Clone)]
@@ -308,7 +303,7 @@ impl MapReceiver {
     ///
     /// # Errors
     ///
-    /// When the stream ends with a status or the connection is lost, or an answer has more than [`MOST_OUTPUTS`]
+    /// When the stream ends with a status or the connection is lost, or an answer has more than [`MOST_OUTPUTS`](super::MOST_OUTPUTS)
     /// (`RESOURCE_EXHAUSTED`).
     pub async fn recv(&mut self) -> Result<Option<MapAnswer>, ClientError> {
         let answer = self.responses.message().await?;
