@@ -129,7 +129,8 @@ impl DriveError {
 }
 
 impl DriveError {
-    /// Whether whoever read the outputs has closed the pipe, which is no failure: what is not written is not acked.
+    /// Whether the reader of the outputs closed the pipe. This is no failure: a message whose output was not written is not
+    /// acked.
     pub(super) fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
     }

@@ -227,9 +227,9 @@ async fn a_message_that_the_platform_cannot_take_ends_the_run() {
     assert!(text.contains("a message whose offset is empty, and the platform exits"), "{text}");
 }
 
-/// No rule is broken, but memory is no match for it: an output has two bytes on the wire.
+/// The protocol has no limit. An output has two bytes on the wire, and takes some hundred bytes of memory.
 #[tokio::test]
-async fn outputs_without_number_are_refused() {
+async fn too_many_outputs_are_refused() {
     fn outputs(count: usize, frame: MapFrame) -> Step {
         let empty = MapFrame { parts: vec![Part::default()], ..MapFrame::default() }.encode_to_vec();
         let id = MapFrame { id: frame.id, ..MapFrame::default() };
