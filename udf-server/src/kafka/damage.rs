@@ -40,7 +40,7 @@ pub(super) fn is_damage(trouble: Trouble) -> bool {
             | Code::BadCompression
             | Code::NotImplemented
             | Code::InvalidMessage
-            | Code::MessageSizeTooLarge
+            | Code::MessageBatchTooLarge
     )
 }
 
@@ -67,7 +67,7 @@ impl Worker {
                 let offset = passing.next - 1;
                 tracker.halt(offset);
                 drop(assignment);
-                if error == Code::MessageSizeTooLarge {
+                if error == Code::MessageBatchTooLarge {
                     self.shared.counters.oversize_batches.add(1);
                     tracing::error!(
                         topic,

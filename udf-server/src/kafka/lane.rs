@@ -154,17 +154,15 @@ impl Lane {
                 accept(&record, course, back, encoder, fetched);
             }
             Err(trouble) => {
-                let is_empty = trouble.code == Code::MessageSizeTooLarge;
                 let trouble @ Trouble { code, offset } = plain(trouble);
-                if is_empty {
-                    *empty_answers += 1;
-                } else if is_damage(trouble) {
+                if is_damage(trouble) {
                     *broken = Some(trouble);
                     return;
-                } else if code == Code::CriticalSystemResource {
-                    *postponed += 1;
-                } else {
-                    *other = Some(code);
+                }
+                match code {
+                    Code::CriticalSystemResource => *postponed += 1,
+                    Code::MessageSizeTooLarge => *empty_answers += 1,
+                    _ => *other = Some(code),
                 }
                 *outdated = (*outdated).max(Some(offset.saturating_add(1)));
             }
@@ -302,7 +300,7 @@ fn plain(trouble: Trouble) -> Trouble {
     let code = match verdict {
         None | Some(Verdict::Granted) => trouble.code,
         Some(Verdict::Postponed) => Code::CriticalSystemResource,
-        Some(Verdict::TooLarge) => Code::MessageSizeTooLarge,
+        Some(Verdict::TooLarge) => Code::MessageBatchTooLarge,
     };
     Trouble { code, ..trouble }
 }

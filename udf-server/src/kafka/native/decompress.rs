@@ -35,7 +35,8 @@ pub type Shadow = unsafe extern "C" fn(*const c_void, usize, Option<Free>) -> *m
 pub type Free = unsafe extern "C" fn(*mut c_void);
 
 const POSTPONED: c_int = RDKafkaRespErr::RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE as c_int;
-const TOO_LARGE: c_int = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as c_int;
+/// One that neither the library nor a broker gives for a fetch: that a message is too large the library says of empty answers.
+const TOO_LARGE: c_int = RDKafkaRespErr::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE as c_int;
 const BAD_COMPRESSION: c_int = RDKafkaRespErr::RD_KAFKA_RESP_ERR__BAD_COMPRESSION as c_int;
 
 thread_local! {
