@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::types::RDKafkaErrorCode;
@@ -19,6 +19,9 @@ use super::stage::Stage;
 const EVERY: Duration = Duration::from_millis(100);
 /// How long the broker may take; it may be down.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long there may be no sample before a new client asks: the client library asks nobody any more after an answer about
+/// metadata in which no broker is, as a broker gives it that has just started.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// What was committed at some time, and how much was known to be done a little later.
 ///
@@ -78,9 +81,10 @@ struct Work {
 }
 
 impl Work {
-    fn run(self) -> Outcome<Vec<Sample>> {
+    fn run(mut self) -> Outcome<Vec<Sample>> {
         let mut samples = Vec::new();
         let mut is_last = false;
+        let mut heard = Instant::now();
         while !is_last {
             // One more sample after the end, so that the last commits are seen.
             is_last = self.over.load(Ordering::Relaxed);
@@ -88,6 +92,10 @@ impl Work {
             if let Ok(sample) = self.sample(samples.last().is_some_and(|sample: &Sample| sample.dead_letters > 0)) {
                 self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&sample.committed);
                 samples.push(sample);
+                heard = Instant::now();
+            } else if heard.elapsed() >= SILENCE {
+                self.onlooker = self.stage.onlooker()?;
+                heard = Instant::now();
             }
             thread::sleep(EVERY);
         }
