@@ -18,13 +18,16 @@ use super::identity::TopicId;
 use super::lookup::{self, Answer, Unanswered};
 use super::members::{self, Membership};
 use super::native::topic_ids::topic_ids;
-use super::secrets::renewed_client;
+use super::secrets::take_renewed;
 use super::selection::Selection;
 use super::start::Start;
 use super::token::Topics;
 
 /// How long the brokers have to answer one question.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the brokers may not answer before a new client asks them. The library's client asks nobody any more once a broker
+/// has told it of no broker at all, as one does that has just started.
+const SILENCE: Duration = Duration::from_secs(15);
 /// Events of the client served before each question, or they would pile up.
 const EVENTS: usize = 100;
 
@@ -91,6 +94,8 @@ pub(crate) struct Group {
     topics: Vec<Topic>,
     refresh_interval: Duration,
     refreshed: Instant,
+    /// When the brokers answered for the last time, or the client was made.
+    heard: Instant,
 }
 
 /// A topic that is read.
@@ -155,6 +160,7 @@ impl Group {
             topics: known.into_iter().map(topic).collect(),
             refresh_interval: config.refresh_interval(),
             refreshed: Instant::now(),
+            heard: Instant::now(),
         })
     }
 
@@ -168,11 +174,22 @@ impl Group {
         }
     }
 
-    /// Asks with a new client from here on, if the files of secrets have changed.
+    /// Asks with a new client from here on, if the files of secrets have changed, or the old one has had no answer for long.
     pub(super) fn renew(&mut self, renewed: &mut watch::Receiver<Option<Brokers>>) {
-        if let Some(consumer) = renewed_client(&mut self.config, renewed) {
-            self.consumer = consumer;
+        let has_new_secrets = take_renewed(&mut self.config, renewed);
+        if !has_new_secrets && self.heard.elapsed() < SILENCE {
+            return;
         }
+        self.heard = Instant::now();
+        match client::consumer(&self.config) {
+            Ok(consumer) => self.consumer = consumer,
+            Err(error) => tracing::error!(%error, "the client that asks for offsets cannot be made anew"),
+        }
+    }
+
+    /// Takes note that the brokers have answered.
+    pub(super) fn note_answer(&mut self) {
+        self.heard = Instant::now();
     }
 
     /// The addresses of the brokers.
@@ -261,7 +278,12 @@ impl Group {
             }
             match client::partitions_of(&self.consumer, &topic.name, TIMEOUT) {
                 Ok(now) => topic.take_over(now),
-                Err(code) => tracing::debug!(%code, topic = topic.name, "the number of partitions is not known"),
+                Err(code) => {
+                    tracing::debug!(%code, topic = topic.name, "the number of partitions is not known");
+                    if lookup::is_of_broker(code) {
+                        return;
+                    }
+                }
             }
         }
         if self.selection.has_patterns() {

@@ -197,7 +197,7 @@ fn in_halves(brokers: &impl Ask, questions: &TopicPartitionList) -> Vec<Answer> 
 }
 
 /// Whether an error is about the broker, so that each of its partitions would have the same.
-fn is_of_broker(code: Code) -> bool {
+pub(super) fn is_of_broker(code: Code) -> bool {
     matches!(
         code,
         Code::OperationTimedOut | Code::RequestTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown

@@ -34,11 +34,12 @@ pub(super) struct Unanswered {
 }
 
 impl Known {
-    /// Takes an answer over. Of a partition that has none, the last one holds.
-    fn take_over(&mut self, Offsets { known, unanswered }: Offsets, now: Instant) {
+    /// Takes an answer over. Of a partition that has none, the last one holds. `false` where the brokers answered for none.
+    fn take_over(&mut self, Offsets { known, unanswered }: Offsets, now: Instant) -> bool {
         let is_silent =
             |former: &PartitionOffsets| unanswered.iter().any(|about| about.is(&former.topic, Some(former.partition)));
-        if !known.is_empty() || unanswered.iter().all(|about| about.partition.is_none()) {
+        let is_answer = !known.is_empty() || unanswered.iter().all(|about| about.partition.is_none());
+        if is_answer {
             self.asked = Some(now);
         }
         self.offsets.retain(is_silent);
@@ -48,6 +49,7 @@ impl Known {
             former.iter().find(|it| it.about.is(&about.topic, about.partition)).map_or(now, |it| it.since)
         };
         self.unanswered = unanswered.into_iter().map(|about| Unanswered { since: since(&about), about }).collect();
+        is_answer
     }
 
     /// The sum of what is left of each partition. `None` where that is nothing as far as it is known, and of some partition
@@ -111,7 +113,9 @@ impl Pending {
         let mut known = self.known();
         match offsets {
             Ok(offsets) => {
-                known.take_over(offsets, now);
+                if known.take_over(offsets, now) {
+                    group.note_answer();
+                }
                 known.total = Some(group.total());
             }
             Err(error) => tracing::debug!(%error, "pending is not known anew; the last answer holds"),

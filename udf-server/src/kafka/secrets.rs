@@ -18,7 +18,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::time::Instant;
 
 use super::brokers::Brokers;
-use super::client::{self, StartError};
+use super::client::StartError;
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::rebalance::Rebalancing;
@@ -214,22 +214,16 @@ pub(super) fn let_go(consumer: Arc<BaseConsumer<Context>>) {
     }
 }
 
-/// A client with what the files hold now, if that has changed, for those who ask the brokers.
-pub(super) fn renewed_client(
+/// Takes over what the files of secrets hold now; `true` if that has changed.
+pub(super) fn take_renewed(
     config: &mut KafkaConfig,
     renewed: &mut tokio::sync::watch::Receiver<Option<Brokers>>,
-) -> Option<Arc<BaseConsumer<Context>>> {
+) -> bool {
     if !renewed.has_changed().unwrap_or(false) {
-        return None;
+        return false;
     }
-    config.brokers = renewed.borrow_and_update().clone()?;
-    match client::consumer(config) {
-        Ok(consumer) => Some(consumer),
-        Err(error) => {
-            tracing::error!(%error, "the client that asks for offsets keeps its old secrets");
-            None
-        }
-    }
+    let brokers = renewed.borrow_and_update().clone();
+    brokers.map(|brokers| config.brokers = brokers).is_some()
 }
 
 #[cfg(test)]
