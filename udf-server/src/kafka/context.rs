@@ -189,6 +189,13 @@ impl Context {
         }
     }
 
+    /// Writes to the log that records are gone.
+    pub(super) fn tell_gone(&self, Reset { topic, partition, message, .. }: &Reset) {
+        if let Some(held_back) = lock(&self.errors).log.admit(format!("{topic}:{partition}"), Instant::now()) {
+            tracing::error!(held_back, "records are gone before they were read: {message}");
+        }
+    }
+
     /// Why the brokers refuse us, if they do now: a failed authentication rarely mends itself.
     pub(super) fn refused(&self, now: Instant) -> Option<Refusal> {
         lock(&self.errors).refused.clone().filter(|refusal| now.duration_since(refusal.last) < PAUSE)
@@ -225,11 +232,6 @@ impl ClientContext for Context {
             && !matches!(level, RDKafkaLogLevel::Debug)
             && let Some(reset) = Reset::parse(message)
         {
-            if let Some(held_back) =
-                lock(&self.errors).log.admit(format!("{}:{}", reset.topic, reset.partition), Instant::now())
-            {
-                tracing::error!(held_back, "records are gone before they were read: {message}");
-            }
             lock(&self.resets).push(reset);
             self.has_resets.store(true, Ordering::Release);
             return;

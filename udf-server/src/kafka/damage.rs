@@ -3,7 +3,8 @@
 //! The client library tells where such a batch begins, not where it ends, and what it reads after it is not to be relied
 //! on. So such a batch is passed over one offset at a time, each time from there, until something else comes. Of a batch in
 //! an unknown form it tells only once, however often it comes across it, and of one that the broker itself cannot read
-//! nothing is known at all: these can't be passed over. Nor can a batch that becomes larger than the source may hold.
+//! nothing is known at all: these can't be passed over. Nor can a batch that becomes larger than the source may hold, or one
+//! whose offset is damaged, which no checksum covers: where it is beyond the log's end, nothing in it can be believed.
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::topic_partition_list::Offset;
 
 use super::native::fetch::Trouble;
+use super::native::position;
 use super::policy::{Damaged, name};
 use super::thread::Worker;
 
@@ -62,8 +64,10 @@ impl Worker {
             let Some(tracker) = assignment.tracker_mut(lane.id).filter(|tracker| tracker.halted().is_none()) else {
                 continue;
             };
-            let passing = Passing::step(lane.passing, offset, tracker.position().unwrap_or(0));
-            if self.config.on_damaged == Damaged::Halt || !shows_its_end(trouble) {
+            let position = tracker.position().unwrap_or(0);
+            let is_in_log = position::end(&self.consumer, topic, partition).is_none_or(|end| offset < end);
+            let passing = Passing::step(lane.passing, if is_in_log { offset } else { position }, position);
+            if self.config.on_damaged == Damaged::Halt || !shows_its_end(trouble) || !is_in_log {
                 let offset = passing.next - 1;
                 tracker.halt(offset);
                 drop(assignment);

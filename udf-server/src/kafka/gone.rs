@@ -13,6 +13,8 @@ pub(super) struct Reset {
     pub(super) partition: i32,
     /// The offset of the record that would have been next.
     pub(super) from: i64,
+    /// What the library says of it.
+    pub(super) message: String,
 }
 
 impl Reset {
@@ -23,17 +25,25 @@ impl Reset {
         let (topic, partition) = place.rsplit_once(" [")?;
         let topic = topic.rsplit(' ').next()?;
         let from = rest.split(' ').next()?.parse().ok()?;
-        Some(Self { topic: topic.to_owned(), partition: partition.parse().ok()?, from })
+        let partition = partition.parse().ok()?;
+        Some(Self { topic: topic.to_owned(), partition, from, message: message.to_owned() })
     }
 }
 
 impl Worker {
     /// Counts what was gone before it was read: from where the partition should have been read on to where it is.
     pub(super) fn count_gone(&mut self) {
-        for Reset { topic, partition, from } in self.consumer.context().take_resets() {
+        for reset in self.consumer.context().take_resets() {
+            let mut lane = self.lanes.iter_mut().find(|lane| lane.is(&reset.topic, reset.partition));
+            // Behind what is damaged the library fetches from anywhere, until it is told where to read on.
+            if lane.as_ref().is_some_and(|lane| lane.broken.is_some()) {
+                tracing::debug!("damaged records: {}", reset.message);
+                continue;
+            }
             self.shared.counters.resets.add(1);
-            if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.is(&topic, partition)) {
-                lane.reset_from = Some(from);
+            self.consumer.context().tell_gone(&reset);
+            if let Some(lane) = &mut lane {
+                lane.reset_from = Some(reset.from);
             }
         }
         for lane in &mut self.lanes {
@@ -55,8 +65,9 @@ mod tests {
     fn what_the_library_logs_of_records_that_are_gone_is_read() {
         let message = "[thrd:main]: flights.a [3]: offset reset (at offset 17 (leader epoch 2), broker 1) to cached BEGINNING \
                        offset 20 (leader epoch -1): fetch failed due to requested offset not available on the broker";
-        assert_eq!(Reset::parse(message), Some(Reset { topic: "flights.a".to_owned(), partition: 3, from: 17 }));
-        assert_eq!(Reset::parse(&message[13..]), Reset::parse(message), "threads may be left out");
+        let place = |message| Reset::parse(message).map(|reset| (reset.topic, reset.partition, reset.from));
+        assert_eq!(place(message), Some(("flights.a".to_owned(), 3, 17)));
+        assert_eq!(place(&message[13..]), place(message), "threads may be left out");
         assert_eq!(Reset::parse("[thrd:main]: offset reset is what this is about"), None);
     }
 }
