@@ -159,10 +159,12 @@ impl Lane {
                     *broken = Some(trouble);
                     return;
                 }
-                match code {
-                    Code::CriticalSystemResource => *postponed += 1,
-                    Code::MessageSizeTooLarge => *empty_answers += 1,
-                    _ => *other = Some(code),
+                if code == Code::CriticalSystemResource {
+                    *postponed += 1;
+                } else if code == Code::MessageSizeTooLarge {
+                    *empty_answers += 1;
+                } else {
+                    *other = Some(code);
                 }
                 *outdated = (*outdated).max(Some(offset.saturating_add(1)));
             }
