@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::consumer::BaseConsumer;
 
 use super::Outcome;
 use super::clock::{self, Micros};
@@ -25,15 +24,14 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// What was committed at some time, and how much was known to be done a little later.
 ///
-/// The order makes it sound: all that the group may have committed by then was in a journal, or in the dead-letter topic,
-/// before these were looked at.
+/// The order makes it sound: all that the group may have committed by then was in a journal before these were looked at, or in
+/// the dead-letter topic, which has the time of each letter. Its end is not asked for: a node that is cut off from the others
+/// tells an old one.
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
     pub(super) at: Micros,
     pub(super) committed: BTreeMap<i32, i64>,
     pub(super) journals: Extent,
-    /// The end of the dead-letter topic.
-    pub(super) dead_letters: i64,
 }
 
 /// A thread that samples until it is told to stop.
@@ -89,7 +87,7 @@ impl Work {
             // One more sample after the end, so that the last commits are seen.
             is_last = self.over.load(Ordering::Relaxed);
             // A broker that is down does not answer; the next sample will do.
-            if let Ok(sample) = self.sample(samples.last().is_some_and(|sample: &Sample| sample.dead_letters > 0)) {
+            if let Ok(sample) = self.sample() {
                 self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&sample.committed);
                 samples.push(sample);
                 heard = Instant::now();
@@ -102,19 +100,9 @@ impl Work {
         Ok(samples)
     }
 
-    fn sample(&self, has_letters: bool) -> Outcome<Sample> {
+    fn sample(&self) -> Outcome<Sample> {
         let committed = self.stage.committed(&self.onlooker, PATIENCE)?;
-        let watermarks = self.onlooker.fetch_watermarks(&self.stage.dead_letter_topic(), 0, PATIENCE);
-        let dead_letters = match watermarks {
-            // A topic that nobody has written to may be away. One that has letters is there, whatever a broker knows of it.
-            Err(error) if !has_letters && error.rdkafka_error_code().is_some_and(is_unknown) => 0,
-            watermarks => watermarks?.1,
-        };
         let journals = journal::extent(&self.folder)?;
-        Ok(Sample { at: clock::now(), committed, journals, dead_letters })
+        Ok(Sample { at: clock::now(), committed, journals })
     }
-}
-
-fn is_unknown(code: RDKafkaErrorCode) -> bool {
-    matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
 }

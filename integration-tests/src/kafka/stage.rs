@@ -83,8 +83,8 @@ impl Stage {
     pub(super) fn new(site: &Site, name: &str, partitions: i32) -> Outcome<Self> {
         let group = format!("{name}-readers");
         let stage = Self { site: site.clone(), topic: name.to_owned(), group, partitions: AtomicI32::new(partitions) };
-        stage.create(&stage.topic, partitions, site.replication)?;
-        stage.create(&stage.dead_letter_topic(), 1, stage.dead_letter_replication())?;
+        stage.create(&stage.topic, partitions, site.replication.replicas(), site.replication.settings())?;
+        stage.create_dead_letters()?;
         stage.wait_for_topics()?;
         Ok(stage)
     }
@@ -111,11 +111,7 @@ impl Stage {
     pub(super) fn limit_dead_letters(&self, bytes: Option<u32>) -> Outcome<()> {
         let (topic, limit) = (self.dead_letter_topic(), bytes.map(|bytes| bytes.to_string()));
         let config = AlterConfig::new(ResourceSpecifier::Topic(&topic));
-        let config = self
-            .dead_letter_replication()
-            .settings()
-            .into_iter()
-            .fold(config, |config, (name, value)| config.set(name, value));
+        let config = self.dead_letter_settings().fold(config, |config, (name, value)| config.set(name, value));
         let config = limit.iter().fold(config, |config, limit| config.set("max.message.bytes", limit));
         for altered in wait_for(self.admin()?.alter_configs([&config], &options()))? {
             altered.map_err(|(_, error)| format!("the brokers refuse settings of {topic}: {error}"))?;
@@ -130,8 +126,18 @@ impl Stage {
 
     /// Makes the dead-letter topic again.
     pub(super) fn make_dead_letters(&self) -> Outcome<()> {
-        self.create(&self.dead_letter_topic(), 1, self.dead_letter_replication())?;
+        self.create_dead_letters()?;
         self.wait_for_topics()
+    }
+
+    fn create_dead_letters(&self) -> Outcome<()> {
+        let replicas = self.dead_letter_replication().replicas();
+        self.create(&self.dead_letter_topic(), 1, replicas, self.dead_letter_settings())
+    }
+
+    /// The settings of the dead-letter topic. Brokers note when they have written a letter, by which the verdict goes.
+    fn dead_letter_settings(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.dead_letter_replication().settings().into_iter().chain([("message.timestamp.type", "LogAppendTime")])
     }
 
     /// A letter that was confirmed is never lost: what the source gave up is known by it.
@@ -141,14 +147,21 @@ impl Stage {
 
     /// Makes the topic again that was deleted, with as many partitions.
     pub(super) fn make_topic_again(&self) -> Outcome<()> {
-        self.create(&self.topic, self.partitions(), self.site.replication)?;
+        let replication = self.site.replication;
+        self.create(&self.topic, self.partitions(), replication.replicas(), replication.settings())?;
         self.wait_for_topics()
     }
 
     /// Makes a topic.
-    fn create(&self, name: &str, partitions: i32, replication: Replication) -> Outcome<()> {
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replication.replicas()));
-        let topic = replication.settings().into_iter().fold(topic, |topic, (name, value)| topic.set(name, value));
+    fn create<'a>(
+        &self,
+        name: &str,
+        partitions: i32,
+        replicas: i32,
+        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Outcome<()> {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
+        let topic = settings.into_iter().fold(topic, |topic, (name, value)| topic.set(name, value));
         each_is_ok(wait_for(self.admin()?.create_topics([&topic], &options()))?)
     }
 
@@ -191,16 +204,22 @@ impl Stage {
         Ok(())
     }
 
-    /// Removes the records of the topic that are before these offsets, by partition.
+    /// Removes the records of the topic that are before these offsets, by partition. While leaders change, a broker may refuse.
     pub(super) fn remove_before(&self, offsets: &BTreeMap<i32, i64>) -> Outcome<()> {
         let mut partitions = TopicPartitionList::new();
         for (partition, offset) in offsets {
             partitions.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))?;
         }
-        for removed in wait_for(self.admin()?.delete_records(&partitions, &options()))?.elements() {
-            removed.error()?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let removed = wait_for(self.admin()?.delete_records(&partitions, &options()))
+                .and_then(|removed| Ok(removed.elements().iter().try_for_each(|element| element.error())?));
+            match removed {
+                Ok(()) => return Ok(()),
+                Err(_) if Instant::now() < deadline => thread::sleep(LOOK),
+                Err(error) => return Err(format!("the brokers remove no records of {}: {error}", self.topic).into()),
+            }
         }
-        Ok(())
     }
 
     /// Removes the topics, so that many runs on one broker do not fill the disk.

@@ -9,6 +9,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Outcome;
+use super::clock::Micros;
 use super::journal::Place;
 use super::producers;
 use super::stage::Stage;
@@ -28,8 +29,8 @@ pub(super) struct Truth {
 /// A record by its place and its number: after a log was cut there is another one at the place.
 pub(super) type Numbered = (Place, u64);
 
-/// What was given up, and where that is in the dead-letter topic, in its order.
-pub(super) type DeadLetters = Vec<(i64, Numbered)>;
+/// What was given up, and when a broker has written it to the dead-letter topic, in the order of these times.
+pub(super) type DeadLetters = Vec<(Micros, Numbered)>;
 
 impl Truth {
     /// Reads all partitions of the topic from their beginning to their end.
@@ -62,9 +63,12 @@ pub(super) fn read_dead_letters(stage: &Stage) -> Outcome<DeadLetters> {
             place.ok_or_else(|| format!("the dead letter {} does not say where it is from", message.offset()))?;
         let number = message.payload().and_then(producers::number_of);
         let number = number.ok_or_else(|| format!("the dead letter {} has no number", message.offset()))?;
-        letters.push((message.offset(), (place, number)));
+        let written = message.timestamp().to_millis().and_then(|millis| Micros::try_from(millis).ok());
+        let written = written.ok_or_else(|| format!("the dead letter {} has no time", message.offset()))?;
+        letters.push((written * 1000, (place, number)));
         Ok(())
     })?;
+    letters.sort_unstable();
     Ok(letters)
 }
 

@@ -121,7 +121,7 @@ impl Evidence<'_> {
                     held.follow(&line).for_each(|record| _ = undone.remove(&record));
                 }
             }
-            while let Some((_, record)) = letters.next_if(|(at, _)| *at < sample.dead_letters) {
+            while let Some((_, record)) = letters.next_if(|(written, _)| *written <= sample.at) {
                 undone.remove(record);
             }
             for (partition, committed) in &sample.committed {

@@ -43,7 +43,6 @@ impl Story {
             at: super::super::clock::now(),
             committed: BTreeMap::from([(0, committed)]),
             journals: journal::extent(self.folder.path()).unwrap(),
-            dead_letters: self.dead_letters.len().try_into().unwrap(),
         });
         self
     }
@@ -58,7 +57,7 @@ impl Story {
 
     fn give_up(&mut self, offset: i64) -> &mut Self {
         let number = 10 + offset.unsigned_abs();
-        self.dead_letters.push((self.dead_letters.len().try_into().unwrap(), ((0, offset), number)));
+        self.dead_letters.push((super::super::clock::now(), ((0, offset), number)));
         self
     }
 
