@@ -243,7 +243,10 @@ impl Broker {
         if self.layout.hosts.is_some() {
             command.push(format!("-Djdk.net.hosts.file={}", self.path("hosts").display()));
         }
-        command.push("-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info".to_owned());
+        // That it serves, and who leads a partition, with which replicas in sync, and where a log was cut.
+        for class in ["kafka.server.KafkaRaftServer", "kafka.cluster.Partition", "kafka.server.ReplicaFetcherThread"] {
+            command.push(format!("-Dorg.slf4j.simpleLogger.log.{class}=info"));
+        }
         command.extend(["kafka.Kafka".to_owned(), self.path("server.properties").display().to_string()]);
         self.process =
             Some(Process::spawn(&command, self.folder.path(), log).map_err(StartError::system("a process"))?);

@@ -1,5 +1,8 @@
 //! The brokers that a run is on, and what is done to them.
 
+use std::fs;
+use std::path::Path;
+
 use kafka_broker::{Broker, Cluster};
 
 use super::Outcome;
@@ -82,6 +85,22 @@ impl<'a> Brokers<'a> {
             Self::One(one) => one.bring_back(),
             Self::Cluster(nodes) => nodes.bring_back(),
         }
+    }
+
+    /// Keeps the brokers' own logs in a folder, and the log of a topic of one partition as each of them has it.
+    pub(super) fn keep(&self, topic: &str, folder: &Path) -> Outcome<()> {
+        let nodes: Vec<&Broker> = match self {
+            Self::One(one) => vec![one.broker],
+            Self::Cluster(nodes) => nodes.all(),
+        };
+        for (number, node) in (1..).zip(nodes) {
+            fs::write(folder.join(format!("node-{number}.log")), node.log())?;
+            let segment = node.segment(topic, 0);
+            if segment.exists() {
+                fs::copy(segment, folder.join(format!("node-{number}.{topic}.segment")))?;
+            }
+        }
+        Ok(())
     }
 
     /// Has what is made new through the brokers find them. In a cluster enough of them are there at any time.

@@ -83,7 +83,11 @@ impl Run<'_> {
         // A fault may be open when the run has failed.
         chaos.brokers.bring_back()?;
         let faults = chaos.scene.happened.len();
+        let dead_letter_topic = chaos.scene.stage.dead_letter_topic();
         let (figures, violations) = chaos.scene.judge(outcome)?;
+        if !violations.is_empty() {
+            chaos.brokers.keep(&dead_letter_topic, self.folder)?;
+        }
         let name = self.name.to_owned();
         Ok(Verdict { name, faults, figures, time: began.elapsed(), violations })
     }

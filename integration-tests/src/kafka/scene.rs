@@ -164,7 +164,7 @@ impl Scene {
         })
     }
 
-    /// Judges the run, which ended as `outcome` says. The broker has to serve.
+    /// Judges the run, which ended as `outcome` says. The broker has to serve. The topics of a run that was right are removed.
     pub(super) fn judge(self, outcome: Outcome<()>) -> Outcome<(Figures, Vec<Violation>)> {
         // Whatever still runs ends here, so that the journals stay as they are.
         drop(self.members);
@@ -185,7 +185,9 @@ impl Scene {
             // The others may be no more than the consequence.
             violations.insert(0, Violation { invariant: "the run", what: error.to_string() });
         }
-        self.stage.remove()?;
+        if violations.is_empty() {
+            self.stage.remove()?;
+        }
         Ok((figures, violations))
     }
 }

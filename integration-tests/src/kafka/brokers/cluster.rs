@@ -176,6 +176,11 @@ impl<'a> Nodes<'a> {
         Ok(())
     }
 
+    /// All nodes, in the order of their numbers.
+    pub(in super::super) fn all(&self) -> Vec<&Broker> {
+        self.cluster.ids().filter_map(|id| self.cluster.node(id)).collect()
+    }
+
     fn node(&mut self, node: u32) -> Outcome<&mut Broker> {
         self.cluster.node_mut(node).ok_or_else(|| format!("the cluster has no node {node}").into())
     }
