@@ -31,6 +31,8 @@ mod waiting;
 const SLOW_PACE: Duration = Duration::from_secs(10);
 /// How long a letter waits for which the client had no room. It has some as soon as the brokers answer.
 const NO_ROOM: Duration = Duration::from_millis(100);
+/// How long the client tries to write a letter before it gives it back.
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// What may be on its way to the brokers at a time. The client keeps a copy of each letter, beside the one in the tracker.
 const ON_THEIR_WAY: usize = 16 * 1024 * 1024;
 /// The most that the client library lets be set: how large a letter may be is the topic's decision.
@@ -83,6 +85,8 @@ pub(super) struct DeadLetters {
     /// The form of the messages that are read back into records.
     form: Form,
     brokers: Brokers,
+    /// When the producers were made.
+    made: Instant,
     /// Sends letters that come together in one batch.
     together: BaseProducer<Receipts>,
     /// Sends each letter in a batch of its own, as small as it gets. It is made with the first one that needs it.
@@ -128,6 +132,7 @@ impl DeadLetters {
             topic: topic.to_owned(),
             form,
             brokers: brokers.clone(),
+            made: Instant::now(),
             together: producer(brokers, false)?,
             alone: None,
             waiting: Waiting::default(),
@@ -150,6 +155,7 @@ impl DeadLetters {
             self.late.append(&mut end(&old));
         }
         self.brokers = brokers.clone();
+        self.made = Instant::now();
         Ok(())
     }
 
@@ -273,6 +279,9 @@ impl DeadLetters {
                 turn.failures += 1;
                 envelope.failures = envelope.failures.saturating_add(1);
                 self.tell_failure(&envelope, code, &reason, now);
+                if code == RDKafkaErrorCode::MessageTimedOut {
+                    self.make_anew(now);
+                }
                 now + pause(envelope.failures)
             }
         };
@@ -294,6 +303,16 @@ impl DeadLetters {
             Err(error) => tracing::debug!(%error, "there is no new producer of dead letters yet"),
         }
         (code, reason)
+    }
+
+    /// Sends with new producers from here on, unless they are new. The library's client asks nobody any more once a broker has told
+    /// it of no broker at all, as one does that has just started: no letter of such a producer is ever written.
+    fn make_anew(&mut self, now: Instant) {
+        if now.duration_since(self.made) >= TIMEOUT
+            && let Err(error) = self.renew(&self.brokers.clone())
+        {
+            tracing::debug!(%error, "there is no new producer of dead letters yet");
+        }
     }
 
     fn refuse(&mut self, envelope: &Envelope, code: RDKafkaErrorCode, error: &str, now: Instant, turn: &mut Turn) {
@@ -363,10 +382,11 @@ impl DeadLetters {
 
 /// A producer of dead letters: one that sends many in a batch, or each alone.
 fn producer(brokers: &Brokers, alone: bool) -> Result<BaseProducer<Receipts>, KafkaError> {
+    let timeout = TIMEOUT.as_millis().to_string();
     let defaults = [
         ("enable.idempotence", "true"),
         ("linger.ms", "5"),
-        ("message.timeout.ms", "30000"),
+        ("message.timeout.ms", &*timeout),
         ("message.max.bytes", LARGEST),
         ("topic.metadata.propagation.max.ms", "5000"),
     ];

@@ -1,16 +1,15 @@
 //! Answers of a broker that cannot be read.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use kafka_broker::{Broker, Options};
-use numaflow_sdk::NackOptions;
 use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::Value;
 use tokio::task::block_in_place;
@@ -19,62 +18,36 @@ use tokio::time::Instant;
 use crate::endpoint::Endpoint;
 use crate::harness::{PATIENCE, Platform, Stage, deadline, send, start};
 
-/// Keys of Kafka's requests.
-const FETCH: u8 = 1;
-const METADATA: u8 = 3;
+/// The key of a fetch among Kafka's requests.
+const FETCH: [u8; 2] = [0, 1];
 /// An answer without records is shorter.
 const WITH_RECORDS: usize = 300;
 
-/// Stands between clients and a broker, and spoils answers while it is told to.
+/// Stands between clients and a broker, and cuts off half of each answer that has records while it is told to.
 #[derive(Clone, Default)]
-struct Spoiler {
-    /// Of each answer that has records, half is cut off.
-    cuts_fetches: Arc<AtomicBool>,
-    /// No broker is told of.
-    hides_brokers: Arc<AtomicBool>,
-    /// How many answers were without brokers.
-    hidden: Arc<AtomicUsize>,
+struct Cutter {
+    cuts: Arc<AtomicBool>,
 }
 
-/// From, to, and the keys of requests without an answer, by their ids.
-type Way = (TcpStream, TcpStream, Arc<Mutex<HashMap<Vec<u8>, u8>>>);
-
-impl Spoiler {
-    /// Starts a broker behind a spoiler.
-    fn start() -> (Self, Broker, String) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let options = Options::new().with_property("advertised.listeners", format!("PLAINTEXT://{address}"));
-        let broker = block_in_place(|| Broker::start(options).unwrap());
-        let spoiler = Self::default();
-        spoiler.clone().serve(listener, broker.address());
-        (spoiler, broker, address)
-    }
-
+impl Cutter {
     fn serve(self, listener: TcpListener, broker: String) {
         thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
                 let Ok(broker) = TcpStream::connect(&broker) else { continue };
-                let asked = Arc::default();
-                let requests = (client.try_clone().unwrap(), broker.try_clone().unwrap(), Arc::clone(&asked));
+                let fetches = Arc::new(Mutex::new(HashSet::new()));
+                let requests = (client.try_clone().unwrap(), broker.try_clone().unwrap(), fetches.clone());
                 thread::spawn(move || ask(requests));
-                let spoiler = self.clone();
-                thread::spawn(move || spoiler.answer((broker, client, asked)));
+                let cutter = self.clone();
+                thread::spawn(move || cutter.answer((broker, client, fetches)));
             }
         });
     }
 
-    fn answer(&self, (mut from, mut to, asked): Way) {
+    fn answer(&self, (mut from, mut to, fetches): Way) {
         while let Ok(mut frame) = frame(&mut from) {
-            match asked.lock().unwrap().remove(&frame[..4]) {
-                Some(FETCH) if frame.len() > WITH_RECORDS && self.cuts_fetches.load(Ordering::Relaxed) => {
-                    frame.truncate(frame.len() / 2);
-                }
-                Some(METADATA) if self.hides_brokers.load(Ordering::Relaxed) => {
-                    without_brokers(&mut frame);
-                    self.hidden.fetch_add(1, Ordering::Relaxed);
-                }
-                _ => {}
+            let is_fetch = fetches.lock().unwrap().remove(&frame[..4]);
+            if is_fetch && frame.len() > WITH_RECORDS && self.cuts.load(Ordering::Relaxed) {
+                frame.truncate(frame.len() / 2);
             }
             if pass(&mut to, &frame).is_err() {
                 break;
@@ -84,31 +57,20 @@ impl Spoiler {
     }
 }
 
-fn ask((mut from, mut to, asked): Way) {
+/// From, to, and the ids of fetches without an answer.
+type Way = (TcpStream, TcpStream, Arc<Mutex<HashSet<Vec<u8>>>>);
+
+fn ask((mut from, mut to, fetches): Way) {
     while let Ok(frame) = frame(&mut from) {
         // The request's key and version come before its id.
-        asked.lock().unwrap().insert(frame[4..8].to_vec(), frame[1]);
+        if frame[..2] == FETCH {
+            fetches.lock().unwrap().insert(frame[4..8].to_vec());
+        }
         if pass(&mut to, &frame).is_err() {
             break;
         }
     }
     drop(to.shutdown(Shutdown::Both));
-}
-
-/// Takes the brokers out of an answer about metadata: its version 9 and later, whose lengths are one byte where they are short.
-fn without_brokers(frame: &mut Vec<u8>) {
-    // The request's id, no tags, the throttle.
-    let start = 4 + 1 + 4;
-    let mut at = start + 1;
-    for _ in 1..frame[start] {
-        // A broker's id, host, port, rack and tags.
-        at += 4;
-        at += usize::from(frame[at]).max(1) + 4;
-        at += usize::from(frame[at]).max(1);
-        assert_eq!(frame[at], 0, "a broker has tags");
-        at += 1;
-    }
-    frame.splice(start..at, [1]);
 }
 
 fn frame(from: &mut TcpStream) -> io::Result<Vec<u8>> {
@@ -126,7 +88,12 @@ fn pass(to: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
 
 /// The client library itself would fetch a thousand times a second.
 pub(crate) async fn answers_that_cannot_be_read_are_asked_for_less_and_less_often(stage: Stage) {
-    let (spoiler, _broker, address) = Spoiler::start();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let options = Options::new().with_property("advertised.listeners", format!("PLAINTEXT://{address}"));
+    let broker = block_in_place(|| Broker::start(options).unwrap());
+    let cutter = Cutter::default();
+    cutter.clone().serve(listener, broker.address());
     let stage = Stage { address, ..stage };
     stage.create_topic(1).await;
     stage.fill(1, 0, 5);
@@ -135,7 +102,7 @@ pub(crate) async fn answers_that_cannot_be_read_are_asked_for_less_and_less_ofte
     let (mut platform, endpoint) = (Platform::connect(&source).await, Endpoint::of(&source));
     let messages = platform.read_all(5).await;
     platform.ack(&messages).await;
-    spoiler.cuts_fetches.store(true, Ordering::Relaxed);
+    cutter.cuts.store(true, Ordering::Relaxed);
     let producer = stage.producer();
     for number in 0..10 {
         stage.send(&producer, 0, &format!("{number:0>100}"));
@@ -145,7 +112,7 @@ pub(crate) async fn answers_that_cannot_be_read_are_asked_for_less_and_less_ofte
     endpoint.until("told", is_told).await;
     endpoint.until("fetched no more", |page| page["totals"]["paused_partitions"].as_u64() > Some(0)).await;
 
-    spoiler.cuts_fetches.store(false, Ordering::Relaxed);
+    cutter.cuts.store(false, Ordering::Relaxed);
     let messages = platform.read_all(10).await;
     assert_eq!(stage.places(&messages), (5..15).map(|offset| (0, offset)).collect::<Vec<_>>());
     platform.ack(&messages).await;
@@ -202,42 +169,5 @@ pub(crate) async fn answers_without_records_stop_no_partition(stage: Stage) {
         platform.ack(&messages).await;
     }
     assert!(places.len() < 50, "it was compacted: {places:?}");
-    assert!(source.close(PATIENCE).await);
-}
-
-/// The client library would ask nobody any more after an answer in which no broker is.
-pub(crate) async fn answers_without_brokers_end_no_client(stage: Stage) {
-    let (spoiler, _broker, address) = Spoiler::start();
-    let stage = Stage { address, ..stage };
-    stage.create_topic(1).await;
-    let dead = stage.beside("dead");
-    dead.create_topic(1).await;
-    stage.fill(1, 0, 5);
-
-    let source = start(stage.config().with_dead_letter_topic(&dead.topic).with_max_deliveries(1)).await;
-    let (mut platform, endpoint) = (Platform::connect(&source).await, Endpoint::of(&source));
-    let messages = platform.read_all(5).await;
-    // The producer of dead letters knows the brokers by then.
-    platform.nack(&messages[..1], NackOptions::new()).await;
-    platform.ack(&messages[1..]).await;
-    endpoint.until("done", |page| page["partitions"][0]["committed"] == 5).await;
-
-    spoiler.hides_brokers.store(true, Ordering::Relaxed);
-    endpoint.until("not answered", |page| page["end_age"].as_f64() > Some(20.0)).await;
-    spoiler.hides_brokers.store(false, Ordering::Relaxed);
-    assert!(spoiler.hidden.load(Ordering::Relaxed) > 0);
-    let producer = stage.producer();
-    for number in 0..10 {
-        stage.send(&producer, 0, &number.to_string());
-    }
-    block_in_place(|| producer.flush(PATIENCE).unwrap());
-    let messages = platform.read_all(10).await;
-    platform.nack(&messages[..1], NackOptions::new()).await;
-    platform.ack(&messages[1..]).await;
-    endpoint.until("done again", |page| page["partitions"][0]["committed"] == 15).await;
-    endpoint
-        .until("asked again", |page| page["partitions"][0]["end"] == 15 && page["end_age"].as_f64() < Some(10.0))
-        .await;
-    assert_eq!(endpoint.page().await["totals"]["dead_letter_records"], 2);
     assert!(source.close(PATIENCE).await);
 }

@@ -62,7 +62,6 @@ fn main() -> ExitCode {
     }
     let trials = trials![
         answers::answers_that_cannot_be_read_are_asked_for_less_and_less_often,
-        answers::answers_without_brokers_end_no_client,
         answers::answers_without_records_stop_no_partition,
         check_config::the_dead_letter_topic_is_checked_for_what_it_is_for,
         check_config::a_right_that_is_missing_is_named,
