@@ -109,7 +109,14 @@ impl Scene {
         let truth = Truth::read(&self.stage)?;
         let is_removed = |partition: i32| partition % 3 == 0;
         let ends: BTreeMap<i32, i64> = truth.ends.into_iter().filter(|(partition, _)| is_removed(*partition)).collect();
-        self.stage.remove_before(&ends)?;
+        // While leaders change, a broker may refuse.
+        self.wait_for("removal of records", CALM, |scene| {
+            let removed = scene.stage.remove_before(&ends);
+            if let Err(error) = &removed {
+                scene.log(&format!("no records are removed yet: {error}"))?;
+            }
+            Ok(removed.is_ok())
+        })?;
         let lost = truth.records.into_iter().filter(|((partition, _), _)| is_removed(*partition)).collect();
         self.log(&format!("removed all before {ends:?}"))?;
         self.cuts.push(Cut { log: Log::Beginning, lost, from, to: clock::now() });

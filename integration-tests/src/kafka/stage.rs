@@ -204,22 +204,16 @@ impl Stage {
         Ok(())
     }
 
-    /// Removes the records of the topic that are before these offsets, by partition. While leaders change, a broker may refuse.
+    /// Removes the records of the topic that are before these offsets, by partition.
     pub(super) fn remove_before(&self, offsets: &BTreeMap<i32, i64>) -> Outcome<()> {
         let mut partitions = TopicPartitionList::new();
         for (partition, offset) in offsets {
             partitions.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))?;
         }
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let removed = wait_for(self.admin()?.delete_records(&partitions, &options()))
-                .and_then(|removed| Ok(removed.elements().iter().try_for_each(|element| element.error())?));
-            match removed {
-                Ok(()) => return Ok(()),
-                Err(_) if Instant::now() < deadline => thread::sleep(LOOK),
-                Err(error) => return Err(format!("the brokers remove no records of {}: {error}", self.topic).into()),
-            }
+        for removed in wait_for(self.admin()?.delete_records(&partitions, &options()))?.elements() {
+            removed.error()?;
         }
+        Ok(())
     }
 
     /// Removes the topics, so that many runs on one broker do not fill the disk.

@@ -222,8 +222,9 @@ pub(super) fn take_renewed(
     if !renewed.has_changed().unwrap_or(false) {
         return false;
     }
-    let brokers = renewed.borrow_and_update().clone();
-    brokers.map(|brokers| config.brokers = brokers).is_some()
+    let Some(brokers) = renewed.borrow_and_update().clone() else { return false };
+    config.brokers = brokers;
+    true
 }
 
 #[cfg(test)]
