@@ -27,6 +27,7 @@ mod asker;
 mod assignment;
 mod auth;
 mod backoff;
+mod bootstrap;
 mod brokers;
 mod budget;
 mod client;

@@ -111,7 +111,6 @@ fn keep_asking(
                     group.renew(&mut renewed);
                     match positions::look_up(group, start, &partitions, SystemTime::now()) {
                         Ok(beginnings) => {
-                            group.note_answer();
                             // Nobody waits for it once the source has stopped.
                             _ = answers.send(Answer { beginnings });
                             shared.wake_worker();

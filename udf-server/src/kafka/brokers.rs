@@ -14,13 +14,14 @@ use rdkafka::types::RDKafkaConfRes;
 
 use super::address::Address;
 use super::auth;
+use super::statistics;
 use crate::config::{Layers, read_text};
 
 /// How long the brokers have for their first answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Properties of the client library that are not the user's to set, and why.
-const OWNED: [(&str, &str); 12] = [
+const OWNED: [(&str, &str); 13] = [
     ("bootstrap.servers", "it is set by --brokers"),
     ("metadata.broker.list", "it is set by --brokers"),
     ("group.id", "it is set by --group"),
@@ -32,6 +33,7 @@ const OWNED: [(&str, &str); 12] = [
     ("offset.store.method", "offsets are kept by the group, where every replica finds them"),
     ("enable.partition.eof", "the source has no use for these events"),
     ("log.queue", "the source reads the log itself"),
+    ("statistics.interval.ms", "the source reads the statistics itself"),
     ("plugin.library.paths", "the source loads no code at run time"),
 ];
 
@@ -292,6 +294,7 @@ impl Brokers {
         client.extend(defaults.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
         client.extend(self.properties.clone());
         client.set("bootstrap.servers", &self.addresses);
+        client.set("statistics.interval.ms", statistics::INTERVAL_MILLIS);
         // Of what is left to it our own callbacks choose what to tell; and they read in it which records are gone. Without
         // a level it would be that of a log that we don't have. The property `debug` says what there is below `info`.
         client.set_log_level(RDKafkaLogLevel::Debug);

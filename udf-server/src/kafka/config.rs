@@ -45,7 +45,7 @@ const MISSING_TOPIC_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 const FETCH_BYTES: usize = 1 << 20;
 
 /// Properties that the source sets unless the user does.
-const DEFAULTS: [(&str, &str); 12] = [
+const DEFAULTS: [(&str, &str); 11] = [
     // Once a queue is full the library waits this long before it looks again; its own default is a second.
     ("fetch.queue.backoff.ms", "1"),
     ("fetch.wait.max.ms", "100"),
@@ -60,8 +60,6 @@ const DEFAULTS: [(&str, &str); 12] = [
     ("isolation.level", "read_committed"),
     ("allow.auto.create.topics", "false"),
     ("socket.nagle.disable", "true"),
-    // Round trips, throttling and bytes of the brokers.
-    ("statistics.interval.ms", "10000"),
 ];
 
 /// Whether a property has a default of the source's own.

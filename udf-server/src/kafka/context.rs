@@ -16,6 +16,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 use tokio::time::Instant;
 
+use super::bootstrap::Bootstrap;
 use super::gone::Reset;
 use super::rights::{self, Denial};
 use super::search::refused_size;
@@ -42,6 +43,7 @@ pub(crate) struct Context {
     has_resets: AtomicBool,
     commits: Mutex<Commits>,
     brokers: Mutex<Option<Vec<BrokerFigures>>>,
+    pub(super) bootstrap: Bootstrap,
 }
 
 /// What the brokers have answered to commits.
@@ -264,8 +266,9 @@ impl ClientContext for Context {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        if let Some(brokers) = statistics::read(statistics) {
-            *lock(&self.brokers) = Some(brokers);
+        if let Some(told) = statistics::read(statistics) {
+            self.bootstrap.note(&told);
+            *lock(&self.brokers) = Some(told.brokers);
         }
     }
 

@@ -5,7 +5,7 @@
 //! partition goes on by itself.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use numaflow_sdk::source::EncodedMessage;
@@ -19,8 +19,10 @@ use tokio::time::Instant;
 use self::backlog::Backlog;
 use self::refusal::{Verdict, remedy, verdict};
 use self::waiting::{Waiting, pause};
+use super::bootstrap::Bootstrap;
 use super::brokers::Brokers;
 use super::record::{self, Form, Original};
+use super::statistics;
 use super::throttle::Throttle;
 
 pub(super) mod backlog;
@@ -31,8 +33,6 @@ mod waiting;
 const SLOW_PACE: Duration = Duration::from_secs(10);
 /// How long a letter waits for which the client had no room. It has some as soon as the brokers answer.
 const NO_ROOM: Duration = Duration::from_millis(100);
-/// How long the client tries to write a letter before it gives it back.
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// What may be on its way to the brokers at a time. The client keeps a copy of each letter, beside the one in the tracker.
 const ON_THEIR_WAY: usize = 16 * 1024 * 1024;
 /// The most that the client library lets be set: how large a letter may be is the topic's decision.
@@ -85,8 +85,6 @@ pub(super) struct DeadLetters {
     /// The form of the messages that are read back into records.
     form: Form,
     brokers: Brokers,
-    /// When the producers were made.
-    made: Instant,
     /// Sends letters that come together in one batch.
     together: BaseProducer<Receipts>,
     /// Sends each letter in a batch of its own, as small as it gets. It is made with the first one that needs it.
@@ -132,7 +130,6 @@ impl DeadLetters {
             topic: topic.to_owned(),
             form,
             brokers: brokers.clone(),
-            made: Instant::now(),
             together: producer(brokers, false)?,
             alone: None,
             waiting: Waiting::default(),
@@ -155,7 +152,6 @@ impl DeadLetters {
             self.late.append(&mut end(&old));
         }
         self.brokers = brokers.clone();
-        self.made = Instant::now();
         Ok(())
     }
 
@@ -209,6 +205,7 @@ impl DeadLetters {
         for producer in [Some(&self.together), self.alone.as_ref()].into_iter().flatten() {
             producer.poll(Duration::ZERO);
             receipts.append(&mut producer.context().take());
+            producer.context().bootstrap.repeat_if_due(producer.client(), &self.brokers);
         }
         for (envelope, result) in receipts {
             self.on_their_way = self.on_their_way.saturating_sub(envelope.letter.record.len());
@@ -279,9 +276,6 @@ impl DeadLetters {
                 turn.failures += 1;
                 envelope.failures = envelope.failures.saturating_add(1);
                 self.tell_failure(&envelope, code, &reason, now);
-                if code == RDKafkaErrorCode::MessageTimedOut {
-                    self.make_anew(now);
-                }
                 now + pause(envelope.failures)
             }
         };
@@ -303,16 +297,6 @@ impl DeadLetters {
             Err(error) => tracing::debug!(%error, "there is no new producer of dead letters yet"),
         }
         (code, reason)
-    }
-
-    /// Sends with new producers from here on, unless they are new. The library's client asks nobody any more once a broker has told
-    /// it of no broker at all, as one does that has just started: no letter of such a producer is ever written.
-    fn make_anew(&mut self, now: Instant) {
-        if now.duration_since(self.made) >= TIMEOUT
-            && let Err(error) = self.renew(&self.brokers.clone())
-        {
-            tracing::debug!(%error, "there is no new producer of dead letters yet");
-        }
     }
 
     fn refuse(&mut self, envelope: &Envelope, code: RDKafkaErrorCode, error: &str, now: Instant, turn: &mut Turn) {
@@ -382,11 +366,10 @@ impl DeadLetters {
 
 /// A producer of dead letters: one that sends many in a batch, or each alone.
 fn producer(brokers: &Brokers, alone: bool) -> Result<BaseProducer<Receipts>, KafkaError> {
-    let timeout = TIMEOUT.as_millis().to_string();
     let defaults = [
         ("enable.idempotence", "true"),
         ("linger.ms", "5"),
-        ("message.timeout.ms", &*timeout),
+        ("message.timeout.ms", "30000"),
         ("message.max.bytes", LARGEST),
         ("topic.metadata.propagation.max.ms", "5000"),
     ];
@@ -411,21 +394,35 @@ fn end(producer: &BaseProducer<Receipts>) -> Vec<Receipt> {
     producer.context().take()
 }
 
-/// What became of the letters that were sent.
+/// The context of a producer: what became of the letters that were sent.
 #[derive(Debug, Default)]
-struct Receipts(Mutex<Vec<Receipt>>);
+struct Receipts {
+    receipts: Mutex<Vec<Receipt>>,
+    bootstrap: Bootstrap,
+}
 
 type Receipt = (Box<Envelope>, Result<(), KafkaError>);
 
 impl Receipts {
     fn take(&self) -> Vec<Receipt> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Receipt>> {
+        // Nothing panics while it holds the lock.
+        self.receipts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ClientContext for Receipts {
     fn log(&self, _level: RDKafkaLogLevel, fac: &str, message: &str) {
         tracing::debug!(fac, "librdkafka: {message}");
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        if let Some(told) = statistics::read(statistics) {
+            self.bootstrap.note(&told);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -438,7 +435,7 @@ impl ProducerContext for Receipts {
 
     fn delivery(&self, result: &DeliveryResult<'_>, envelope: Box<Envelope>) {
         let result = result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((envelope, result));
+        self.lock().push((envelope, result));
     }
 }
 

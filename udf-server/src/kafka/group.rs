@@ -25,9 +25,6 @@ use super::token::Topics;
 
 /// How long the brokers have to answer one question.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the brokers may not answer before a new client asks them. The library's client asks nobody any more once a broker
-/// has told it of no broker at all, as one does that has just started.
-const SILENCE: Duration = Duration::from_secs(15);
 /// Events of the client served before each question, or they would pile up.
 const EVENTS: usize = 100;
 
@@ -94,8 +91,6 @@ pub(crate) struct Group {
     topics: Vec<Topic>,
     refresh_interval: Duration,
     refreshed: Instant,
-    /// When the brokers answered for the last time, or the client was made.
-    heard: Instant,
 }
 
 /// A topic that is read.
@@ -160,7 +155,6 @@ impl Group {
             topics: known.into_iter().map(topic).collect(),
             refresh_interval: config.refresh_interval(),
             refreshed: Instant::now(),
-            heard: Instant::now(),
         })
     }
 
@@ -174,22 +168,15 @@ impl Group {
         }
     }
 
-    /// Asks with a new client from here on, if the files of secrets have changed, or the old one has had no answer for long.
+    /// Asks with a new client from here on, if the files of secrets have changed.
     pub(super) fn renew(&mut self, renewed: &mut watch::Receiver<Option<Brokers>>) {
-        let has_new_secrets = take_renewed(&mut self.config, renewed);
-        if !has_new_secrets && self.heard.elapsed() < SILENCE {
+        if !take_renewed(&mut self.config, renewed) {
             return;
         }
-        self.heard = Instant::now();
         match client::consumer(&self.config) {
             Ok(consumer) => self.consumer = consumer,
             Err(error) => tracing::error!(%error, "the client that asks for offsets cannot be made anew"),
         }
-    }
-
-    /// Takes note that the brokers have answered.
-    pub(super) fn note_answer(&mut self) {
-        self.heard = Instant::now();
     }
 
     /// The addresses of the brokers.
@@ -356,6 +343,7 @@ impl Group {
                 tracing::debug!(%error, "while looking at the group");
             }
         }
+        self.consumer.context().bootstrap.repeat_if_due(self.consumer.client(), &self.config.brokers);
     }
 }
 

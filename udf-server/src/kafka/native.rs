@@ -2,11 +2,13 @@
 //! many records at once, `commit` gets an answer, `epoch` reads and sets leader epochs, `generation` tells which generation of
 //! the group we are in, `position` how far partitions are read, `rights` what we may do, `topic_ids` which topics there are;
 //! the last two share the way to put a question, `admin`.
+//! `bootstrap` adds brokers to a client.
 //! `decompress` stands before calls that the library makes of itself, `heap` has freed memory go back to the system, and
 //! `abort` explains a process that the library aborts.
 
 pub(super) mod abort;
 mod admin;
+pub(super) mod bootstrap;
 pub(super) mod commit;
 pub mod decompress;
 pub(super) mod epoch;

@@ -34,12 +34,11 @@ pub(super) struct Unanswered {
 }
 
 impl Known {
-    /// Takes an answer over. Of a partition that has none, the last one holds. `false` where the brokers answered for none.
-    fn take_over(&mut self, Offsets { known, unanswered }: Offsets, now: Instant) -> bool {
+    /// Takes an answer over. Of a partition that has none, the last one holds.
+    fn take_over(&mut self, Offsets { known, unanswered }: Offsets, now: Instant) {
         let is_silent =
             |former: &PartitionOffsets| unanswered.iter().any(|about| about.is(&former.topic, Some(former.partition)));
-        let is_answer = !known.is_empty() || unanswered.iter().all(|about| about.partition.is_none());
-        if is_answer {
+        if !known.is_empty() || unanswered.iter().all(|about| about.partition.is_none()) {
             self.asked = Some(now);
         }
         self.offsets.retain(is_silent);
@@ -49,7 +48,6 @@ impl Known {
             former.iter().find(|it| it.about.is(&about.topic, about.partition)).map_or(now, |it| it.since)
         };
         self.unanswered = unanswered.into_iter().map(|about| Unanswered { since: since(&about), about }).collect();
-        is_answer
     }
 
     /// The sum of what is left of each partition. `None` where that is nothing as far as it is known, and of some partition
@@ -113,9 +111,7 @@ impl Pending {
         let mut known = self.known();
         match offsets {
             Ok(offsets) => {
-                if known.take_over(offsets, now) {
-                    group.note_answer();
-                }
+                known.take_over(offsets, now);
                 known.total = Some(group.total());
             }
             Err(error) => tracing::debug!(%error, "pending is not known anew; the last answer holds"),

@@ -19,7 +19,7 @@ use super::native::commit::commit;
 use super::native::generation::generation;
 use super::positions::{Beginning, Place};
 use super::thread::{Worker, store};
-use super::waiting::Unread;
+use super::waiting::{UNREAD, Unread};
 
 /// The change that is being answered.
 #[derive(Debug, Default)]
@@ -162,7 +162,8 @@ impl Worker {
                 Place::Oldest
             });
             lane.begin_at(&place);
-            if let (Some(first), Some(mut element)) = (place.offset(), taken.find_partition(&topic, partition))
+            let first = if lane.waits.is_some() { Some(UNREAD) } else { place.offset() };
+            if let (Some(first), Some(mut element)) = (first, taken.find_partition(&topic, partition))
                 && let Err(error) = element.set_offset(Offset::Offset(first))
             {
                 tracing::error!(%error, topic, partition, first, "the partition does not begin where it should");

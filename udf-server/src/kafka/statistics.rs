@@ -1,9 +1,21 @@
-//! What the client library measures of the brokers. Pure.
+//! What the client library tells of the brokers, and measures of them. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+/// How often the client library tells, in milliseconds.
+pub(super) const INTERVAL_MILLIS: &str = "10000";
+
+/// What the client library tells.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Told {
+    /// The brokers of which it knows the id.
+    pub(super) brokers: Vec<BrokerFigures>,
+    /// It knows no broker, not even by the addresses to begin with.
+    pub(super) is_without_brokers: bool,
+}
 
 /// A broker, as the client library has seen it since it told last.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,11 +38,26 @@ struct Statistics {
 #[derive(Deserialize)]
 struct Broker {
     nodeid: i32,
+    source: Source,
     rxbytes: u64,
     /// In microseconds.
     rtt: Window,
     /// In milliseconds.
     throttle: Window,
+}
+
+/// How the library has come by a broker.
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Source {
+    /// By the addresses to begin with.
+    Configured,
+    /// By the answer of another one.
+    Learned,
+    /// It is none: the library has it for its own requests.
+    Internal,
+    /// It stands for one of the others: the group's coordinator.
+    Logical,
 }
 
 #[derive(Deserialize)]
@@ -40,7 +67,7 @@ struct Window {
 }
 
 /// Reads what the client library tells; `None` for what it does not say by itself. Its format: STATISTICS.md of librdkafka.
-pub(super) fn read(json: &[u8]) -> Option<Vec<BrokerFigures>> {
+pub(super) fn read(json: &[u8]) -> Option<Told> {
     let statistics: Statistics = serde_json::from_slice(json).ok()?;
     let figures = |broker: Broker| BrokerFigures {
         id: broker.nodeid,
@@ -48,34 +75,54 @@ pub(super) fn read(json: &[u8]) -> Option<Vec<BrokerFigures>> {
         throttle: Duration::from_millis(broker.throttle.max).as_secs_f64(),
         received_bytes: broker.rxbytes,
     };
-    // Addresses to begin with have no id; the group's coordinator is listed a second time, with that of its broker.
-    let mut brokers = BTreeMap::new();
-    for (name, broker) in statistics.brokers {
-        if broker.nodeid >= 0 && name != "GroupCoordinator" {
-            brokers.insert(broker.nodeid, figures(broker));
-        }
-    }
-    Some(brokers.into_values().collect())
+    let known = statistics.brokers.into_values();
+    let known = known.filter(|broker| matches!(broker.source, Source::Configured | Source::Learned));
+    let known: Vec<_> = known.collect();
+    let is_without_brokers = known.is_empty();
+    // Addresses to begin with have no id.
+    let brokers = known.into_iter().filter(|broker| broker.nodeid >= 0);
+    let brokers: BTreeMap<_, _> = brokers.map(|broker| (broker.nodeid, figures(broker))).collect();
+    Some(Told { brokers: brokers.into_values().collect(), is_without_brokers })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn window(avg: u64, max: u64) -> String {
+        format!(r#"{{"min":0,"max":{max},"avg":{avg},"sum":0,"p99":9,"cnt":3}}"#)
+    }
+
+    fn broker(id: i32, source: &str, rtt: &str, throttle: &str) -> String {
+        format!(
+            r#"{{"name":"b","nodeid":{id},"source":"{source}","rxbytes":1234,"rtt":{rtt},"throttle":{throttle},"toppars":{{}}}}"#
+        )
+    }
+
     #[test]
     fn what_the_library_measures_of_each_broker_is_read() {
-        let window = |avg, max| format!(r#"{{"min":0,"max":{max},"avg":{avg},"sum":0,"p99":9,"cnt":3}}"#);
-        let broker = |id, rtt: &str, throttle: &str| {
-            format!(r#"{{"name":"b","nodeid":{id},"rxbytes":1234,"rtt":{rtt},"throttle":{throttle},"toppars":{{}}}}"#)
-        };
         let json = format!(
             r#"{{"name":"c","brokers":{{"b:1/bootstrap":{},"b:1/1":{},"GroupCoordinator":{}}},"topics":{{}}}}"#,
-            broker(-1, &window(5, 5), &window(0, 0)),
-            broker(1, &window(2500, 9000), &window(100, 1500)),
-            broker(1, &window(7, 7), &window(0, 0)),
+            broker(-1, "configured", &window(5, 5), &window(0, 0)),
+            broker(1, "learned", &window(2500, 9000), &window(100, 1500)),
+            broker(1, "logical", &window(7, 7), &window(0, 0)),
         );
         let expected = BrokerFigures { id: 1, round_trip: 0.0025, throttle: 1.5, received_bytes: 1234 };
-        assert_eq!(read(json.as_bytes()), Some(vec![expected]));
+        assert_eq!(read(json.as_bytes()), Some(Told { brokers: vec![expected], is_without_brokers: false }));
         assert_eq!(read(b"{}"), None);
+    }
+
+    #[test]
+    fn a_client_that_knows_no_broker_is_known_by_it() {
+        let of = |sources: &[&str]| {
+            let brokers = sources.iter().enumerate();
+            let brokers = brokers
+                .map(|(number, source)| format!(r#""{number}":{}"#, broker(-1, source, &window(0, 0), &window(0, 0))));
+            let json = format!(r#"{{"brokers":{{{}}}}}"#, brokers.collect::<Vec<_>>().join(","));
+            read(json.as_bytes()).unwrap().is_without_brokers
+        };
+        assert!(of(&["internal", "logical"]));
+        assert!(!of(&["logical", "configured"]));
+        assert!(!of(&["learned"]));
     }
 }

@@ -325,6 +325,7 @@ impl Worker {
         self.search(now);
         self.look_after_waiting(now);
         self.renew_in_turn(now);
+        self.consumer.context().bootstrap.repeat_if_due(self.consumer.client(), &self.config.brokers);
         self.skip_markers();
         if let Some(timeout) = self.config.inflight_timeout {
             self.expire(now, timeout);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode as Code};
-use rdkafka::topic_partition_list::{TopicPartitionList, TopicPartitionListElem};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
 use super::context::Context;
 use super::lane::Lane;
@@ -23,6 +23,17 @@ pub(super) const SEEK: Duration = Duration::from_millis(500);
 pub(super) fn seek(consumer: &BaseConsumer<Context>, lane: &Lane, offset: i64, timeout: Duration) -> KafkaResult<()> {
     let mut list = TopicPartitionList::new();
     lane.add_position(offset, &mut list);
+    seek_in(consumer, list, timeout)
+}
+
+/// As [`seek`], with the partition's oldest record, whichever that is.
+pub(super) fn seek_oldest(consumer: &BaseConsumer<Context>, lane: &Lane, timeout: Duration) -> KafkaResult<()> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&lane.topic, lane.partition, Offset::Beginning)?;
+    seek_in(consumer, list, timeout)
+}
+
+fn seek_in(consumer: &BaseConsumer<Context>, list: TopicPartitionList, timeout: Duration) -> KafkaResult<()> {
     let list = consumer.seek_partitions(list, timeout)?;
     list.elements().first().map_or(Ok(()), |element| match element.error() {
         Err(error) if error.rdkafka_error_code() != Some(Code::InProgress) => Err(error),

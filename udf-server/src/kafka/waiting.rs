@@ -15,10 +15,14 @@ use super::asker::Answer;
 use super::positions::Beginning;
 use super::rebalance::Rebalancing;
 use super::thread::Worker;
-use super::validation::{SEEK, seek};
+use super::validation::{SEEK, seek, seek_oldest};
 
 /// How often the brokers are asked again.
 const PERIOD: Duration = Duration::from_secs(2);
+
+/// Where the client library takes a partition that waits. Nothing is read there, because the partition is paused. Without an
+/// offset the library asks a broker where to begin, and its answer may come after the seek and undo it.
+pub(super) const UNREAD: i64 = 0;
 
 /// An assigned partition that cannot be read as long as this member has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -101,7 +105,10 @@ impl Worker {
         let first = place.offset();
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, *partition);
-        let sought = first.map_or(Ok(()), |first| seek(&self.consumer, lane, first, SEEK));
+        let sought = match first {
+            Some(first) => seek(&self.consumer, lane, first, SEEK),
+            None => seek_oldest(&self.consumer, lane, SEEK),
+        };
         if let Err(error) = sought.and_then(|()| self.consumer.resume(&list)) {
             tracing::debug!(%error, topic, partition, "the partition does not begin yet");
             return;

@@ -1,53 +1,139 @@
 //! Answers of a broker that cannot be read.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use kafka_broker::{Broker, Options};
+use numaflow_sdk::NackOptions;
 use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::Value;
 use tokio::task::block_in_place;
 use tokio::time::Instant;
+use udf_server::kafka::Start;
 
 use crate::endpoint::Endpoint;
 use crate::harness::{PATIENCE, Platform, Stage, deadline, send, start};
 
-/// The key of a fetch among Kafka's requests.
-const FETCH: [u8; 2] = [0, 1];
 /// An answer without records is shorter.
 const WITH_RECORDS: usize = 300;
 
-/// Stands between clients and a broker, and cuts off half of each answer that has records while it is told to.
-#[derive(Clone, Default)]
-struct Cutter {
-    cuts: Arc<AtomicBool>,
+/// A question that is of interest here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    Fetch,
+    Metadata,
+    /// Where partitions end.
+    Ends,
+    /// Where partitions begin.
+    Beginnings,
 }
 
-impl Cutter {
+impl Question {
+    /// Reads it in a request.
+    fn of(request: &[u8]) -> Option<Self> {
+        // Offsets are asked for by a time, which for the ends and the beginnings is one of these.
+        let asks_for = |time: i64| request.windows(8).any(|window| window == time.to_be_bytes());
+        match request[..2] {
+            [0, 1] => Some(Self::Fetch),
+            [0, 2] if asks_for(-2) => Some(Self::Beginnings),
+            [0, 2] if asks_for(-1) => Some(Self::Ends),
+            [0, 3] => Some(Self::Metadata),
+            _ => None,
+        }
+    }
+}
+
+/// Holds up whoever comes while it is closed.
+#[derive(Default)]
+struct Gate {
+    is_closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn close(&self) {
+        *self.is_closed.lock().unwrap() = true;
+    }
+
+    fn open(&self) {
+        *self.is_closed.lock().unwrap() = false;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        let is_closed = self.is_closed.lock().unwrap();
+        drop(self.opened.wait_while(is_closed, |is_closed| *is_closed).unwrap());
+    }
+}
+
+/// Stands between clients and a broker, and spoils answers while it is told to.
+#[derive(Clone, Default)]
+struct Spoiler {
+    /// Of each answer that has records, half is cut off.
+    cuts_fetches: Arc<AtomicBool>,
+    /// No broker is told of.
+    hides_brokers: Arc<AtomicBool>,
+    /// How many answers were without brokers.
+    hidden: Arc<AtomicUsize>,
+    /// Answers that tell where partitions end come through here, with those behind them.
+    ends: Arc<Gate>,
+    /// How many there were.
+    told_ends: Arc<AtomicUsize>,
+    /// As `ends`, where they begin.
+    beginnings: Arc<Gate>,
+}
+
+/// From, to, and the questions without an answer, by their ids.
+type Way = (TcpStream, TcpStream, Arc<Mutex<HashMap<Vec<u8>, Question>>>);
+
+impl Spoiler {
+    /// Starts a broker behind a spoiler.
+    fn start() -> (Self, Broker, String) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let options = Options::new().with_property("advertised.listeners", format!("PLAINTEXT://{address}"));
+        let broker = block_in_place(|| Broker::start(options).unwrap());
+        let spoiler = Self::default();
+        spoiler.clone().serve(listener, broker.address());
+        (spoiler, broker, address)
+    }
+
     fn serve(self, listener: TcpListener, broker: String) {
         thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
                 let Ok(broker) = TcpStream::connect(&broker) else { continue };
-                let fetches = Arc::new(Mutex::new(HashSet::new()));
-                let requests = (client.try_clone().unwrap(), broker.try_clone().unwrap(), fetches.clone());
+                let asked = Arc::default();
+                let requests = (client.try_clone().unwrap(), broker.try_clone().unwrap(), Arc::clone(&asked));
                 thread::spawn(move || ask(requests));
-                let cutter = self.clone();
-                thread::spawn(move || cutter.answer((broker, client, fetches)));
+                let spoiler = self.clone();
+                thread::spawn(move || spoiler.answer((broker, client, asked)));
             }
         });
     }
 
-    fn answer(&self, (mut from, mut to, fetches): Way) {
+    fn answer(&self, (mut from, mut to, asked): Way) {
         while let Ok(mut frame) = frame(&mut from) {
-            let is_fetch = fetches.lock().unwrap().remove(&frame[..4]);
-            if is_fetch && frame.len() > WITH_RECORDS && self.cuts.load(Ordering::Relaxed) {
-                frame.truncate(frame.len() / 2);
+            let question = asked.lock().unwrap().remove(&frame[..4]);
+            match question {
+                Some(Question::Fetch) if frame.len() > WITH_RECORDS && self.cuts_fetches.load(Ordering::Relaxed) => {
+                    frame.truncate(frame.len() / 2);
+                }
+                Some(Question::Metadata) if self.hides_brokers.load(Ordering::Relaxed) => {
+                    without_brokers(&mut frame);
+                    self.hidden.fetch_add(1, Ordering::Relaxed);
+                }
+                Some(Question::Ends) => {
+                    self.ends.pass();
+                    self.told_ends.fetch_add(1, Ordering::Relaxed);
+                }
+                Some(Question::Beginnings) => self.beginnings.pass(),
+                Some(Question::Fetch | Question::Metadata) | None => {}
             }
             if pass(&mut to, &frame).is_err() {
                 break;
@@ -57,20 +143,33 @@ impl Cutter {
     }
 }
 
-/// From, to, and the ids of fetches without an answer.
-type Way = (TcpStream, TcpStream, Arc<Mutex<HashSet<Vec<u8>>>>);
-
-fn ask((mut from, mut to, fetches): Way) {
+fn ask((mut from, mut to, asked): Way) {
     while let Ok(frame) = frame(&mut from) {
-        // The request's key and version come before its id.
-        if frame[..2] == FETCH {
-            fetches.lock().unwrap().insert(frame[4..8].to_vec());
+        if let Some(question) = Question::of(&frame) {
+            // The request's key and version come before its id.
+            asked.lock().unwrap().insert(frame[4..8].to_vec(), question);
         }
         if pass(&mut to, &frame).is_err() {
             break;
         }
     }
     drop(to.shutdown(Shutdown::Both));
+}
+
+/// Takes the brokers out of an answer about metadata: its version 9 and later, whose lengths are one byte where they are short.
+fn without_brokers(frame: &mut Vec<u8>) {
+    // The request's id, no tags, the throttle.
+    let start = 4 + 1 + 4;
+    let mut at = start + 1;
+    for _ in 1..frame[start] {
+        // A broker's id, host, port, rack and tags.
+        at += 4;
+        at += usize::from(frame[at]).max(1) + 4;
+        at += usize::from(frame[at]).max(1);
+        assert_eq!(frame[at], 0, "a broker has tags");
+        at += 1;
+    }
+    frame.splice(start..at, [1]);
 }
 
 fn frame(from: &mut TcpStream) -> io::Result<Vec<u8>> {
@@ -88,12 +187,7 @@ fn pass(to: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
 
 /// The client library itself would fetch a thousand times a second.
 pub(crate) async fn answers_that_cannot_be_read_are_asked_for_less_and_less_often(stage: Stage) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let options = Options::new().with_property("advertised.listeners", format!("PLAINTEXT://{address}"));
-    let broker = block_in_place(|| Broker::start(options).unwrap());
-    let cutter = Cutter::default();
-    cutter.clone().serve(listener, broker.address());
+    let (spoiler, _broker, address) = Spoiler::start();
     let stage = Stage { address, ..stage };
     stage.create_topic(1).await;
     stage.fill(1, 0, 5);
@@ -102,7 +196,7 @@ pub(crate) async fn answers_that_cannot_be_read_are_asked_for_less_and_less_ofte
     let (mut platform, endpoint) = (Platform::connect(&source).await, Endpoint::of(&source));
     let messages = platform.read_all(5).await;
     platform.ack(&messages).await;
-    cutter.cuts.store(true, Ordering::Relaxed);
+    spoiler.cuts_fetches.store(true, Ordering::Relaxed);
     let producer = stage.producer();
     for number in 0..10 {
         stage.send(&producer, 0, &format!("{number:0>100}"));
@@ -112,7 +206,7 @@ pub(crate) async fn answers_that_cannot_be_read_are_asked_for_less_and_less_ofte
     endpoint.until("told", is_told).await;
     endpoint.until("fetched no more", |page| page["totals"]["paused_partitions"].as_u64() > Some(0)).await;
 
-    cutter.cuts.store(false, Ordering::Relaxed);
+    spoiler.cuts_fetches.store(false, Ordering::Relaxed);
     let messages = platform.read_all(10).await;
     assert_eq!(stage.places(&messages), (5..15).map(|offset| (0, offset)).collect::<Vec<_>>());
     platform.ack(&messages).await;
@@ -169,5 +263,82 @@ pub(crate) async fn answers_without_records_stop_no_partition(stage: Stage) {
         platform.ack(&messages).await;
     }
     assert!(places.len() < 50, "it was compacted: {places:?}");
+    assert!(source.close(PATIENCE).await);
+}
+
+/// After answers in which no broker is, a client of the library may know none any more, and ask nobody: not each time, so it has
+/// some. Meanwhile the partition may be lost, and come back.
+pub(crate) async fn answers_without_brokers_stop_neither_records_nor_questions_nor_letters(stage: Stage) {
+    const ROUNDS: i64 = 2;
+    /// Three clients ask, and each of them more than once.
+    const ANSWERS: usize = 30;
+    const EACH: i64 = 5;
+    let (spoiler, _broker, address) = Spoiler::start();
+    let stage = Stage { address, ..stage };
+    stage.create_topic(1).await;
+    let dead = stage.beside("dead");
+    dead.create_topic(1).await;
+
+    let source = start(stage.config().with_dead_letter_topic(&dead.topic).with_max_deliveries(1)).await;
+    let (mut platform, endpoint) = (Platform::connect(&source).await, Endpoint::of(&source));
+    let producer = stage.producer();
+    // In the first round the producer of dead letters gets to know the brokers.
+    for round in 0..=ROUNDS {
+        if round > 0 {
+            let before = spoiler.hidden.load(Ordering::Relaxed);
+            spoiler.hides_brokers.store(true, Ordering::Relaxed);
+            endpoint.until("told", |_| spoiler.hidden.load(Ordering::Relaxed) >= before + ANSWERS).await;
+            spoiler.hides_brokers.store(false, Ordering::Relaxed);
+        }
+        for number in 0..EACH {
+            stage.send(&producer, 0, &number.to_string());
+        }
+        block_in_place(|| producer.flush(PATIENCE).unwrap());
+        let (first, end) = (EACH * round, EACH * (round + 1));
+        let is_done = |page: &Value| {
+            let partition = &page["partitions"][0];
+            partition["committed"] == end && partition["end"] == end
+        };
+        let until = deadline();
+        let mut page = endpoint.page().await;
+        while !is_done(&page) {
+            assert!(Instant::now() < until, "not done: {page:#}");
+            let messages = platform.read(500, Duration::from_millis(500)).await;
+            let (given_up, others): (Vec<_>, Vec<_>) =
+                messages.iter().partition(|message| stage.places([*message]) == [(0, first)]);
+            if !given_up.is_empty() {
+                platform.nack(given_up, NackOptions::new()).await;
+            }
+            platform.ack(others).await;
+            page = endpoint.page().await;
+        }
+        let letters = page["totals"]["dead_letter_records"].as_i64();
+        assert!(letters > Some(round), "{page:#}");
+    }
+    assert!(source.close(PATIENCE).await);
+}
+
+/// A client that looks up by itself where to begin takes the late answer for news, whatever it was told meanwhile.
+pub(crate) async fn late_answers_do_not_move_a_partition_that_has_waited(stage: Stage) {
+    let (spoiler, _broker, address) = Spoiler::start();
+    let stage = Stage { address, ..stage };
+    stage.create_topic(1).await;
+    stage.fill(1, 0, 5);
+    spoiler.ends.close();
+    spoiler.beginnings.close();
+    let source = start(stage.config().with_start(Start::Latest)).await;
+    let (mut platform, endpoint) = (Platform::connect(&source).await, Endpoint::of(&source));
+    endpoint.until("waiting", |page| page["partitions"][0]["waits"].is_string()).await;
+    spoiler.ends.open();
+    endpoint.until("begun", |page| page["partitions"][0]["committed"] == 5).await;
+    spoiler.beginnings.open();
+    // Twice, five seconds apart: the client asks again sooner.
+    let told = spoiler.told_ends.load(Ordering::Relaxed);
+    endpoint.until("asked twice", |_| spoiler.told_ends.load(Ordering::Relaxed) >= told + 2).await;
+    stage.fill(1, 5, 1);
+    let messages = platform.read_all(1).await;
+    assert_eq!(stage.places(&messages), [(0, 5)]);
+    platform.ack(&messages).await;
+    endpoint.until("done", |page| page["partitions"][0]["committed"] == 6).await;
     assert!(source.close(PATIENCE).await);
 }
