@@ -38,6 +38,8 @@ pub(super) struct Lane {
     encoder: Encoder,
     /// How many records the next fetch may take.
     pub(super) room: usize,
+    /// Nothing was taken from the queue yet: the library itself knows where the partition begins.
+    pub(super) is_untouched: bool,
     /// Encoded, and not yet with the tracker.
     pub(super) fetched: Vec<(i64, EncodedMessage)>,
     /// Records that cannot be read: what comes after them must not pass them.
@@ -113,6 +115,7 @@ impl Lane {
             queue,
             encoder: Encoder::new(topic, partition, topics.replica().unwrap_or(id), form),
             room: 0,
+            is_untouched: true,
             fetched: Vec::new(),
             broken: None,
             empty_answers: 0,
@@ -144,10 +147,20 @@ impl Lane {
 
     /// Takes what there is and fits.
     pub(super) fn fetch(&mut self) {
+        self.fetch_up_to(self.room.saturating_sub(self.fetched.len()));
+    }
+
+    /// Has the library let go of what it has ready. Right after the partition was paused none of it counts any more, and it would
+    /// stay in memory until there is room again.
+    pub(super) fn let_go(&mut self) {
+        self.fetch_up_to(1);
+    }
+
+    fn fetch_up_to(&mut self, most: usize) {
         let Self { queue, encoder, course, back, fetched, broken, trouble: other, .. } = self;
-        let Self { passing, passed, outdated, room, .. } = self;
+        let Self { passing, passed, outdated, .. } = self;
         let (postponed, empty_answers) = (&mut self.postponed, &mut self.empty_answers);
-        queue.fetch(room.saturating_sub(fetched.len()), |record| match record {
+        let has_taken = queue.fetch(most, |record| match record {
             _ if broken.is_some() || back.is_some() => {}
             Ok(record) => {
                 *passed = passing.take().or(*passed);
@@ -169,6 +182,7 @@ impl Lane {
                 *outdated = (*outdated).max(Some(offset.saturating_add(1)));
             }
         });
+        self.is_untouched &= !has_taken;
     }
 
     /// Takes note of how large the records are that have come.
@@ -184,6 +198,7 @@ impl Lane {
 
     /// Takes a record that came another way.
     pub(super) fn take(&mut self, record: &Record<'_>) {
+        self.is_untouched = false;
         if self.back.is_some() {
             return;
         }

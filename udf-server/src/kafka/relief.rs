@@ -58,7 +58,7 @@ impl Worker {
         };
         // Of decompressed batches more than half of what may be held: others wait for it.
         let is_scarce = left < limit / 2;
-        let most = self.shared.budget.of_all();
+        let most = self.queued_at_most();
         let (mut full, mut resumed) = (Vec::new(), Vec::new());
         let mut held = 0;
         {
@@ -79,10 +79,15 @@ impl Worker {
                     }
                     continue;
                 }
-                let queued = lane.queued() * (lane.mean + OF_RECORD);
+                let mut queued = lane.queued() * (lane.mean + OF_RECORD);
+                if lane.is_untouched {
+                    // How large its records are is not known yet.
+                    queued = queued.min(OF_PARTITION);
+                }
                 held += queued;
-                // Without a position nobody could say where to go on.
-                let is_known = tracker.position().is_some() && lane.passing.is_none() && lane.broken.is_none();
+                // Without a position nobody could say where to go on, once something was taken.
+                let is_known = lane.is_untouched
+                    || tracker.position().is_some() && lane.passing.is_none() && lane.broken.is_none();
                 if is_over || is_known && (tracker.room() == 0 || !is_open) {
                     full.push(Full { place, held: queued, is_over });
                 }
@@ -103,10 +108,16 @@ impl Worker {
     /// Pauses partitions that have just come, from this lane on, where they are more than there is room for. The library has
     /// not begun with them, so that they begin where they are to once there is room.
     pub(super) fn hold_back(&mut self, first: usize) {
-        let most = (self.shared.budget.of_all() / OF_PARTITION).max(1);
+        let most = (self.queued_at_most() / OF_PARTITION).max(1);
         for place in first.max(most)..self.lanes.len() {
             self.pause(place);
         }
+    }
+
+    /// What the library's queues may hold: half of what the library may. Answers that are on their way come on top, and answers of
+    /// which one record is left, since that keeps all of it in memory.
+    fn queued_at_most(&self) -> usize {
+        self.shared.budget.of_all() / 2
     }
 
     /// Waits with a partition whose records come in answers that cannot be read.
@@ -122,6 +133,7 @@ impl Worker {
         match self.consumer.pause(&list(&lane.topic, lane.partition)) {
             Ok(()) => {
                 lane.paused = true;
+                lane.let_go();
                 self.shared.counters.paused.add(1);
                 tracing::debug!(lane.topic, lane.partition, "paused");
             }

@@ -117,8 +117,9 @@ pub(crate) async fn a_backlog_on_patterns_that_grow_stays_within_the_budget(stag
         let topic = stage.beside(&topic.to_string());
         topic.create_topic(PARTITIONS).await;
         let mut config = topic.client();
+        // Each partition's records are one batch.
         let producer: BaseProducer =
-            config.set("linger.ms", "100000").set("batch.num.messages", "100000").create().unwrap();
+            config.set("linger.ms", "100000").set("batch.num.messages", RECORDS.to_string()).create().unwrap();
         for _ in 0..BATCHES {
             for partition in 0..PARTITIONS {
                 for _ in 0..RECORDS {

@@ -79,11 +79,11 @@ impl Queue {
     }
 
     /// Hands up to `max` records that are there already to `each`, in order and without waiting. What the queue holds
-    /// beside records are errors of the partition, each at the place where it came up.
-    pub(in crate::kafka) fn fetch(&mut self, max: usize, mut each: impl FnMut(Result<Record<'_>, Trouble>)) {
+    /// beside records are errors of the partition, each at the place where it came up. `true` if there was anything.
+    pub(in crate::kafka) fn fetch(&mut self, max: usize, mut each: impl FnMut(Result<Record<'_>, Trouble>)) -> bool {
         let places = max.min(BATCH);
         if places == 0 {
-            return;
+            return false;
         }
         // SAFETY: the handle is valid until `drop`, and there are as many places to fill in as the call is told. The
         // library fills the first of them with messages that are ours to destroy, and says how many.
@@ -104,6 +104,7 @@ impl Queue {
                 }
             }
         }
+        count > 0
     }
 }
 
