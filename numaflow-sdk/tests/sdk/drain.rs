@@ -7,7 +7,7 @@ use numaflow_sdk::map::{self, Outputs};
 use numaflow_sdk::{Drained, MapMode, MapRequest, Message, Messages, Server, Service, Stage};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::admin::{ANY_PORT, until};
+use crate::admin::{ANY_PORT, metric, until};
 use crate::support::{OnSocket, left_in, status, within};
 
 const LONG: Duration = Duration::from_secs(120);
@@ -322,7 +322,7 @@ async fn idle_streams_of_every_mode_end_before_the_deadline() {
 #[tokio::test]
 async fn answers_that_nobody_takes_are_named() {
     /// More than the peer's window for a stream.
-    const LARGE: usize = 4 << 20;
+    const LARGE: u32 = 4 << 20;
     let in_batch = || {
         map::batch_service(map::batch_from_fn(async |requests: Vec<MapRequest>| {
             Ok(requests.into_iter().map(|r| (r.id().to_owned(), r.into_message())).collect::<map::BatchAnswers>())
@@ -368,7 +368,7 @@ async fn answers_that_nobody_takes_are_named() {
             starts.recv().await.unwrap();
         }
         for id in ["1", "2"].into_iter().take(if way == "a batch" { 2 } else { 1 }) {
-            stream.send(id, MapRequest::new(vec![0; LARGE]).with_keys(["k"])).await.unwrap();
+            stream.send(id, MapRequest::new(vec![0; LARGE as usize]).with_keys(["k"])).await.unwrap();
         }
         let expected = match way {
             "a batch" => {
@@ -385,6 +385,8 @@ async fn answers_that_nobody_takes_are_named() {
         };
         let messages = f64::from(u8::try_from(expected.len()).unwrap());
         until(address, "numaflow_udf_in_flight_messages{stage=\"answered\"}", messages).await;
+        let bytes = metric(address, "numaflow_udf_in_flight_bytes").await;
+        assert!(bytes >= messages * f64::from(LARGE), "{bytes} are held for {messages} answers of {LARGE} after {way}");
         let (_directory, served) = server.stop();
         let drained = served.await.unwrap().unwrap();
         assert_eq!(abandoned(&drained), expected, "after {way}");
