@@ -150,9 +150,9 @@ impl Lane {
         self.fetch_up_to(self.room.saturating_sub(self.fetched.len()));
     }
 
-    /// Has the library let go of what it has ready. Right after the partition was paused none of it counts any more, and it would
-    /// stay in memory until there is room again.
-    pub(super) fn let_go(&mut self) {
+    /// Frees the records that the library has ready. After a pause they are outdated: the library drops them as it is asked for
+    /// records, and would keep them until there is room again.
+    pub(super) fn purge_outdated(&mut self) {
         self.fetch_up_to(1);
     }
 

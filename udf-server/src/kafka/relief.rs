@@ -133,7 +133,7 @@ impl Worker {
         match self.consumer.pause(&list(&lane.topic, lane.partition)) {
             Ok(()) => {
                 lane.paused = true;
-                lane.let_go();
+                lane.purge_outdated();
                 self.shared.counters.paused.add(1);
                 tracing::debug!(lane.topic, lane.partition, "paused");
             }

@@ -23,7 +23,7 @@ use crate::harness::{PATIENCE, Platform, Stage, deadline, send, start};
 /// An answer without records is shorter.
 const WITH_RECORDS: usize = 300;
 
-/// A question that is of interest here.
+/// A request whose answer the proxy can change or delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Question {
     Fetch,
@@ -49,7 +49,7 @@ impl Question {
     }
 }
 
-/// Holds up whoever comes while it is closed.
+/// Blocks the threads that call [`Gate::pass`] until it is open.
 #[derive(Default)]
 struct Gate {
     is_closed: Mutex<bool>,
@@ -72,20 +72,20 @@ impl Gate {
     }
 }
 
-/// Stands between clients and a broker, and spoils answers while it is told to.
+/// A proxy between clients and a broker. It changes or delays answers while a test tells it to.
 #[derive(Clone, Default)]
 struct Spoiler {
-    /// Of each answer that has records, half is cut off.
+    /// Fetch answers that have records lose their second half.
     cuts_fetches: Arc<AtomicBool>,
-    /// No broker is told of.
+    /// Metadata answers list no broker.
     hides_brokers: Arc<AtomicBool>,
-    /// How many answers were without brokers.
+    /// The number of metadata answers that listed no broker.
     hidden: Arc<AtomicUsize>,
-    /// Answers that tell where partitions end come through here, with those behind them.
+    /// Answers with the ends of partitions wait here, and so do later answers of the same connection.
     ends: Arc<Gate>,
-    /// How many there were.
+    /// The number of answers with the ends of partitions.
     told_ends: Arc<AtomicUsize>,
-    /// As `ends`, where they begin.
+    /// As `ends`, for the beginnings of partitions.
     beginnings: Arc<Gate>,
 }
 
