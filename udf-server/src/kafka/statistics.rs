@@ -50,14 +50,13 @@ struct Broker {
 #[derive(Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Source {
-    /// By the addresses to begin with.
-    Configured,
-    /// By the answer of another one.
-    Learned,
     /// It is none: the library has it for its own requests.
     Internal,
     /// It stands for one of the others: the group's coordinator.
     Logical,
+    /// By the addresses to begin with, by the answer of another broker, or by a way that a later library adds.
+    #[serde(other)]
+    Cluster,
 }
 
 #[derive(Deserialize)]
@@ -76,7 +75,7 @@ pub(super) fn read(json: &[u8]) -> Option<Told> {
         received_bytes: broker.rxbytes,
     };
     let known = statistics.brokers.into_values();
-    let known = known.filter(|broker| matches!(broker.source, Source::Configured | Source::Learned));
+    let known = known.filter(|broker| broker.source == Source::Cluster);
     let known: Vec<_> = known.collect();
     let is_without_brokers = known.is_empty();
     // Addresses to begin with have no id.
@@ -124,5 +123,7 @@ mod tests {
         assert!(of(&["internal", "logical"]));
         assert!(!of(&["logical", "configured"]));
         assert!(!of(&["learned"]));
+        // A way that a later library adds.
+        assert!(!of(&["resolved"]));
     }
 }
