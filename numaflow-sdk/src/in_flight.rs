@@ -256,7 +256,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl InFlight {
-    /// Lists a message until the entry is dropped. `since` is when it was read.
+    /// Lists a message until the entry is dropped. `since` is when it was read; one that is yet to come lists the message from
+    /// then on.
     pub(crate) fn enter(&self, id: &str, bytes: usize, stage: Stage, since: Instant) -> Entry {
         let sequence = self.registry.next_sequence.fetch_add(1, Ordering::Relaxed);
         self.enter_as(sequence, id, bytes, stage, since)
@@ -288,9 +289,15 @@ impl InFlight {
         self.registry.sealed.load(Ordering::Acquire)
     }
 
-    /// Calls `visit` with every message, and twice with one that moves to an entry of its own meanwhile. No two locks are
-    /// held at once but that of the list of streams, which only streams that open or close wait for.
-    fn each(&self, mut visit: impl FnMut(Seen<'_>)) {
+    /// Calls `visit` with every message that is in flight at `now`, and twice with one that moves to an entry of its own
+    /// meanwhile. No two locks are held at once but that of the list of streams, which only streams that open or close wait
+    /// for.
+    fn each(&self, now: Instant, mut visit: impl FnMut(Seen<'_>)) {
+        let mut visit = |message: Seen<'_>| {
+            if message.since <= now {
+                visit(message);
+            }
+        };
         for shown in lock(&self.registry.currents).shown.iter().filter_map(Weak::upgrade) {
             lock(&shown).each(&mut visit);
         }
@@ -302,7 +309,7 @@ impl InFlight {
     /// Every message in flight, the oldest first.
     pub(crate) fn list(&self, now: Instant) -> Vec<Listed> {
         let mut messages = Vec::new();
-        self.each(|message| messages.push((message.since, Listed::new(message, now))));
+        self.each(now, |message| messages.push((message.since, Listed::new(message, now))));
         messages.sort_by_key(|(since, listed)| (*since, listed.sequence));
         messages.dedup_by_key(|(_, listed)| listed.sequence);
         let mut listed: Vec<_> = messages.into_iter().map(|(_, listed)| listed).collect();
@@ -323,14 +330,14 @@ impl InFlight {
     /// Whether nothing is in flight.
     pub(crate) fn is_empty(&self) -> bool {
         let mut empty = true;
-        self.each(|_| empty = false);
+        self.each(Instant::now(), |_| empty = false);
         empty
     }
 
     /// The figures of what is in flight, which are cheaper to have than the list.
     pub(crate) fn summary(&self, now: Instant) -> Summary {
         let mut summary = Summary::default();
-        self.each(|message| {
+        self.each(now, |message| {
             summary.by_stage[message.stage as usize] += 1;
             summary.bytes += message.bytes;
             summary.oldest_age = summary.oldest_age.max(now.saturating_duration_since(message.since));
@@ -405,11 +412,20 @@ mod tests {
         let _first = in_flight.enter("first", 20, Stage::Handler, start);
         let current = in_flight.current();
         current.begin(&"third".to_owned().into(), 30, start + 2 * SECOND);
-        assert_eq!(ids(&in_flight, start), ["first", "second", "third"]);
+        assert_eq!(ids(&in_flight, start + 5 * SECOND), ["first", "second", "third"]);
         let ages: Vec<_> = in_flight.list(start + 5 * SECOND).into_iter().map(|listed| listed.age).collect();
         assert_eq!(ages, [5 * SECOND, 4 * SECOND, 3 * SECOND]);
         let summary = in_flight.summary(start + 5 * SECOND);
         assert_eq!(summary, Summary { by_stage: [1, 2, 0, 0, 0], bytes: 60, oldest_age: 5 * SECOND });
+    }
+
+    #[test]
+    fn what_begins_later_is_not_in_flight_before() {
+        let (in_flight, now) = (InFlight::default(), Instant::now());
+        let _later = in_flight.enter("later", 1, Stage::Handler, now + SECOND);
+        assert_eq!((ids(&in_flight, now).len(), in_flight.summary(now)), (0, Summary::default()));
+        assert_eq!(ids(&in_flight, now + SECOND), ["later"]);
+        assert_eq!(in_flight.list(now + 3 * SECOND)[0].age, 2 * SECOND);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Calls of a source that are neither reads nor `IsReady`: each is in flight as a message of a map is. It needs a permit, its
-//! bytes count against the limit, and it is listed from when it was received until its answer is written.
+//! bytes count against the limit, and it is listed from when it was received until its answer is written. A read waits for
+//! messages, so it needs no permit, and is listed once its time is over.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;

@@ -25,6 +25,7 @@ use super::batch::{Batch, Shared};
 use super::held::{Distrust, Held};
 use super::service::guarded;
 use super::{ReadRequest, Sourcer};
+use crate::in_flight::{Entry, Stage};
 use crate::limit::Share;
 use crate::metrics::{Failure, Tally, add};
 use crate::pb::source::v1 as pb;
@@ -64,13 +65,14 @@ pub(super) struct ReadBody<S> {
 enum State {
     Handshake,
     /// The source is being told of its reader, by a task.
-    Connecting,
+    Connecting(Entry),
     /// Between two batches: the only place where the stream can end well.
     Idle,
-    /// `read` is `None` where it is a task.
+    /// `read` is `None` where it is a task. It is in flight from its deadline on: until then it may wait for messages.
     Reading {
         read: Option<Read>,
         deadline: Instant,
+        entry: Entry,
     },
     /// The batch is empty and its time is not over: the platform would ask again at once.
     Waiting {
@@ -114,7 +116,7 @@ impl<S: Sourcer> ReadBody<S> {
     }
 
     /// Checks the handshake, and tells the source of its reader.
-    fn shake_hands(&mut self, first: Option<Result<pb::ReadRequest, Status>>) -> Result<(), Status> {
+    fn shake_hands(&mut self, first: Option<Result<pb::ReadRequest, Status>>) -> Result<Entry, Status> {
         let request = first.ok_or_else(error::closed_before_handshake)??;
         if !request.handshake.is_some_and(|handshake| handshake.sot) {
             return Err(error::no_handshake());
@@ -127,7 +129,7 @@ impl<S: Sourcer> ReadBody<S> {
             })
             .await
         }));
-        Ok(())
+        Ok(self.context.in_flight.enter("ReadFn: reader_connected", 0, Stage::Handler, Instant::now()))
     }
 
     /// Waits for the next request; `Err` when the stream is over.
@@ -164,11 +166,12 @@ impl<S: Sourcer> ReadBody<S> {
         let context = self.context.clone();
         let future = async move { guarded(&context, async { sourcer.read(request, &mut batch).await }).await };
         let read = Held::new(future);
+        let entry = self.context.in_flight.enter("ReadFn", 0, Stage::Handler, deadline);
         if !self.distrust.next() {
-            return State::Reading { read: Some(read), deadline };
+            return State::Reading { read: Some(read), deadline, entry };
         }
         self.spawn(read);
-        State::Reading { read: None, deadline }
+        State::Reading { read: None, deadline, entry }
     }
 
     fn spawn(&mut self, mut read: Read) {
@@ -234,6 +237,10 @@ impl<S: Sourcer> ReadBody<S> {
     fn poll_chunk(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Frame<Bytes>>> {
         loop {
             if let Some(chunk) = self.taken.pop_front() {
+                if let State::Reading { entry, .. } = &self.state {
+                    // Until this is polled again the peer has not taken it.
+                    entry.stage(Stage::Answered);
+                }
                 return Poll::Ready(Some(Frame::data(chunk)));
             }
             match std::mem::replace(&mut self.state, State::Finished) {
@@ -241,12 +248,12 @@ impl<S: Sourcer> ReadBody<S> {
                     self.state = State::Handshake;
                     let first = ready!(self.poll_next(cx));
                     self.state = match self.shake_hands(first) {
-                        Ok(()) => State::Connecting,
+                        Ok(entry) => State::Connecting(entry),
                         Err(status) => State::Ending(Some(status)),
                     };
                 }
-                State::Connecting => {
-                    self.state = State::Connecting;
+                State::Connecting(entry) => {
+                    self.state = State::Connecting(entry);
                     self.state = match ready!(self.poll_read(&mut None, cx)) {
                         Ok(()) => {
                             self.batch.shake_hands();
@@ -263,10 +270,11 @@ impl<S: Sourcer> ReadBody<S> {
                         Err(status) => State::Ending(status),
                     };
                 }
-                State::Reading { mut read, deadline } => match self.poll_read(&mut read, cx) {
+                State::Reading { mut read, deadline, entry } => match self.poll_read(&mut read, cx) {
                     Poll::Pending => {
+                        entry.stage(Stage::Handler);
                         let is_task = read.is_none();
-                        self.state = State::Reading { read, deadline };
+                        self.state = State::Reading { read, deadline, entry };
                         if is_task {
                             ready!(self.batch.poll_pushed(cx));
                         }

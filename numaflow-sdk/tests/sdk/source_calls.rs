@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use numaflow_sdk::source::{Batch, NackOffset, Offset, Partitions, ReadRequest, SourceService, Sourcer, service};
-use numaflow_sdk::testing::{self, AckStream, SourceClient};
+use numaflow_sdk::testing::{self, AckStream, ReadEvent, SourceClient};
 use numaflow_sdk::{HandlerError, NackOptions, Server, Stage, map};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -253,6 +253,60 @@ async fn calls_are_listed_counted_and_named_when_they_are_slow() {
         within(LONG, async { while in_flight(address, "").await["count"] != 0 {} }).await;
     }
     assert_eq!(metric(address, "numaflow_udf_handler_duration_seconds_count").await, 4.0);
+}
+
+/// Waits in each read until there is a go.
+struct Hangs(Arc<Stepped>);
+
+impl Sourcer for Hangs {
+    async fn read(&self, _: ReadRequest, batch: &mut Batch) -> Result<(), HandlerError> {
+        self.0.step("read").await?;
+        batch.end_early();
+        Ok(())
+    }
+    async fn ack(&self, _: Vec<Offset>) -> Result<(), HandlerError> {
+        Ok(())
+    }
+    async fn nack(&self, _: Vec<NackOffset>) -> Result<(), HandlerError> {
+        Ok(())
+    }
+    fn reader_connected(&self) {
+        self.0.started.try_send("reader").unwrap();
+        self.0.block();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_is_listed_and_named_once_its_time_is_over() {
+    let mut director = stepped(Does::Wait, &[]);
+    let slow_after = Duration::from_millis(20);
+    let server = Server::new(service(Hangs(director.source.clone()))).slow_after(slow_after).admin(ANY_PORT);
+    let server = OnSocket::start(server);
+    let address = server.admin.unwrap();
+    let client = SourceClient::connect(server.socket()).await.unwrap();
+    let opened = tokio::spawn(async move { client.read_stream().await.unwrap() });
+    assert_eq!(director.started().await, "reader");
+    until(address, "numaflow_udf_slow_messages_total", 1.0).await;
+    assert_eq!(in_flight(address, "").await["messages"][0]["id"], "ReadFn: reader_connected");
+    director.go.add_permits(1);
+    let mut reads = within(LONG, opened).await.unwrap();
+
+    // The source may wait for messages as long as it was told to.
+    reads.request(ReadRequest::new(10, LONG)).await.unwrap();
+    assert_eq!(director.started().await, "read");
+    assert_eq!(in_flight(address, "").await["count"], 0);
+    director.go.add_permits(1);
+    assert!(matches!(within(LONG, reads.next()).await.unwrap(), ReadEvent::Eot));
+
+    reads.request(ReadRequest::new(10, Duration::ZERO)).await.unwrap();
+    assert_eq!(director.started().await, "read");
+    until(address, "numaflow_udf_slow_messages_total", 2.0).await;
+    let listed = in_flight(address, "").await;
+    let message = &listed["messages"][0];
+    assert_eq!((&listed["count"], &message["id"], &message["stage"]), (&1.into(), &"ReadFn".into(), &"handler".into()));
+    director.go.add_permits(1);
+    assert!(matches!(within(LONG, reads.next()).await.unwrap(), ReadEvent::Eot));
+    assert_eq!(in_flight(address, "").await["count"], 0);
 }
 
 #[tokio::test]
