@@ -61,14 +61,24 @@ impl Panic {
 /// code may panic with a text of any length.
 const SHOWN: usize = 4096;
 
+/// The text of a panic, cut where it is long.
+pub(crate) struct Shown<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.0[..self.0.floor_char_boundary(SHOWN)];
+        f.write_str(shown)?;
+        if shown.len() < self.0.len() {
+            write!(f, "… ({} bytes in all)", self.0.len())?;
+        }
+        Ok(())
+    }
+}
+
 /// The text, cut where it is long, and the place.
 impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = &self.message[..self.message.floor_char_boundary(SHOWN)];
-        f.write_str(shown)?;
-        if shown.len() < self.message.len() {
-            write!(f, "… ({} bytes in all)", self.message.len())?;
-        }
+        Shown(&self.message).fmt(f)?;
         match &self.capture {
             Some(capture) => write!(f, " at {}", capture.location),
             None => Ok(()),

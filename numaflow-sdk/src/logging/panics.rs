@@ -5,6 +5,8 @@ use std::fmt::Write;
 use std::panic::{PanicHookInfo, set_hook, take_hook};
 use std::time::Duration;
 
+use crate::panic::Shown;
+
 /// How long a thread that panics waits for its line to be written: with `panic = "abort"`, or where a second panic follows,
 /// the process ends right after.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -24,7 +26,7 @@ fn tell(info: &PanicHookInfo<'_>) {
     super::queue().push_and_flush(text(info, &Backtrace::capture()).as_bytes(), PATIENCE);
 }
 
-/// In the words of the standard library's hook.
+/// In the words of the standard library's hook. A long text of the panic is cut.
 fn text(info: &PanicHookInfo<'_>, backtrace: &Backtrace) -> String {
     let thread = std::thread::current();
     let mut text = format!("thread '{}' panicked", thread.name().unwrap_or("<unnamed>"));
@@ -32,9 +34,7 @@ fn text(info: &PanicHookInfo<'_>, backtrace: &Backtrace) -> String {
         // Writing to a text cannot fail.
         _ = write!(text, " at {location}");
     }
-    text.push_str(":\n");
-    text.push_str(info.payload_as_str().unwrap_or("a panic without a text"));
-    text.push('\n');
+    _ = writeln!(text, ":\n{}", Shown(info.payload_as_str().unwrap_or("a panic without a text")));
     if backtrace.status() == BacktraceStatus::Captured {
         _ = writeln!(text, "stack backtrace:\n{backtrace}");
     } else {

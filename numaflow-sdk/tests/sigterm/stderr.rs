@@ -19,6 +19,8 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// The log's queue holds 1 MiB, as much may be on its way, and a line has at most this of an error's text.
 const TEXT: usize = 1000;
 const FLOOD: usize = 2500;
+/// No line is as long: the text of a panic is cut at half of this.
+const LINE: usize = 8 << 10;
 
 struct Server {
     child: Child,
@@ -159,31 +161,42 @@ pub(crate) fn without_a_log() {
         let (reader, writer) = std::io::pipe().unwrap();
         let server = Server::spawn(QUIET, Stdio::null(), writer.into());
         let (_client, mut stream) = server.connect().await;
-        for (id, text) in [("one", "fail the table is locked"), ("two", "panic the index is gone"), ("three", "block")]
-        {
-            stream.send(id, MapRequest::new(text)).await.unwrap();
+        let long = format!("panic {}", "x".repeat(1 << 20));
+        let messages = [
+            ("one", "fail the table is locked"),
+            ("two", "panic the index is gone"),
+            ("three", &long),
+            ("four", "block"),
+        ];
+        for (id, text) in messages {
+            stream.send(id, MapRequest::new(text.to_owned())).await.unwrap();
         }
-        let wanted: [&[&str]; 5] = [
+        let wanted: [&[&str]; 7] = [
             &[" ERROR numaflow_sdk::", "the handler failed", "id=\"one\"", "the table is locked"],
             &["panicked at ", "server.rs:"],
             &["the index is gone"],
             &[" ERROR numaflow_sdk::", "the handler failed", "id=\"two\"", "the index is gone"],
-            &[" WARN numaflow_sdk::", "in flight for long", "id=\"three\""],
+            &["x… (1048576 bytes in all)"],
+            &[" ERROR numaflow_sdk::", "the handler failed", "id=\"three\"", "xxx"],
+            &[" WARN numaflow_sdk::", "in flight for long", "id=\"four\""],
         ];
         let read = tokio::task::spawn_blocking(move || {
-            let mut missing = wanted.to_vec();
+            let (mut missing, mut longest) = (wanted.to_vec(), 0);
             for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                longest = longest.max(line.len());
                 missing.retain(|parts| !parts.iter().all(|part| line.contains(part)));
                 if missing.is_empty() {
                     break;
                 }
             }
-            missing
+            (missing, longest)
         });
-        let missing = timeout(DRAIN, read).await;
+        let read = timeout(DRAIN, read).await;
         // Ends the reading too, where it goes on.
         drop(server);
-        assert_eq!(missing.unwrap().unwrap(), [&[] as &[&str]; 0]);
+        let (missing, longest) = read.unwrap().unwrap();
+        assert_eq!(missing, [&[] as &[&str]; 0]);
+        assert!(longest < LINE, "a line of {longest} bytes");
     });
 }
 
