@@ -41,22 +41,18 @@ pub(crate) struct Context {
     /// Partitions whose next records were gone. They are rare, and looked for before every record that could follow.
     resets: Mutex<Vec<Reset>>,
     has_resets: AtomicBool,
-    commits: Mutex<Commits>,
+    commits: Mutex<Vec<Committed>>,
     brokers: Mutex<Option<Vec<BrokerFigures>>>,
     pub(super) bootstrap: Bootstrap,
 }
 
-/// What the brokers have answered to commits.
-#[derive(Debug, Default)]
-pub(super) struct Commits {
-    pub(super) succeeded: usize,
-    pub(super) failed: usize,
-    /// Topic, partition and offset of what was committed.
-    pub(super) offsets: Vec<(String, i32, i64)>,
-    /// There was nothing left to commit.
-    pub(super) nothing: bool,
-    /// By answer: the partitions that it is about.
-    pub(super) answers: Vec<Vec<(String, i32)>>,
+/// An answer to a commit.
+#[derive(Debug)]
+pub(super) struct Committed {
+    /// Topic and partition, and the offset where there was one to commit.
+    pub(super) about: Vec<(String, i32, Option<i64>)>,
+    /// Where it is an error of one partition, it is that of all.
+    pub(super) result: Result<(), RDKafkaErrorCode>,
 }
 
 /// A change of the assignment that waits for its answer.
@@ -125,7 +121,7 @@ impl Context {
     }
 
     /// What was committed since the last call.
-    pub(super) fn take_commits(&self) -> Commits {
+    pub(super) fn take_commits(&self) -> Vec<Committed> {
         std::mem::take(&mut *lock(&self.commits))
     }
 
@@ -344,34 +340,18 @@ impl ConsumerContext for Context {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let about = offsets.elements().iter().map(|it| (it.topic().to_owned(), it.partition())).collect();
-        lock(&self.commits).answers.push(about);
-        match result {
-            Ok(()) => {
-                tracing::debug!(partitions = offsets.count(), "committed");
-                let is_of_group = |denied: &mut Denial| denied.code == RDKafkaErrorCode::GroupAuthorizationFailed;
-                lock(&self.errors).denied.take_if(is_of_group);
-                let mut commits = lock(&self.commits);
-                commits.succeeded += 1;
-                for element in offsets.elements() {
-                    if let (Ok(()), Offset::Offset(offset)) = (element.error(), element.offset()) {
-                        commits.offsets.push((element.topic().to_owned(), element.partition(), offset));
-                    }
-                }
-            }
-            // There was nothing to commit.
-            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => lock(&self.commits).nothing = true,
-            // While a broker is away or a rebalance runs this is usual.
-            Err(error) => {
-                lock(&self.commits).failed += 1;
-                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-                let names = offsets.elements().first().map(|it| it.topic().to_owned()).unwrap_or_default();
-                if rights::missing(code, &names).is_some() {
-                    self.note_error(code, &format!("a commit of {names}"));
-                }
-                tracing::debug!(%error, "a commit did not succeed; it is tried again");
-            }
+        let code = |error: KafkaError| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        let result = result.map_err(code);
+        if result.is_ok() {
+            tracing::debug!(partitions = offsets.count(), "committed");
+            let is_of_group = |denied: &mut Denial| denied.code == RDKafkaErrorCode::GroupAuthorizationFailed;
+            lock(&self.errors).denied.take_if(is_of_group);
         }
+        let about = offsets.elements().into_iter().map(|it| {
+            let offset = if let Offset::Offset(offset) = it.offset() { Some(offset) } else { None };
+            (it.topic().to_owned(), it.partition(), offset)
+        });
+        lock(&self.commits).push(Committed { about: about.collect(), result });
     }
 }
 

@@ -70,12 +70,16 @@ pub(super) struct Lane {
     pub(super) metadata: Option<String>,
     /// The offset that was stored last, unless that was taken back.
     stored: Option<i64>,
+    /// The offset that the brokers have confirmed last.
+    confirmed: Option<i64>,
     /// Nothing was committed since the partition came or its offsets went back. What the library takes for committed may be
     /// of a topic that is gone.
     pub(super) uncertain: bool,
     /// What the library says of its position while it is this: it is of the time before the offsets went back, or the library
     /// has counted an error as a record that was handed out.
     pub(super) outdated: Option<i64>,
+    /// The batch at this offset could not be decompressed when it came last.
+    suspected: Option<i64>,
     /// Batches that found no room to be decompressed since the last look. The library fetches them again.
     pub(super) postponed: usize,
     /// Fetching is paused, because the library holds too much: see `relief`.
@@ -131,8 +135,10 @@ impl Lane {
             back: None,
             metadata: None,
             stored: None,
+            confirmed: None,
             uncertain: true,
             outdated: None,
+            suspected: None,
             postponed: 0,
             paused: false,
             backoff: Backoff::default(),
@@ -159,20 +165,23 @@ impl Lane {
     fn fetch_up_to(&mut self, most: usize) {
         let Self { queue, encoder, course, back, fetched, broken, trouble: other, .. } = self;
         let Self { passing, passed, outdated, .. } = self;
-        let (postponed, empty_answers) = (&mut self.postponed, &mut self.empty_answers);
+        let (postponed, empty_answers, suspected) = (&mut self.postponed, &mut self.empty_answers, &mut self.suspected);
         let has_taken = queue.fetch(most, |record| match record {
             _ if broken.is_some() || back.is_some() => {}
             Ok(record) => {
+                *suspected = None;
                 *passed = passing.take().or(*passed);
                 accept(&record, course, back, encoder, fetched);
             }
             Err(trouble) => {
                 let trouble @ Trouble { code, offset } = plain(trouble);
-                if is_damage(trouble) {
+                if is_damage(trouble) && !is_new_suspicion(trouble, suspected) {
                     *broken = Some(trouble);
                     return;
                 }
-                if code == Code::CriticalSystemResource {
+                if is_damage(trouble) {
+                    // The library fetches it again.
+                } else if code == Code::CriticalSystemResource {
                     *postponed += 1;
                 } else if code == Code::MessageSizeTooLarge {
                     *empty_answers += 1;
@@ -229,7 +238,15 @@ impl Lane {
     pub(super) fn note_committed(&mut self, offset: i64) -> bool {
         let is_former = self.stored.is_some_and(|stored| offset > stored);
         self.uncertain &= is_former;
+        if !is_former {
+            self.confirmed = Some(offset);
+        }
         !is_former
+    }
+
+    /// Whether something is stored that the brokers have not confirmed.
+    pub(super) fn has_unconfirmed(&self) -> bool {
+        self.stored.is_some() && self.stored != self.confirmed
     }
 
     /// Adds the offset that was stored last.
@@ -290,6 +307,11 @@ impl Lane {
         self.committed.take()
     }
 
+    /// The offset after the last record that was read, while records of before are read again: see [`Course`].
+    pub(super) fn next_while_compared(&self) -> Option<i64> {
+        self.course.next_while_compared()
+    }
+
     /// Whether it is known where the partition begins, and that its log has not been cut before that.
     pub(super) fn has_begun(&self) -> bool {
         self.waits.is_none() && self.unvalidated.is_none()
@@ -309,6 +331,12 @@ fn accept(
         Step::PassOver => {}
         Step::GoBack(offset) => *back = Some(offset),
     }
+}
+
+/// Whether a batch that cannot be decompressed is to be fetched once more: the verdict about another partition's batch may
+/// have been taken for that of this one.
+fn is_new_suspicion(Trouble { code, offset }: Trouble, suspected: &mut Option<i64>) -> bool {
+    code == Code::BadCompression && suspected.replace(offset) != Some(offset)
 }
 
 /// A trouble without its disguise: some verdicts about batches come as damage.

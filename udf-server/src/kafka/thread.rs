@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -14,6 +13,7 @@ use super::alarms::Alarms;
 use super::asker::Asker;
 use super::brokers::Brokers;
 use super::client;
+use super::commit_scope::CommitScopes;
 use super::commits::Commits;
 use super::config::KafkaConfig;
 use super::context::{Context, News};
@@ -26,9 +26,9 @@ use super::native::fetch;
 use super::native::generation::generation;
 use super::native::position::positions;
 use super::pending::Pending;
-use super::policy::{Durability, Oversize};
+use super::policy::Oversize;
 use super::protocol::GroupProtocol;
-use super::rebalance::{Rebalancing, unstore};
+use super::rebalance::Rebalancing;
 use super::relief::Relief;
 use super::search::Search;
 use super::secrets::let_go;
@@ -38,15 +38,13 @@ use super::tracker::Cut;
 use super::waiting::Waiting;
 
 /// The longest the thread sleeps. Wake-ups of the client library can be lost, so they are only a hint.
-const TICK: Duration = Duration::from_millis(20);
+pub(super) const TICK: Duration = Duration::from_millis(20);
 /// Events served a turn; one poll serves one.
 const EVENTS: usize = 16;
 /// How long to wait before a client is made anew.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// How often the thread looks for what does not show by itself: markers, records that are never acked.
 const ROUND: Duration = Duration::from_millis(500);
-/// How long the answer to a commit is waited for before the group is left: well within the time that leaving may take.
-const LAST_ANSWER: Duration = Duration::from_secs(2);
 
 /// The reading side of the source.
 pub(super) struct Worker {
@@ -69,6 +67,7 @@ pub(super) struct Worker {
     pub(super) commits: Commits,
     /// The partitions of the commit that was sent last.
     pub(super) committing: Vec<u16>,
+    pub(super) commit_scopes: CommitScopes,
     subscription: watch::Receiver<Vec<String>>,
     pub(super) renewed: watch::Receiver<Option<Brokers>>,
     round: Instant,
@@ -106,6 +105,7 @@ impl Worker {
             waiting: Waiting::default(),
             commits,
             committing: Vec::new(),
+            commit_scopes: CommitScopes::default(),
             round: now,
         }
     }
@@ -141,7 +141,7 @@ impl Worker {
         self.serve_events()?;
         self.rebalance(now);
         self.validate();
-        self.shared.progress.set_rebalancing(!matches!(self.rebalancing, Rebalancing::No));
+        self.shared.progress.set_rebalancing(self.rebalancing.waits_for(), now);
         let fetched = self.fetch();
         self.relieve(now);
         self.send_letters(now);
@@ -159,7 +159,7 @@ impl Worker {
 
     /// Serves the client's events. Only an error that the client does not survive is one here: of all others it recovers
     /// by itself, and its error callback has told of them.
-    fn serve_events(&mut self) -> KafkaResult<()> {
+    pub(super) fn serve_events(&mut self) -> KafkaResult<()> {
         for _ in 0..EVENTS {
             match self.consumer.poll(Duration::ZERO) {
                 None => {}
@@ -423,91 +423,11 @@ impl Worker {
         }
     }
 
-    /// Stores the offsets that may be committed, where they have moved. The library commits what is stored, and refuses
-    /// to store for a partition that is not ours: a late ack can't move another member's offset.
-    fn store(&mut self) {
-        let mut moved = TopicPartitionList::new();
-        {
-            let assignment = self.shared.lock();
-            for lane in &mut self.lanes {
-                let Some(tracker) = assignment.tracker(lane.id) else { continue };
-                if lane.store(assignment.commit_point(lane.id), &mut moved) {
-                    let is_awaited = self.config.ack_durability == Durability::Committed;
-                    self.commits.moved(tracker.is_idle() || is_awaited || lane.uncertain);
-                }
-            }
-        }
-        store(&self.consumer, &moved);
-    }
-
-    /// Commits what is stored.
-    ///
-    /// Of a topic that was made anew, the library would keep that to itself until it had passed the old offsets, which it
-    /// may have of this process or of the group. So a partition's first commit is by name, and comes before the others.
-    fn commit(&mut self, now: Instant) {
-        let uncertain = self.uncertain();
-        let by_name = uncertain.count() > 0;
-        match commit(&self.consumer, by_name.then_some(&uncertain)) {
-            Ok(()) => {
-                self.commits.sent(now);
-                self.committing = self.lanes.iter().map(|lane| lane.id).collect();
-            }
-            Err(error) => tracing::debug!(%error, "nothing can be committed now"),
-        }
-        if by_name {
-            self.commits.moved(true);
-        }
-    }
-
-    /// What is stored of partitions whose commit is by name.
-    fn uncertain(&self) -> TopicPartitionList {
-        let mut uncertain = TopicPartitionList::new();
-        for lane in self.lanes.iter().filter(|lane| lane.uncertain) {
-            lane.add_stored(&mut uncertain);
-        }
-        uncertain
-    }
-
-    /// Tells what the brokers have answered to commits.
-    fn note_commits(&mut self) {
-        let commits = self.consumer.context().take_commits();
-        self.shared.counters.commits.add(commits.succeeded);
-        self.shared.counters.failed_commits.add(commits.failed);
-        if commits.succeeded > 0 {
-            self.consumer.context().note_served();
-        }
-        if commits.succeeded > 0 || commits.nothing {
-            self.shared.progress.trouble().commits_fail_since = None;
-        } else if commits.failed > 0 {
-            self.shared.progress.trouble().commits_fail_since.get_or_insert_with(Instant::now);
-        }
-        // The library commits by itself as partitions go, and its answer says nothing of the commit that is ours.
-        let id = |(topic, partition): &(String, i32)| self.shared.topics.partition_id(topic, *partition);
-        let is_ours = |place| id(place).is_some_and(|id| self.committing.contains(&id));
-        if commits.answers.iter().any(|about| about.is_empty() || about.iter().any(is_ours)) {
-            self.commits.answered(commits.failed > 0);
-        }
-        if commits.offsets.is_empty() {
-            return;
-        }
-        self.shared.committed.send_modify(|committed| {
-            for (topic, partition, offset) in commits.offsets {
-                let lane = self.lanes.iter_mut().find(|lane| lane.is(&topic, partition));
-                if let Some(lane) = lane
-                    && lane.note_committed(offset)
-                {
-                    committed.insert(lane.id, offset);
-                    self.identities.note_committed(lane.id, offset);
-                }
-            }
-        });
-    }
-
     /// Stores the last offsets and leaves the group.
     fn leave(&mut self) {
         self.await_commit();
         self.store();
-        let uncertain = self.uncertain();
+        let uncertain = self.stored(|lane| lane.uncertain);
         if uncertain.count() > 0
             && let Err(error) = commit(&self.consumer, Some(&uncertain))
         {
@@ -524,36 +444,6 @@ impl Worker {
             self.consumer.poll(TICK);
         }
         tracing::info!(group = self.config.group(), "left the group");
-    }
-
-    /// Waits for the answer to the commit that is on its way, before the client library sends the last one as it leaves. Where
-    /// none comes in time, the last one is left out: what was acked since then is delivered again.
-    fn await_commit(&mut self) {
-        let deadline = Instant::now() + LAST_ANSWER;
-        loop {
-            self.note_commits();
-            let now = Instant::now();
-            if !self.commits.are_open(now) {
-                return;
-            }
-            if now >= deadline || self.serve_events().is_err() {
-                break;
-            }
-            self.shared.progress.poll(now);
-            thread::park_timeout(TICK);
-        }
-        tracing::warn!(
-            waited = ?LAST_ANSWER,
-            "the brokers have not answered the last commit: what was acked since then is delivered again"
-        );
-        let mut partitions = TopicPartitionList::new();
-        let ids: Vec<u16> = self.lanes.iter().map(|lane| lane.id).collect();
-        for lane in &mut self.lanes {
-            lane.unstore();
-            partitions.add_partition(&lane.topic, lane.partition);
-        }
-        unstore(&self.consumer, &partitions);
-        self.shared.lock().lose(&ids);
     }
 
     /// Forgets the assignment: from here on acks have no effect.
@@ -620,13 +510,4 @@ fn final_reason(error: &KafkaError) -> Option<&'static str> {
     }
     let is_unknown = code == RDKafkaErrorCode::UnsupportedVersion;
     is_unknown.then_some("the brokers do not know --group-protocol consumer (KIP-848): give auto or classic")
-}
-
-/// Stores offsets, if there are any.
-pub(super) fn store(consumer: &BaseConsumer<Context>, offsets: &TopicPartitionList) {
-    if offsets.count() > 0
-        && let Err(error) = consumer.store_offsets(offsets)
-    {
-        tracing::info!(%error, "offsets are not stored: a partition is not ours any more");
-    }
 }

@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         check_config::a_right_that_is_missing_is_named,
         commits::acks_out_of_order_never_commit_past_the_smallest_unacked,
         commits::a_main_container_that_comes_back_gets_everything_unacked_again,
+        commits::a_commit_that_is_refused_for_one_topic_holds_up_no_other,
         commits::a_durable_ack_is_answered_after_its_commit,
         commits::a_durable_ack_of_a_new_topic_waits_for_its_own_commit,
         config::a_value_with_colons_reaches_the_broker_whole,
