@@ -45,6 +45,7 @@ pub(super) struct Alarms {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Condition {
     NotAssigned,
+    Rebalancing,
     CommitsFail,
     EndsUnknown,
     Throttled,
@@ -61,6 +62,15 @@ impl Worker {
                 ?age,
                 last_error = reason,
                 "the group has not assigned partitions to this member; /readyz says why"
+            );
+        }
+        let change = self.rebalancing.waits_for();
+        if let Some(age) = self.alarms.source.look(Condition::Rebalancing, change.is_some(), now) {
+            tracing::warn!(
+                group = self.config.group(),
+                ?age,
+                waits_for = change.unwrap_or_default(),
+                "a change of the assignment is not answered, and nothing is read until it is"
             );
         }
         let fails = self.shared.progress.trouble().commits_fail_since.is_some();
@@ -130,10 +140,13 @@ impl Worker {
         let mut starving = Vec::new();
         {
             let assignment = self.shared.lock();
-            let reads = is_reading && !assignment.is_draining();
+            // A source that holds all that it may hold waits for acks, and so do partitions that are paused because of it.
+            let reads = is_reading && !assignment.is_draining() && assignment.room() > 0;
             for lane in &self.lanes {
-                let tracker =
-                    assignment.tracker(lane.id).filter(|tracker| reads && lane.has_begun() && tracker.room() > 0);
+                let tracker = assignment.tracker(lane.id).filter(|tracker| {
+                    let has_room = if lane.paused { tracker.has_room_again() } else { tracker.room() > 0 };
+                    reads && lane.has_begun() && has_room
+                });
                 let position = tracker.and_then(|tracker| tracker.position());
                 let moved = self.alarms.positions.insert(lane.id, position).is_none_or(|before| before != position);
                 let end = ends.get(&(&*lane.topic, lane.partition));

@@ -84,6 +84,8 @@ pub(crate) struct Offsets {
 pub(crate) struct Group {
     consumer: Arc<BaseConsumer<Context>>,
     config: KafkaConfig,
+    /// The client is older than the configuration: one with renewed secrets could not be made yet.
+    is_outdated: bool,
     name: String,
     start: Start,
     selection: Selection,
@@ -148,6 +150,7 @@ impl Group {
         Ok(Self {
             consumer,
             config: config.clone(),
+            is_outdated: false,
             name: config.group().to_owned(),
             start: config.start,
             selection,
@@ -170,11 +173,12 @@ impl Group {
 
     /// Asks with a new client from here on, if the files of secrets have changed.
     pub(super) fn renew(&mut self, renewed: &mut watch::Receiver<Option<Brokers>>) {
-        if !take_renewed(&mut self.config, renewed) {
+        self.is_outdated |= take_renewed(&mut self.config, renewed);
+        if !self.is_outdated {
             return;
         }
         match client::consumer(&self.config) {
-            Ok(consumer) => self.consumer = consumer,
+            Ok(consumer) => (self.consumer, self.is_outdated) = (consumer, false),
             Err(error) => tracing::error!(%error, "the client that asks for offsets cannot be made anew"),
         }
     }

@@ -36,6 +36,14 @@ impl Status {
             "How long commits have failed, with none that succeeded.",
             Some(age),
         );
+        let age = self.rebalancing.as_ref().map_or(0.0, |rebalancing| rebalancing.age);
+        let help = "How long a change of the assignment has not been answered, 0 if there is none.";
+        gauge(text, "rebalancing_age_seconds", help, Some(age));
+        let is_unusable = u8::from(self.unusable_secrets.is_some());
+        let help = "1 while files of secrets cannot be read or used, and what was read of them before stays in use.";
+        gauge(text, "unusable_secrets", help, Some(is_unusable));
+        let has_failed = u8::from(self.failure.is_some());
+        gauge(text, "failed", "1 once the source cannot go on: the process drains and ends.", Some(has_failed));
         let is_denied = u8::from(self.denied_right.is_some());
         gauge(text, "right_denied", "1 while the brokers deny a right.", Some(is_denied));
         let letters = &self.dead_letters;

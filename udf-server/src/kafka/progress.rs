@@ -22,7 +22,8 @@ pub(super) struct Progress {
     /// The longest time between two polls, in microseconds.
     longest_gap: AtomicU64,
     assigned: AtomicBool,
-    rebalancing: AtomicBool,
+    /// There is a change of the assignment to be answered: [`Trouble::rebalancing`] says more.
+    is_rebalancing: AtomicBool,
     broker_error: Mutex<Option<BrokerError>>,
     trouble: Mutex<Trouble>,
     refusal: Mutex<Option<Refusal>>,
@@ -33,6 +34,10 @@ pub(super) struct Progress {
 pub(super) struct Trouble {
     /// A right that the brokers deny.
     pub(super) denied: Option<Denial>,
+    /// What the answer to a change of the assignment waits for, and since when there is a change to be answered.
+    pub(super) rebalancing: Option<(&'static str, Instant)>,
+    /// Why files of secrets cannot be used.
+    pub(super) unusable_secrets: Option<String>,
     /// Since when commits fail, with none that succeeded.
     pub(super) commits_fail_since: Option<Instant>,
     /// Since when partitions have records that do not come, by the partitions' ids.
@@ -60,7 +65,7 @@ impl Progress {
             polled: AtomicU64::new(0),
             longest_gap: AtomicU64::new(0),
             assigned: AtomicBool::new(false),
-            rebalancing: AtomicBool::new(false),
+            is_rebalancing: AtomicBool::new(false),
             broker_error: Mutex::default(),
             trouble: Mutex::default(),
             refusal: Mutex::default(),
@@ -103,13 +108,15 @@ impl Progress {
         self.assigned.store(assigned, Ordering::Relaxed);
     }
 
-    /// Whether a change of the assignment is being answered.
-    pub(super) fn is_rebalancing(&self) -> bool {
-        self.rebalancing.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_rebalancing(&self, rebalancing: bool) {
-        self.rebalancing.store(rebalancing, Ordering::Relaxed);
+    /// Takes note of what the answer to a change of the assignment waits for.
+    pub(super) fn set_rebalancing(&self, waits_for: Option<&'static str>, now: Instant) {
+        let was_rebalancing = self.is_rebalancing.swap(waits_for.is_some(), Ordering::Relaxed);
+        if waits_for.is_none() && !was_rebalancing {
+            return;
+        }
+        let rebalancing = &mut self.trouble().rebalancing;
+        let since = rebalancing.map_or(now, |(_, since)| since);
+        *rebalancing = waits_for.map(|waits_for| (waits_for, since));
     }
 
     pub(super) fn note_broker_error(&self, reason: String, now: Instant) {

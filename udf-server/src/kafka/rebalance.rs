@@ -13,12 +13,13 @@ use tokio::time::Instant;
 
 use super::asker::Answer;
 use super::assignment::Parting;
+use super::committer::store;
 use super::context::{self, Context, Rebalance};
 use super::lane::Lane;
 use super::native::commit::commit;
 use super::native::generation::generation;
 use super::positions::{Beginning, Place};
-use super::thread::{Worker, store};
+use super::thread::Worker;
 use super::waiting::{UNREAD, Unread};
 
 /// The change that is being answered.
@@ -34,6 +35,18 @@ pub(super) enum Rebalancing {
     Revoking(TopicPartitionList),
     /// All partitions wait for acks, because a new client takes the place of this one.
     Renewing,
+}
+
+impl Rebalancing {
+    /// What the answer waits for; `None` where no change waits for one.
+    pub(super) const fn waits_for(&self) -> Option<&'static str> {
+        match self {
+            Self::No => None,
+            Self::Held(_) => Some("the brokers' answer to a commit"),
+            Self::Assigning(_) => Some("the brokers' answer on where to begin"),
+            Self::Revoking(_) | Self::Renewing => Some("acks of what is in flight, or the brokers' answer to a commit"),
+        }
+    }
 }
 
 impl Worker {

@@ -107,29 +107,35 @@ pub(super) fn watch(config: KafkaConfig, shared: Arc<Shared>) -> Result<(), Star
     let files = Files::new(paths);
     let in_work = shared.clone();
     let work = move |files: &mut Files| {
-        let mut told = false;
+        let (mut told, mut refused) = (false, None);
         while !in_work.stopped() {
             thread::park_timeout(PERIOD);
             let changed = files.look();
-            let missing = files.missing();
+            if !changed.is_empty() {
+                refused = renew(&config, &in_work, &changed).err();
+                files.take();
+            }
+            let missing = files.missing().join(" ");
             if !missing.is_empty() && !told {
                 tracing::warn!(
-                    properties = missing.join(" "),
+                    properties = missing,
                     "files of secrets cannot be read now; what was read of them before stays in use"
                 );
             }
             told = !missing.is_empty();
-            if !changed.is_empty() {
-                renew(&config, &in_work, &changed);
-                files.take();
-            }
+            let unreadable = told.then(|| format!("the files of these properties cannot be read: {missing}"));
+            in_work.progress.trouble().unusable_secrets = unreadable.or_else(|| refused.clone());
         }
     };
     threads::spawn("kafka-secrets", shared, || files, work).map_err(|source| StartError::Thread { source })
 }
 
-/// Has the clients made anew, if the library takes what the files hold now.
-fn renew(config: &KafkaConfig, shared: &Shared, changed: &[String]) {
+/// Has the clients made anew.
+///
+/// # Errors
+///
+/// If the library does not take what the files hold now.
+fn renew(config: &KafkaConfig, shared: &Shared, changed: &[String]) -> Result<(), String> {
     let properties = changed.join(" ");
     let renewed = config.brokers.renewed().and_then(|brokers| {
         let config = KafkaConfig { brokers, ..config.clone() };
@@ -140,12 +146,17 @@ fn renew(config: &KafkaConfig, shared: &Shared, changed: &[String]) {
             tracing::info!(properties, "files of secrets have changed; the Kafka clients are made anew");
             shared.renewed.send_replace(Some(brokers));
             shared.wake_worker();
+            Ok(())
         }
-        Err(problem) => tracing::error!(
-            properties,
-            problem,
-            "files of secrets have changed, and cannot be used: the clients keep the old ones until the files change again"
-        ),
+        Err(problem) => {
+            tracing::error!(
+                properties,
+                problem,
+                "files of secrets have changed, and cannot be used: the clients keep the old ones until the files change \
+                 again"
+            );
+            Err(format!("{properties}: {problem}"))
+        }
     }
 }
 

@@ -35,6 +35,12 @@ pub(super) struct Status {
     pub(super) last_broker_error: Option<LastError>,
     /// The right that the brokers deny.
     pub(super) denied_right: Option<String>,
+    /// The change of the assignment that is not answered yet.
+    pub(super) rebalancing: Option<Rebalancing>,
+    /// Why files of secrets cannot be used: what was read of them before stays in use.
+    pub(super) unusable_secrets: Option<String>,
+    /// Why the source cannot go on: the process drains and ends.
+    pub(super) failure: Option<String>,
     /// For how long commits have failed, with none that succeeded.
     pub(super) failing_commits_age: Option<f64>,
     /// Why the brokers refuse this source, and for how long they have, while they do.
@@ -60,6 +66,13 @@ pub(super) struct Status {
     pub(super) partitions: Vec<Partition>,
     #[serde(serialize_with = "by_name")]
     pub(super) totals: Vec<Total>,
+}
+
+/// A change of the assignment that is not answered yet. Nothing is read until it is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Rebalancing {
+    pub(super) waits_for: &'static str,
+    pub(super) age: f64,
 }
 
 /// Where the source stands in its group.
@@ -198,7 +211,7 @@ impl Status {
             State::Draining
         } else if !progress.is_assigned() {
             State::Joining
-        } else if progress.is_rebalancing() {
+        } else if trouble.rebalancing.is_some() {
             State::Rebalancing
         } else {
             State::Assigned
@@ -225,6 +238,11 @@ impl Status {
             longest_poll_gap: progress.longest_gap().as_secs_f64(),
             last_broker_error: progress.broker_error().map(last_error),
             denied_right: trouble.denied.filter(|denied| denied.holds(now)).map(|denied| denied.right),
+            rebalancing: trouble
+                .rebalancing
+                .map(|(waits_for, since)| Rebalancing { waits_for, age: seconds_since(since) }),
+            unusable_secrets: trouble.unusable_secrets,
+            failure: shared.failure.borrow().clone(),
             failing_commits_age: trouble.commits_fail_since.map(seconds_since),
             refused: progress
                 .refusal()
@@ -253,7 +271,8 @@ impl Status {
     /// Why not.
     pub(super) fn ready(&self) -> Result<(), String> {
         if self.state == State::Draining {
-            return Err("draining".to_owned());
+            let reason = self.failure.as_ref().map(|reason| format!(", as the source cannot go on: {reason}"));
+            return Err(format!("draining{}", reason.unwrap_or_default()));
         }
         if self.last_poll_age > LONGEST_SILENCE.as_secs_f64() {
             return Err(format!("the thread that reads from Kafka has not polled for {:.0} s", self.last_poll_age));
@@ -273,6 +292,12 @@ impl Status {
             let trouble = trouble.map(|error| format!("; last trouble with a broker: {}", error.reason));
             let trouble = trouble.unwrap_or_default();
             return Err(format!("the group {} has not assigned partitions to this member yet{trouble}", self.group));
+        }
+        if let Some(Rebalancing { waits_for, age }) = self.rebalancing.as_ref().filter(|it| it.age > LONGEST_UNANSWERED)
+        {
+            return Err(format!(
+                "a change of the assignment has not been answered for {age:.0} s; it waits for {waits_for}"
+            ));
         }
         let halted = |partition: &Partition| {
             let offset = partition.halted?;
@@ -331,6 +356,9 @@ pub(super) mod tests {
             longest_poll_gap: 0.05,
             last_broker_error: None,
             denied_right: None,
+            rebalancing: None,
+            unusable_secrets: None,
+            failure: None,
             failing_commits_age: None,
             refused: None,
             pending: Some(30),
@@ -378,6 +406,17 @@ pub(super) mod tests {
     #[test]
     fn whoever_is_not_ready_says_why() {
         assert_eq!(reason(|status| status.state = State::Draining), "draining");
+        let failure = Some("a thread has panicked".to_owned());
+        assert_eq!(
+            reason(|status| (status.state, status.failure) = (State::Draining, failure)),
+            "draining, as the source cannot go on: a thread has panicked"
+        );
+        let change = |age| Some(Rebalancing { waits_for: "the brokers' answer to a commit", age });
+        assert_eq!(
+            reason(|status| status.rebalancing = change(LONGEST_UNANSWERED + 1.0)),
+            "a change of the assignment has not been answered for 61 s; it waits for the brokers' answer to a commit"
+        );
+        Status { rebalancing: change(LONGEST_UNANSWERED), ..reading() }.ready().unwrap();
         assert_eq!(
             reason(|status| status.last_poll_age = 6.6),
             "the thread that reads from Kafka has not polled for 7 s"
