@@ -87,6 +87,11 @@ impl Course {
         self.comparison = Some(Comparison { from: offset, is_met: false });
     }
 
+    /// The offset after the last record that was read, while records are held against those that were read before.
+    pub(super) fn next_while_compared(&self) -> Option<i64> {
+        self.next.filter(|_| self.comparison.is_some())
+    }
+
     /// Takes note that the partition is read on elsewhere: nothing is compared any more.
     pub(super) fn go_on(&mut self) {
         self.comparison = None;

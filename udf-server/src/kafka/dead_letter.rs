@@ -37,6 +37,9 @@ const NO_ROOM: Duration = Duration::from_millis(100);
 const ON_THEIR_WAY: usize = 16 * 1024 * 1024;
 /// The most that the client library lets be set: how large a letter may be is the topic's decision.
 const LARGEST: &str = "1000000000";
+/// A record above this size goes alone, compressed. Brokers close the connection to a request above
+/// `socket.request.max.bytes` (100 MiB), so it would never be refused, and would break the connection of the others.
+const LARGE: usize = 32 << 20;
 /// How often the client asks for the topic. Until it does, it refuses by itself what goes to a topic that was refused before.
 const LOOK_AGAIN_MILLIS: &str = "5000";
 
@@ -75,7 +78,7 @@ struct Envelope {
     number: u64,
     /// How often it failed in a way that may pass.
     failures: u32,
-    /// It was refused for its size among others, and goes alone since then.
+    /// It is large, or was refused for its size among others, and goes alone since then.
     alone: bool,
 }
 
@@ -145,13 +148,14 @@ impl DeadLetters {
         })
     }
 
-    /// Sends with new producers from here on. What the old ones have not confirmed is sent again.
+    /// Sends with new producers from here on. What the old ones have not confirmed is sent again. Where one cannot be made now,
+    /// the next that is made has the new secrets.
     pub(super) fn renew(&mut self, brokers: &Brokers) -> Result<(), KafkaError> {
+        self.brokers = brokers.clone();
         let old = std::mem::replace(&mut self.together, producer(brokers, false)?);
         for old in [Some(old), self.alone.take()].into_iter().flatten() {
             self.late.append(&mut end(&old));
         }
-        self.brokers = brokers.clone();
         Ok(())
     }
 
@@ -161,7 +165,8 @@ impl DeadLetters {
             let number = self.posted;
             self.posted += 1;
             self.unwritten.insert(number, now);
-            self.waiting.add(number, now, Box::new(Envelope { letter, number, failures: 0, alone: false }));
+            let alone = letter.record.len() > LARGE;
+            self.waiting.add(number, now, Box::new(Envelope { letter, number, failures: 0, alone }));
             self.changed = true;
         }
     }

@@ -40,6 +40,15 @@ impl Worker {
                 tracing::debug!("damaged records: {}", reset.message);
                 continue;
             }
+            // A record that was read before, and was to be read again, may be gone: nothing is lost by that.
+            if let Some(lane) = &mut lane
+                && let Some(next) = lane.next_while_compared()
+                && reset.from < next
+            {
+                tracing::debug!(next, "records that were read before are gone: {}", reset.message);
+                lane.reset_from = Some(next);
+                continue;
+            }
             self.shared.counters.resets.add(1);
             self.consumer.context().tell_gone(&reset);
             if let Some(lane) = &mut lane {

@@ -24,10 +24,15 @@ pub(super) fn spawn<S>(
     work: impl FnOnce(&mut S) + Send + 'static,
 ) -> io::Result<()> {
     let guarded = move || {
-        let mut state = make();
-        // After a panic the state is only dropped. What others share with it, they look at to end.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&mut state))) {
-            shared.fail(format!("the thread {name} panicked: {}", text(&*panic)));
+        let fail = |panic: Box<dyn Any + Send>| shared.fail(format!("the thread {name} panicked: {}", text(&*panic)));
+        match catch_unwind(AssertUnwindSafe(make)) {
+            // After a panic the state is only dropped. What others share with it, they look at to end.
+            Ok(mut state) => {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&mut state))) {
+                    fail(panic);
+                }
+            }
+            Err(panic) => fail(panic),
         }
     };
     thread::Builder::new().name(name.to_owned()).spawn(guarded).map(drop)
@@ -72,5 +77,15 @@ mod tests {
             }
             assert_eq!(shared.failure.borrow().as_deref(), Some(text));
         }
+    }
+
+    #[test]
+    fn a_panic_before_the_work_fails_the_source_too() {
+        let shared = Arc::new(Shared::new(Vec::new(), Topics::Listed(Vec::new()), Budget::new(1 << 20)));
+        spawn("kafka", shared.clone(), || panic!("too early"), |(): &mut ()| ()).unwrap();
+        while shared.failure.borrow().is_none() {
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        assert_eq!(shared.failure.borrow().as_deref(), Some("the thread kafka panicked: too early"));
     }
 }

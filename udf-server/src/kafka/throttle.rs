@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 /// The least time between two lines on the same subject.
 pub(super) const QUIET: Duration = Duration::from_secs(30);
-/// The most subjects that are remembered: there are fewer error codes and facilities of the client library than this.
-const SUBJECTS: usize = 256;
+/// The most subjects that are remembered: as many as a source may have partitions. There are fewer error codes and facilities
+/// of the client library.
+const SUBJECTS: usize = 1 << 16;
 
 /// Lets one line on each subject through in [`QUIET`], and counts the others.
 #[derive(Debug)]
