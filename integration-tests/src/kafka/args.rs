@@ -18,9 +18,12 @@ use super::suite::{Plan, run_plan};
 const CI_RECORDS: u64 = 15_000;
 const CI_SEEDS: u64 = 2;
 const CI_BACKLOG: u64 = 600;
-/// The seeds on a cluster in the suite of CI, with the faults of nodes alone, and their records.
+/// The seeds on a cluster in the suite of CI, with the faults of nodes alone, their records, and the scenarios of what no seed
+/// has.
 const CI_CLUSTER_SEEDS: u64 = 3;
 const CI_CLUSTER_RECORDS: u64 = 6_000;
+const CI_CLUSTER_SCENARIOS: [Scenario; 4] =
+    [Scenario::Recreated, Scenario::LettersGone, Scenario::Rights, Scenario::Password];
 
 /// Runs Kafka sources against a real broker while processes are killed and stopped, and checks that nothing is lost, and
 /// nothing committed that was not acked.
@@ -59,7 +62,7 @@ struct Cli {
     /// Run a scenario and no seeds; may be given several times
     #[arg(long, value_name = "SCENARIO")]
     only: Vec<Scenario>,
-    /// Run what CI runs: two short seeds and all scenarios; on a cluster three short seeds
+    /// Run what CI runs: two short seeds and all scenarios of one broker; on a cluster three short seeds and four scenarios
     #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "seed", "records", "faults", "only", "backlog", "from"])]
     suite: Option<Suite>,
     /// The backlog of the scenario memory, in MiB
@@ -127,6 +130,7 @@ impl Cli {
                 seeds: 1..CI_CLUSTER_SEEDS + 1,
                 records: CI_CLUSTER_RECORDS,
                 faults: faults::cluster::OF_CLUSTER,
+                scenarios: CI_CLUSTER_SCENARIOS.into(),
                 ..plan
             },
             Some(Suite::Ci) => Plan {
@@ -160,7 +164,8 @@ mod tests {
         let plan = |flags: &[&str]| Cli::try_parse_from([&["kafka-chaos"], flags].concat()).unwrap().plan();
         assert_eq!(plan(&["--seed", "7"]).seeds, 7..8);
         assert_eq!(plan(&["--seeds", "30", "--from", "100"]).seeds, 100..130);
-        assert!(plan(&["--cluster", "--suite", "ci"]).is_on_cluster);
+        let of_cluster = plan(&["--cluster", "--suite", "ci"]);
+        assert!(of_cluster.is_on_cluster && of_cluster.scenarios.iter().all(|scenario| scenario.is_of_cluster()));
         assert!(plan(&["--only", "memory"]).seeds.is_empty());
         assert_eq!(plan(&["--suite", "ci"]).scenarios.len(), 4);
         // What would run nothing, or something else than was asked for.

@@ -24,6 +24,8 @@ const DRAIN: &str = "6s";
 /// What the processes of a member are told, beyond where they find each other.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Orders {
+    /// The topics to read, where they are others than the stage's one.
+    pub(super) topics: Option<String>,
     /// Flags of `udf-server kafka-source`.
     pub(super) source: Vec<String>,
     /// Flags of the driver.
@@ -34,7 +36,7 @@ impl Orders {
     /// Orders of these flags.
     pub(super) fn new(source: &[&str], driver: &[&str]) -> Self {
         let owned = |flags: &[&str]| flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self { source: owned(source), driver: owned(driver) }
+        Self { topics: None, source: owned(source), driver: owned(driver) }
     }
 }
 
@@ -67,7 +69,7 @@ impl Member {
     ) -> Self {
         let source_flags = [
             ("--brokers", &*stage.site.address),
-            ("--topics", &stage.topic),
+            ("--topics", orders.topics.as_ref().unwrap_or(&stage.topic)),
             ("--group", &stage.group),
             ("--drain-timeout", DRAIN),
             // A source that is started while the broker is down waits for it.

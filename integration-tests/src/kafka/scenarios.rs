@@ -6,6 +6,7 @@ use super::faults::{Breakage, Fault, Peers};
 use super::stage::Replication;
 
 pub(super) mod certificate;
+pub(super) mod grown;
 pub(super) mod login;
 pub(super) mod memory;
 pub(super) mod outage;
@@ -37,6 +38,8 @@ pub(super) enum Scenario {
     Leaderless,
     /// On a cluster: the topic is deleted and made again, at once and after a while
     Recreated,
+    /// On a cluster: a topic beside another one grows beyond the ids that there are for its partitions
+    Grown,
     /// On a cluster: the dead-letter topic takes no record of the size of a letter, until it does again
     LettersTooLarge,
     /// On a cluster: the dead-letter topic is deleted, and made again
@@ -65,6 +68,7 @@ impl Scenario {
             | Self::Restart
             | Self::Memory
             | Self::Recreated
+            | Self::Grown
             | Self::LettersTooLarge
             | Self::LettersGone
             | Self::LettersForbidden

@@ -1,7 +1,7 @@
 //! What every run has: a topic, members that read it, a sampler that looks on, and the verdict at the end.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -101,6 +101,17 @@ impl Scene {
             thread::sleep(LOOK);
         }
         Ok(())
+    }
+
+    /// Whether a source has written such a line to its log.
+    pub(super) fn any_log_has(&self, is_it: impl Fn(&str) -> bool) -> Outcome<bool> {
+        for member in 0..self.members.len() {
+            let log = fs::read_to_string(self.folder.join(format!("member-{member}.source.log")))?;
+            if log.lines().any(&is_it) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Removes all records that are in every third partition by now, whatever the group has of them.

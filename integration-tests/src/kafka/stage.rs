@@ -185,6 +185,22 @@ impl Stage {
         Ok(())
     }
 
+    /// Makes another topic, of one partition and without records, for sources that read several.
+    pub(super) fn make_beside(&self) -> Outcome<()> {
+        let replication = self.site.replication;
+        self.create(&self.topic_beside(), 1, replication.replicas(), replication.settings())
+    }
+
+    /// Deletes that topic.
+    pub(super) fn delete_beside(&self) -> Outcome<()> {
+        self.delete(&self.topic_beside())
+    }
+
+    /// The topic beside the one that has the records.
+    pub(super) fn topic_beside(&self) -> String {
+        format!("{}-beside", self.topic)
+    }
+
     /// Where records go that are given up; it has one partition.
     pub(super) fn dead_letter_topic(&self) -> String {
         format!("{}-dead", self.topic)
@@ -198,10 +214,15 @@ impl Stage {
     /// Adds partitions.
     pub(super) fn grow(&self, by: i32) -> Outcome<()> {
         let partitions = self.partitions() + by;
-        let wanted = NewPartitions::new(&self.topic, usize::try_from(partitions)?);
-        each_is_ok(wait_for(self.admin()?.create_partitions([&wanted], &options()))?)?;
+        self.grow_without_records(partitions)?;
         self.partitions.store(partitions, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Adds partitions, up to so many in all, that get no records.
+    pub(super) fn grow_without_records(&self, partitions: i32) -> Outcome<()> {
+        let wanted = NewPartitions::new(&self.topic, usize::try_from(partitions)?);
+        each_is_ok(wait_for(self.admin()?.create_partitions([&wanted], &options()))?)
     }
 
     /// Removes the records of the topic that are before these offsets, by partition.

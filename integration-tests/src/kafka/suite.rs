@@ -18,7 +18,7 @@ use super::report::{Progress, Verdict};
 use super::scenarios::login::Taken;
 use super::scenarios::outage::Outage;
 use super::scenarios::refused::Refusal;
-use super::scenarios::{Scenario, certificate, login, memory, recreated, refused, restart, stall};
+use super::scenarios::{Scenario, certificate, grown, login, memory, recreated, refused, restart, stall};
 use super::stage::{Replication, Site};
 
 /// The most heap of each node of a cluster.
@@ -130,6 +130,7 @@ fn run_on_broker(plan: &Plan, scenarios: &[Scenario], program: &Path, tally: &mu
             | Scenario::Leaderless
             | Scenario::SlowFollower
             | Scenario::Recreated
+            | Scenario::Grown
             | Scenario::LettersTooLarge
             | Scenario::LettersGone
             | Scenario::LettersForbidden
@@ -203,6 +204,7 @@ fn on_cluster(scenario: Scenario, cluster: &Cluster, program: &Path, folder: &Pa
     let site = Site::of_cluster(cluster, Replication::Safe);
     match scenario {
         Scenario::Recreated => recreated::run(&site, program, folder),
+        Scenario::Grown => grown::run(&site, program, folder),
         Scenario::LettersTooLarge => refused::run(&site, Refusal::TooSmall, program, folder),
         Scenario::LettersGone => refused::run(&site, Refusal::Gone, program, folder),
         Scenario::LettersForbidden => login::run(cluster, Taken::Letters, program, folder),

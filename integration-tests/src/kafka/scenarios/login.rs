@@ -125,7 +125,7 @@ fn take(scene: &mut Scene, cluster: &Cluster, taken: Taken, secret: &Path) -> Ou
             let from = clock::now();
             scene.wait_for("word of the dead letters that are refused", PATIENCE, |scene| refused::is_told(scene))?;
             rights(cluster, "--add", &write_letters)?;
-            refused::start_anew(scene)?;
+            // The sources try again by themselves.
             scene.happened.push(Happened { fault: Fault::Refuse, from, to: clock::now() });
         }
         Taken::Password => {

@@ -1,6 +1,5 @@
 //! A dead-letter topic that does not take what is given up: its records may be too small, or it is not there.
 
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -64,31 +63,14 @@ fn refuse(scene: &mut Scene, refusal: Refusal) -> Outcome<()> {
         Refusal::TooSmall => scene.stage.limit_dead_letters(None)?,
         Refusal::Gone => scene.stage.make_dead_letters()?,
     }
-    start_anew(scene)?;
+    // The sources try again by themselves.
     scene.happened.push(Happened { fault: Fault::Refuse, from, to: clock::now() });
     scene.wait_for_commits()?;
     scene.end()
 }
 
-/// Ends the sources, one by one and in order, and starts them again: so partitions that have halted are read on.
-pub(super) fn start_anew(scene: &mut Scene) -> Outcome<()> {
-    for member in 0..scene.members.len() {
-        scene.members[member].terminate_source()?;
-        scene.wait_for("end of a source", PATIENCE, |scene| scene.members[member].source_is_gone())?;
-        scene.members[member].start_source()?;
-    }
-    Ok(())
-}
-
 /// Whether a source has told of the dead-letter topic, as a warning or an error.
 pub(super) fn is_told(scene: &Scene) -> Outcome<bool> {
     let topic = scene.stage.dead_letter_topic();
-    for member in 0..scene.members.len() {
-        let log = fs::read_to_string(scene.folder.join(format!("member-{member}.source.log")))?;
-        let is_told = |line: &str| line.contains(&topic) && (line.contains("WARN") || line.contains("ERROR"));
-        if log.lines().any(is_told) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    scene.any_log_has(|line| line.contains(&topic) && (line.contains("WARN") || line.contains("ERROR")))
 }
