@@ -85,7 +85,7 @@ pub(crate) async fn a_commit_that_is_refused_for_one_topic_holds_up_no_other(_: 
         ("auto.commit.interval.ms", "100"),
     ];
     let brokers =
-        brokers.into_iter().fold(Brokers::new(&broker.listener("LOGIN").unwrap()), |brokers, (name, value)| {
+        brokers.into_iter().fold(Brokers::new(broker.listener("LOGIN").unwrap()), |brokers, (name, value)| {
             brokers.with_property(name, value)
         });
     let config = KafkaConfig::new(brokers, &read.topic, &read.group)

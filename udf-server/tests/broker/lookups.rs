@@ -194,4 +194,13 @@ pub(crate) async fn partitions_beyond_the_last_id_are_told_and_not_read(stage: S
     assert_eq!((partitions.active.len(), partitions.total), (1025, Some(1025)));
     assert!(source.close(PATIENCE).await);
     assert_eq!(other.sampler(1025).committed()[&IDS], 0);
+
+    // A source that starts again reads the others as before.
+    let source = start(stage.config().with_topics([&stage.topic, &other.topic])).await;
+    let (mut platform, endpoint) = (Platform::connect(&source).await, Endpoint::of(&source));
+    stage.send(&producer, 0, "value");
+    producer.flush(PATIENCE).unwrap();
+    assert_eq!(read(&platform.read_all(1).await[0]).0, stage.topic);
+    endpoint.until("told", |page| named(page, "unread_partitions") == unread).await;
+    assert!(source.close(PATIENCE).await);
 }
