@@ -284,12 +284,14 @@ async fn a_read_is_listed_and_named_once_its_time_is_over() {
     let server = OnSocket::start(server);
     let address = server.admin.unwrap();
     let client = SourceClient::connect(server.socket()).await.unwrap();
-    let opened = tokio::spawn(async move { client.read_stream().await.unwrap() });
-    assert_eq!(director.started().await, "reader");
-    until(address, "numaflow_udf_slow_messages_total", 1.0).await;
-    assert_eq!(in_flight(address, "").await["messages"][0]["id"], "ReadFn: reader_connected");
-    director.go.add_permits(1);
-    let mut reads = within(LONG, opened).await.unwrap();
+    let meanwhile = async {
+        assert_eq!(director.started().await, "reader");
+        until(address, "numaflow_udf_slow_messages_total", 1.0).await;
+        assert_eq!(in_flight(address, "").await["messages"][0]["id"], "ReadFn: reader_connected");
+        director.go.add_permits(1);
+    };
+    let (opened, ()) = within(2 * LONG, async { tokio::join!(client.read_stream(), meanwhile) }).await;
+    let mut reads = opened.unwrap();
 
     // The source may wait for messages as long as it was told to.
     reads.request(ReadRequest::new(10, LONG)).await.unwrap();

@@ -76,7 +76,11 @@ impl Worker {
                     Some(Answer { beginnings }) => self.assign(&partitions, &beginnings),
                 },
                 Rebalancing::Renewing => {
-                    let (generation, committing) = (generation(&self.consumer), self.commits.are_open(now));
+                    // Brokers that refuse the old secrets do not answer its commit. Should they take it later, it is of a
+                    // generation that is over.
+                    let is_refused = self.consumer.context().refused(now).is_some();
+                    let committing = self.commits.are_open(now) && !is_refused;
+                    let generation = generation(&self.consumer);
                     let parting = self.shared.lock().finish_revoke(now, generation, committing);
                     match parting {
                         None => {
