@@ -289,6 +289,9 @@ impl Brokers {
 
     /// What the client library needs to know: `defaults`, unless a property says otherwise.
     pub(crate) fn client<'a>(&self, defaults: impl IntoIterator<Item = (&'a str, &'a str)>) -> ClientConfig {
+        // Before the client library does so, and without OpenSSL's clean-up at the end of the process: threads of clients
+        // that are still closing then would use what it frees.
+        openssl_sys::init();
         let mut client = ClientConfig::new();
         client.set("client.id", "udf-server");
         client.extend(defaults.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
