@@ -264,7 +264,7 @@ mod tests {
         let before = in_flight.list(start);
         let entry = current.enter(Stage::Handler).unwrap();
         assert_eq!(in_flight.list(start), before);
-        current.begin(&id("c"), 1, start + Duration::from_secs(1));
+        current.begin(&id("c"), 1, start);
         assert_eq!(listed(&in_flight), expected([("a", "answered"), ("b", "handler"), ("c", "handler")]));
         drop(current);
         assert_eq!(listed(&in_flight), expected([("b", "handler")]));

@@ -2,10 +2,9 @@
 
 use std::process::Command;
 
-use kafka_broker::{Broker, Listener, Options, Security};
 use serde_json::Value;
 
-use crate::harness::Stage;
+use crate::harness::{Guarded, Stage};
 
 /// The exit code and the lines about topics and the group: outcome, what was found, what to do.
 fn check(brokers: &str, topics: &str, more: &[&str]) -> (Option<i32>, Vec<(String, String, String)>) {
@@ -54,32 +53,15 @@ pub(crate) async fn the_dead_letter_topic_is_checked_for_what_it_is_for(stage: S
 }
 
 pub(crate) async fn a_right_that_is_missing_is_named(_: Stage) {
-    const ME: &str = "User:me";
-    let jaas = "org.apache.kafka.common.security.plain.PlainLoginModule required user_me=\"secret\";";
-    let login = Listener::new("LOGIN", Security::Sasl)
-        .with_property("sasl.enabled.mechanisms", "PLAIN")
-        .with_property("plain.sasl.jaas.config", jaas);
-    let options = Options::new()
-        .with_property("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
-        .with_property("super.users", "User:ANONYMOUS")
-        .with_listener(login);
-    let broker = Broker::start(options).unwrap();
-    let (input, dead) =
-        (Stage::new(broker.address(), "input".to_owned()), Stage::new(broker.address(), "dead".to_owned()));
+    let broker = Guarded::start();
+    let (input, dead) = (broker.stage("input"), broker.stage("dead"));
     input.create_topic(1).await;
     dead.create_topic_with(1, &[("max.message.bytes", "2000000")]).await;
-    let allow = |rights: &[&str]| {
-        let server = broker.address();
-        let arguments = [&["--bootstrap-server", &*server, "--add", "--allow-principal", ME], rights].concat();
-        let output = broker.tool("org.apache.kafka.tools.AclCommand", arguments).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    };
-    let address = broker.listener("LOGIN").unwrap();
+    let allow = |rights: &[&str]| broker.allow(rights);
     let check = || {
-        let more =
-            ["security.protocol=sasl_plaintext", "sasl.mechanism=PLAIN", "sasl.username=me", "sasl.password=secret"];
-        let more: Vec<&str> = more.iter().flat_map(|property| ["--property", property]).collect();
-        check(&address, "input", &[&more[..], &["--dead-letter-topic", "dead"]].concat())
+        let properties = Guarded::login().map(|(name, value)| format!("{name}={value}"));
+        let more: Vec<&str> = properties.iter().flat_map(|property| ["--property", property]).collect();
+        check(&broker.address(), "input", &[&more[..], &["--dead-letter-topic", "dead"]].concat())
     };
     let failed = |(code, lines): &(Option<i32>, Vec<(String, String, String)>), rights: &[&str]| {
         let failed = with("failed", lines);

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kafka_broker::{Broker, Listener, Options, Security};
 use numaflow_sdk::source::Message;
 use rdkafka::producer::Producer;
 use serde_json::Value;
 use udf_server::kafka::{Brokers, Durability, KafkaConfig, Start};
 
 use crate::endpoint::Endpoint;
-use crate::harness::{PATIENCE, Platform, Stage, bounds, everywhere, start};
+use crate::harness::{Guarded, PATIENCE, Platform, Stage, bounds, everywhere, start};
 
 /// Every third record last, and backwards: as far from in order as it gets.
 fn shuffled(messages: &[Message]) -> Vec<&Message> {
@@ -53,41 +52,19 @@ pub(crate) async fn acks_out_of_order_never_commit_past_the_smallest_unacked(sta
 
 /// The brokers answer a commit for each partition, and the client library makes one answer of it.
 pub(crate) async fn a_commit_that_is_refused_for_one_topic_holds_up_no_other(_: Stage) {
-    let jaas = "org.apache.kafka.common.security.plain.PlainLoginModule required user_me=\"secret\";";
-    let login = Listener::new("LOGIN", Security::Sasl)
-        .with_property("sasl.enabled.mechanisms", "PLAIN")
-        .with_property("plain.sasl.jaas.config", jaas);
-    let options = Options::new()
-        .with_property("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
-        .with_property("super.users", "User:ANONYMOUS")
-        .with_listener(login);
-    let broker = Broker::start(options).unwrap();
-    let read = Stage::new(broker.address(), "read".to_owned());
+    let broker = Guarded::start();
+    let read = broker.stage("read");
     let denied = Stage { topic: "denied".to_owned(), ..read.in_group(&read.group) };
-    let allow = |rights: &[&str]| {
-        let server = broker.address();
-        let arguments = [&["--bootstrap-server", &*server, "--add", "--allow-principal", "User:me"], rights].concat();
-        let output = broker.tool("org.apache.kafka.tools.AclCommand", arguments).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    };
     for stage in [&read, &denied] {
         stage.create_topic(1).await;
         // Where the group begins is committed at once.
         stage.fill(1, 0, 5);
-        allow(&["--operation", "Describe", "--topic", &stage.topic]);
+        broker.allow(&["--operation", "Describe", "--topic", &stage.topic]);
     }
-    allow(&["--operation", "Read", "--topic", &read.topic, "--group", &read.group]);
-    let brokers = [
-        ("security.protocol", "sasl_plaintext"),
-        ("sasl.mechanism", "PLAIN"),
-        ("sasl.username", "me"),
-        ("sasl.password", "secret"),
-        ("auto.commit.interval.ms", "100"),
-    ];
+    broker.allow(&["--operation", "Read", "--topic", &read.topic, "--group", &read.group]);
+    let brokers = Brokers::new(broker.address()).with_property("auto.commit.interval.ms", "100");
     let brokers =
-        brokers.into_iter().fold(Brokers::new(broker.listener("LOGIN").unwrap()), |brokers, (name, value)| {
-            brokers.with_property(name, value)
-        });
+        Guarded::login().into_iter().fold(brokers, |brokers, (name, value)| brokers.with_property(name, value));
     let config = KafkaConfig::new(brokers, &read.topic, &read.group)
         .with_topics([&read.topic, &denied.topic])
         .with_start(Start::Latest)
@@ -107,7 +84,7 @@ pub(crate) async fn a_commit_that_is_refused_for_one_topic_holds_up_no_other(_: 
     let right = page["denied_right"].as_str().unwrap();
     assert!(right.starts_with("READ on the topic (") && right.contains(&denied.topic), "{right}");
 
-    allow(&["--operation", "Read", "--topic", &denied.topic]);
+    broker.allow(&["--operation", "Read", "--topic", &denied.topic]);
     denied.sampler(1).wait_for(&everywhere(1, 5));
     endpoint.until("commits go on", |page| page["failing_commits_age"] == Value::Null).await;
     assert!(source.close(PATIENCE).await);

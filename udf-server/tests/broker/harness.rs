@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use kafka_broker::{Broker, Cluster, Options};
+use kafka_broker::{Broker, Cluster, Listener, Options, Security};
 use numaflow_sdk::NackOptions;
 use numaflow_sdk::source::{Message, NackOffset, ReadRequest};
 use numaflow_sdk::testing::{self, AckStream, ReadStream, SourceClient};
@@ -33,6 +33,51 @@ impl SharedBroker {
     pub(crate) fn address(&self) -> Result<String, String> {
         let start = || Broker::start(Options::new()).map_err(|error| error.to_string());
         self.0.get_or_init(start).as_ref().map(Broker::address).map_err(Clone::clone)
+    }
+}
+
+/// A broker that takes whoever logs in for `me`, who may do nothing at first.
+pub(crate) struct Guarded(Broker);
+
+impl Guarded {
+    pub(crate) fn start() -> Self {
+        let jaas = "org.apache.kafka.common.security.plain.PlainLoginModule required user_me=\"secret\";";
+        let login = Listener::new("LOGIN", Security::Sasl)
+            .with_property("sasl.enabled.mechanisms", "PLAIN")
+            .with_property("plain.sasl.jaas.config", jaas);
+        let options = Options::new()
+            .with_property("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+            .with_property("super.users", "User:ANONYMOUS")
+            .with_listener(login);
+        Self(Broker::start(options).unwrap())
+    }
+
+    /// A topic of it, for those who may do everything.
+    pub(crate) fn stage(&self, topic: &str) -> Stage {
+        Stage::new(self.0.address(), topic.to_owned())
+    }
+
+    /// The address of the listener that asks for a login.
+    pub(crate) fn address(&self) -> String {
+        self.0.listener("LOGIN").unwrap()
+    }
+
+    /// The properties that log in as `me`.
+    pub(crate) fn login() -> [(&'static str, &'static str); 4] {
+        [
+            ("security.protocol", "sasl_plaintext"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.username", "me"),
+            ("sasl.password", "secret"),
+        ]
+    }
+
+    /// Gives `me` rights.
+    pub(crate) fn allow(&self, rights: &[&str]) {
+        let server = self.0.address();
+        let arguments = [&["--bootstrap-server", &*server, "--add", "--allow-principal", "User:me"], rights].concat();
+        let output = self.0.tool("org.apache.kafka.tools.AclCommand", arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
     }
 }
 
