@@ -170,7 +170,14 @@ struct Waiting {
 impl Waiting {
     fn start() -> Self {
         let directory = TempDir::new().unwrap();
-        let mut running = demo(&directory)
+        let plain = demo(&directory);
+        // Where the tests were started with SIGHUP ignored, as by nohup, the demo would ignore it too.
+        let mut running = Command::new("env")
+            .arg("--default-signal=HUP")
+            .arg(plain.get_program())
+            .args(plain.get_args())
+            .current_dir(directory.path())
+            .envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))))
             .args(["--input", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
