@@ -13,9 +13,9 @@ use crate::harness::{self, PARTITIONS, PATIENCE, Platform, TOPIC};
 /// In the library's test cluster there is one broker, and this is its name.
 const BROKER: i32 = 1;
 /// How long an answer of the broker takes.
-const TRIP: Duration = Duration::from_millis(2_200);
+const TRIP: Duration = Duration::from_millis(1_100);
 /// The most that may be between two polls, in seconds.
-const BOUND: f64 = 2.0;
+const BOUND: f64 = 1.0;
 
 /// Everything that takes time takes longer than may be between two polls: where to begin is looked up, records are read,
 /// commits are answered and the broker is away while a platform leaves a read as it is.
