@@ -57,6 +57,10 @@ fn execution_error(container: &str, text: &str, detail: &str) -> Status {
     Status::with_details(Code::Internal, message, Bytes::from(details.encode_to_vec()))
 }
 
+/// The most bytes of an error's text in a line of the log, or with a message, as a nack's reason or in a dead letter: enough
+/// for an error and its causes, and little beside what the platform stores with every message.
+pub(crate) const TEXT_CAP: usize = 1024;
+
 /// `text` for a status message, a reason or metadata: at most `limit` bytes, and spaces for control characters, which have
 /// no place there.
 pub(crate) fn one_line(text: &str, limit: usize) -> String {

@@ -21,13 +21,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Retry;
-use crate::error::{chain, one_line};
+use crate::error::{TEXT_CAP, chain, one_line};
 use crate::panic::Panic;
 use crate::{HandlerError, MapRequest, Message, Messages, NackOptions, metrics, parse_duration};
 
-/// The most bytes of an error's text that travel with a message, as a nack's reason or in a dead letter: enough for an
-/// error and its causes, and little beside what the platform stores with every message.
-const TEXT_CAP: usize = 1024;
 /// The group of the user metadata that a dead letter carries.
 const GROUP: &str = "numaflow-sdk";
 /// How the platform's reserved tags begin (protocol: reserved tags).

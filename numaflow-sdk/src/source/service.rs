@@ -62,9 +62,6 @@ impl<S: Sourcer> Serve for SourceService<S> {
     }
 }
 
-/// The most bytes of an error's text that a line of the log has, as it is for maps.
-const SHOWN: usize = 1024;
-
 /// Runs a handler and turns its failure into a status.
 pub(super) async fn guarded<T>(
     context: &Arc<Context>,
@@ -75,7 +72,7 @@ pub(super) async fn guarded<T>(
         Ok(Err(error)) => {
             context.metrics.handler_failed(Failure::Error);
             crate::logging::error!(
-                error = error::one_line(&error::chain(error.as_error()), SHOWN),
+                error = error::one_line(&error::chain(error.as_error()), error::TEXT_CAP),
                 "the source failed"
             );
             Err(error::handler_failed(&context.container_type, &error))

@@ -255,12 +255,16 @@ async fn calls_are_listed_counted_and_named_when_they_are_slow() {
     assert_eq!(metric(address, "numaflow_udf_handler_duration_seconds_count").await, 4.0);
 }
 
-/// Waits in each read until there is a go.
-struct Hangs(Arc<Stepped>);
+/// Waits in each read, and over a new reader, until there is a go.
+struct Hangs {
+    stepped: Arc<Stepped>,
+    /// Whether it fails over a new reader then.
+    panics: bool,
+}
 
 impl Sourcer for Hangs {
     async fn read(&self, _: ReadRequest, batch: &mut Batch) -> Result<(), HandlerError> {
-        self.0.step("read").await?;
+        self.stepped.step("read").await?;
         batch.end_early();
         Ok(())
     }
@@ -271,8 +275,9 @@ impl Sourcer for Hangs {
         Ok(())
     }
     fn reader_connected(&self) {
-        self.0.started.try_send("reader").unwrap();
-        self.0.block();
+        self.stepped.started.try_send("reader").unwrap();
+        self.stepped.block();
+        assert!(!self.panics, "as asked");
     }
 }
 
@@ -280,8 +285,8 @@ impl Sourcer for Hangs {
 async fn a_read_is_listed_and_named_once_its_time_is_over() {
     let mut director = stepped(Does::Wait, &[]);
     let slow_after = Duration::from_millis(20);
-    let server = Server::new(service(Hangs(director.source.clone()))).slow_after(slow_after).admin(ANY_PORT);
-    let server = OnSocket::start(server);
+    let source = Hangs { stepped: director.source.clone(), panics: false };
+    let server = OnSocket::start(Server::new(service(source)).slow_after(slow_after).admin(ANY_PORT));
     let address = server.admin.unwrap();
     let client = SourceClient::connect(server.socket()).await.unwrap();
     let meanwhile = async {
@@ -405,25 +410,9 @@ async fn a_drain_names_the_calls_that_it_gives_up() {
 /// A source that takes its time over a new reader, or fails over it, holds nothing else up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_is_announced_holds_up_nothing() {
-    struct Announced(Arc<Stepped>);
-    impl Sourcer for Announced {
-        async fn read(&self, _: ReadRequest, _: &mut Batch) -> Result<(), HandlerError> {
-            Ok(())
-        }
-        async fn ack(&self, _: Vec<Offset>) -> Result<(), HandlerError> {
-            Ok(())
-        }
-        async fn nack(&self, _: Vec<NackOffset>) -> Result<(), HandlerError> {
-            Ok(())
-        }
-        fn reader_connected(&self) {
-            self.0.started.try_send("reader").unwrap();
-            self.0.block();
-            panic!("as asked");
-        }
-    }
     let mut director = stepped(Does::Nothing, &[]);
-    let client = testing::source(Announced(director.source.clone())).await.unwrap();
+    let source = Hangs { stepped: director.source.clone(), panics: true };
+    let client = testing::source(source).await.unwrap();
     let meanwhile = async {
         assert_eq!(director.started().await, "reader");
         assert!(within(LONG, client.is_ready()).await.unwrap());
