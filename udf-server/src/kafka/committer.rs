@@ -123,15 +123,16 @@ impl Worker {
         self.shared.progress.trouble().commits_fail_since.get_or_insert_with(Instant::now);
         tracing::debug!(?code, "a commit did not succeed; it is tried again");
         let topics = topics(about);
-        let is_of_topic = commit_scope::is_of_topic(code);
-        if is_of_topic {
+        let mut is_named = true;
+        if commit_scope::is_of_topic(code) {
             self.commit_scopes.refused(&topics);
-            // It is to be known soon which of them it is.
-            self.commits.moved(topics.len() > 1);
+            // The next commits find the refused topic among several.
+            is_named = topics.len() == 1;
+            self.commits.moved(!is_named);
         }
         // While a broker is away or a rebalance runs a failure is usual.
         let names = topics.into_iter().collect::<Vec<_>>().join(", ");
-        if rights::missing(code, &names).is_some() && !(is_of_topic && names.contains(", ")) {
+        if is_named && rights::missing(code, &names).is_some() {
             self.consumer.context().note_error(code, &format!("a commit of {names}"));
         }
     }

@@ -175,11 +175,11 @@ impl Lane {
             }
             Err(trouble) => {
                 let trouble @ Trouble { code, offset } = plain(trouble);
-                if is_damage(trouble) && !is_new_suspicion(trouble, suspected) {
-                    *broken = Some(trouble);
-                    return;
-                }
                 if is_damage(trouble) {
+                    if !is_new_suspicion(trouble, suspected) {
+                        *broken = Some(trouble);
+                        return;
+                    }
                     // The library fetches it again.
                 } else if code == Code::CriticalSystemResource {
                     *postponed += 1;
