@@ -47,8 +47,14 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data").join(name)
 }
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_udf-server");
+
 fn demo(directory: &TempDir) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_udf-server"));
+    demo_by(Command::new(PROGRAM), directory)
+}
+
+/// The demo by a command that runs the program.
+fn demo_by(mut command: Command, directory: &TempDir) -> Command {
     command.arg("demo").current_dir(directory.path()).env("TMPDIR", directory.path());
     command
 }
@@ -170,14 +176,10 @@ struct Waiting {
 impl Waiting {
     fn start() -> Self {
         let directory = TempDir::new().unwrap();
-        let plain = demo(&directory);
         // Where the tests were started with SIGHUP ignored, as by nohup, the demo would ignore it too.
-        let mut running = Command::new("env")
-            .arg("--default-signal=HUP")
-            .arg(plain.get_program())
-            .args(plain.get_args())
-            .current_dir(directory.path())
-            .envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP", PROGRAM]);
+        let mut running = demo_by(command, &directory)
             .args(["--input", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

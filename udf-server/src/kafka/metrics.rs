@@ -37,7 +37,7 @@ impl Status {
             Some(age),
         );
         let age = self.rebalancing.as_ref().map_or(0.0, |rebalancing| rebalancing.age);
-        let help = "How long a change of the assignment has not been answered, 0 if there is none.";
+        let help = "Age of the rebalance that this member has not completed, 0 if there is none.";
         gauge(text, "rebalancing_age_seconds", help, Some(age));
         let is_unusable = u8::from(self.unusable_secrets.is_some());
         let help = "1 while files of secrets cannot be read or used, and what was read of them before stays in use.";

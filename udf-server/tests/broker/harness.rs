@@ -36,7 +36,7 @@ impl SharedBroker {
     }
 }
 
-/// A broker that takes whoever logs in for `me`, who may do nothing at first.
+/// A broker with a login for one user, `me`. The user has no rights at first.
 pub(crate) struct Guarded(Broker);
 
 impl Guarded {
@@ -52,7 +52,7 @@ impl Guarded {
         Self(Broker::start(options).unwrap())
     }
 
-    /// A topic of it, for those who may do everything.
+    /// A topic of the broker. Its own clients do not log in, and have all rights.
     pub(crate) fn stage(&self, topic: &str) -> Stage {
         Stage::new(self.0.address(), topic.to_owned())
     }
