@@ -33,13 +33,17 @@ pub(super) fn build(seeded: Option<Seeded>) -> Outcome<PathBuf> {
     let folder = this.parent().ok_or("this program is in no folder")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    // With the features of the whole workspace, as the release build of all programs has them.
+    // With the features of the whole workspace, as this program has them: most dependencies are built already.
     command.args(["build", "--quiet", "--workspace", "--bin", name]);
-    command.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
-    command.args(feature.map(|feature| format!("--features=udf-server/{feature}")));
     if folder.ends_with("release") {
         command.arg("--release");
+    } else {
+        // `cargo test --workspace` has built them with the features that the tests need too. Cargo takes those where an
+        // example is built.
+        command.args(["--example", "ours"]);
     }
+    command.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
+    command.args(feature.map(|feature| format!("--features=udf-server/{feature}")));
     if let Some(target) = folder.parent() {
         command.arg("--target-dir").arg(target);
     }
