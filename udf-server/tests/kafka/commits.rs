@@ -12,8 +12,7 @@ fn shuffled(messages: &[Message]) -> Vec<&Message> {
     rest.into_iter().rev().chain(thirds).map(|(_, message)| message).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acks_out_of_order_never_commit_past_the_smallest_unacked() {
+pub(crate) async fn acks_out_of_order_never_commit_past_the_smallest_unacked() {
     let broker = harness::broker();
     harness::fill(broker.addresses(), 0, 50);
     let source = harness::start(broker.addresses()).await;
@@ -33,8 +32,7 @@ async fn acks_out_of_order_never_commit_past_the_smallest_unacked() {
     assert!(source.close(PATIENCE).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acks_twice_of_strangers_and_of_garbage_succeed_without_effect() {
+pub(crate) async fn acks_twice_of_strangers_and_of_garbage_succeed_without_effect() {
     let broker = harness::broker();
     harness::fill(broker.addresses(), 0, 10);
     let source = harness::start(broker.addresses()).await;
@@ -58,8 +56,7 @@ async fn acks_twice_of_strangers_and_of_garbage_succeed_without_effect() {
     assert_eq!(sampler.committed(), everywhere(4), "the last commit says the same");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restarted_source_reads_on_at_the_first_record_not_acked() {
+pub(crate) async fn a_restarted_source_reads_on_at_the_first_record_not_acked() {
     let broker = harness::broker();
     harness::fill(broker.addresses(), 0, 20);
     let source = harness::start(broker.addresses()).await;
@@ -87,8 +84,7 @@ async fn a_restarted_source_reads_on_at_the_first_record_not_acked() {
     assert_eq!(Sampler::new(broker.addresses()).committed(), everywhere(20));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_draining_source_hands_out_nothing_and_commits_what_is_still_acked() {
+pub(crate) async fn a_draining_source_hands_out_nothing_and_commits_what_is_still_acked() {
     let broker = harness::broker();
     harness::fill(broker.addresses(), 0, 10);
     let source = harness::start(broker.addresses()).await;

@@ -69,8 +69,7 @@ impl Scene {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_missing_right_on_the_dead_letter_topic_is_named_until_it_is_given() {
+pub(crate) async fn a_missing_right_on_the_dead_letter_topic_is_named_until_it_is_given() {
     let mut scene = Scene::start(|_| {}).await;
     let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     scene.cluster.request_errors(RDKafkaApiKey::Produce, &[denied; MANY]);
@@ -83,8 +82,7 @@ async fn a_missing_right_on_the_dead_letter_topic_is_named_until_it_is_given() {
 }
 
 /// The client comes to an end where it may not number its records: a new one has to take its place.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_producer_of_dead_letters_that_has_come_to_an_end_is_made_anew() {
+pub(crate) async fn a_producer_of_dead_letters_that_has_come_to_an_end_is_made_anew() {
     let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
     let mut scene = Scene::start(|cluster| {
         cluster.request_errors(RDKafkaApiKey::InitProducerId, &[denied; MANY]);
@@ -97,8 +95,7 @@ async fn a_producer_of_dead_letters_that_has_come_to_an_end_is_made_anew() {
     scene.written().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_error_that_may_pass_stops_no_partition() {
+pub(crate) async fn an_error_that_may_pass_stops_no_partition() {
     let mut scene = Scene::start(|_| {}).await;
     scene.cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN; 1]);
     scene.give_up_one().await;

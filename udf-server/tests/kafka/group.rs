@@ -20,8 +20,7 @@ fn count(each: i64) -> usize {
     usize::try_from(each).unwrap() * 6
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn members_hand_partitions_over_without_loss() {
+pub(crate) async fn members_hand_partitions_over_without_loss() {
     let broker = harness::broker();
     harness::fill(broker.addresses(), 0, 100);
     let first = harness::start(broker.addresses()).await;
@@ -64,8 +63,7 @@ async fn members_hand_partitions_over_without_loss() {
     assert!(second.close(PATIENCE).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pending_counts_the_whole_group_and_comes_to_nothing() {
+pub(crate) async fn pending_counts_the_whole_group_and_comes_to_nothing() {
     let broker = harness::broker();
     harness::fill(broker.addresses(), 0, 10);
     let source = harness::start(broker.addresses()).await;
@@ -84,8 +82,7 @@ async fn pending_counts_the_whole_group_and_comes_to_nothing() {
     assert!(source.close(PATIENCE).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_start_that_cannot_work_says_why() {
+pub(crate) async fn a_start_that_cannot_work_says_why() {
     let broker = harness::broker();
     let start = |addresses: &str, topic: &str, property: Option<(&str, &str)>| {
         let mut brokers = Brokers::new(addresses).with_connect_timeout(Duration::from_millis(700));

@@ -13,8 +13,7 @@ use crate::harness::{self, PATIENCE, Platform, TOPIC};
 const PARTITIONS: i32 = 3;
 
 /// It is not read, the others are, and it begins where the group was told to once it has a leader.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_partition_without_a_leader_holds_up_no_other() {
+pub(crate) async fn a_partition_without_a_leader_holds_up_no_other() {
     let cluster = MockCluster::new(1).unwrap();
     let brokers = cluster.bootstrap_servers();
     cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();

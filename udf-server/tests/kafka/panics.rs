@@ -50,8 +50,7 @@ impl Visit for NamesTopic {
 }
 
 /// The thread logs that it is assigned the topic's partitions, and panics there. Reads would be empty for ever.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_on_the_thread_that_reads_fails_the_source() {
+pub(crate) async fn a_panic_on_the_thread_that_reads_fails_the_source() {
     // Of the other tests of this process no line names the topic.
     tracing::subscriber::set_global_default(Panics).unwrap();
     let cluster = MockCluster::new(1).unwrap();

@@ -19,8 +19,7 @@ const BOUND: f64 = 1.0;
 
 /// Everything that takes time takes longer than may be between two polls: where to begin is looked up, records are read,
 /// commits are answered and the broker is away while a platform leaves a read as it is.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_platform_and_slow_brokers_do_not_keep_the_client_from_being_polled() {
+pub(crate) async fn a_slow_platform_and_slow_brokers_do_not_keep_the_client_from_being_polled() {
     let cluster = MockCluster::new(BROKER).unwrap();
     cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();
     let addresses = cluster.bootstrap_servers();

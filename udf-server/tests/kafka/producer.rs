@@ -16,8 +16,7 @@ fn first_word(line: &[u8]) -> Option<String> {
     str::from_utf8(line).ok()?.split_once(' ').map(|(word, _)| word.to_owned())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_input_longer_than_the_broker_keeps_arrives_whole() {
+pub(crate) async fn an_input_longer_than_the_broker_keeps_arrives_whole() {
     let topic = tokio::task::spawn_blocking(|| DemoTopic::embedded("lines", "demo")).await.unwrap().unwrap();
     let topic = Arc::new(topic);
     // Nine megabytes a partition, which is about twice what the broker keeps.
@@ -61,8 +60,7 @@ async fn an_input_longer_than_the_broker_keeps_arrives_whole() {
     assert!(offsets.iter().all(|partition| partition.committed == Some(partition.end)), "{offsets:?}");
 }
 
-#[test]
-fn lines_are_bytes_up_to_their_end_and_those_too_long_are_put_aside() {
+pub(crate) fn lines_are_bytes_up_to_their_end_and_those_too_long_are_put_aside() {
     let topic = DemoTopic::embedded("lines", "demo").unwrap();
     let long = vec![b'y'; 1_100_000];
     let fits = vec![b'z'; 900_000];
@@ -89,8 +87,7 @@ fn lines_are_bytes_up_to_their_end_and_those_too_long_are_put_aside() {
     topic.remove().unwrap();
 }
 
-#[test]
-fn a_producer_can_be_stopped() {
+pub(crate) fn a_producer_can_be_stopped() {
     let topic = DemoTopic::embedded("lines", "demo").unwrap();
     let progress = Arc::new(Progress::default());
     let producing = thread::spawn({

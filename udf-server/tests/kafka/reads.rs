@@ -10,8 +10,7 @@ use crate::harness::{self, PATIENCE, Platform, Sampler, everywhere, place};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_empty_read_waits_and_one_with_messages_does_not() {
+pub(crate) async fn an_empty_read_waits_and_one_with_messages_does_not() {
     let broker = harness::broker();
     harness::fill(broker.addresses(), 0, 1);
     let source = harness::start(broker.addresses()).await;
@@ -36,8 +35,7 @@ async fn an_empty_read_waits_and_one_with_messages_does_not() {
     assert!(source.close(PATIENCE).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_read_lingers_only_where_records_come_quickly() {
+pub(crate) async fn a_read_lingers_only_where_records_come_quickly() {
     const LINGER: Duration = Duration::from_millis(300);
     const LONG: Duration = Duration::from_secs(120);
     let broker = harness::broker();
@@ -73,8 +71,7 @@ async fn a_read_lingers_only_where_records_come_quickly() {
     assert!(source.close(PATIENCE).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_read_holds_at_most_what_was_asked_for() {
+pub(crate) async fn a_read_holds_at_most_what_was_asked_for() {
     let broker = harness::broker();
     harness::fill(broker.addresses(), 0, 5);
     let source = harness::start(broker.addresses()).await;
@@ -92,8 +89,7 @@ async fn a_read_holds_at_most_what_was_asked_for() {
     assert!(source.close(PATIENCE).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_nacked_message_comes_again_after_its_delay_and_holds_the_commit_back() {
+pub(crate) async fn a_nacked_message_comes_again_after_its_delay_and_holds_the_commit_back() {
     const DELAY: Duration = Duration::from_millis(700);
     let broker = harness::broker();
     harness::fill(broker.addresses(), 0, 10);
@@ -131,8 +127,7 @@ async fn a_nacked_message_comes_again_after_its_delay_and_holds_the_commit_back(
     assert!(source.close(PATIENCE).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_read_stream_gets_what_was_not_answered_and_old_acks_count() {
+pub(crate) async fn a_new_read_stream_gets_what_was_not_answered_and_old_acks_count() {
     let broker = harness::broker();
     harness::fill(broker.addresses(), 0, 10);
     let source = harness::start(broker.addresses()).await;
@@ -155,8 +150,7 @@ async fn a_new_read_stream_gets_what_was_not_answered_and_old_acks_count() {
     assert!(source.close(PATIENCE).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_partition_is_read_no_further_than_it_may_have_unfinished() {
+pub(crate) async fn a_partition_is_read_no_further_than_it_may_have_unfinished() {
     let broker = harness::broker();
     harness::fill(broker.addresses(), 0, 10);
     let config = harness::config(broker.addresses()).with_partition_limits(4, 1 << 20);

@@ -9,8 +9,7 @@ use udf_server::kafka::RecordMetadata;
 
 use crate::harness::{self, PATIENCE, Platform, TOPIC};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn key_headers_and_time_are_where_they_are_said_to_be() {
+pub(crate) async fn key_headers_and_time_are_where_they_are_said_to_be() {
     let broker = harness::broker();
     let producer = harness::producer(broker.addresses());
     let headers = OwnedHeaders::new()

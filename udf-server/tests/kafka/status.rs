@@ -56,8 +56,7 @@ fn at(messages: &[Message], wanted: (i32, i64)) -> &Message {
     messages.iter().find(|message| place(message.offset()) == wanted).unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_page_and_the_metrics_follow_reads_acks_nacks_and_a_rebalance() {
+pub(crate) async fn the_page_and_the_metrics_follow_reads_acks_nacks_and_a_rebalance() {
     let broker = harness::broker();
     harness::fill(broker.addresses(), 0, 10);
     // What is left unacked is not worth waiting for.
@@ -144,8 +143,7 @@ async fn the_page_and_the_metrics_follow_reads_acks_nacks_and_a_rebalance() {
     assert!(watched.source.close(PATIENCE).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_partition_that_stands_still_and_a_broker_that_is_away_are_told() {
+pub(crate) async fn a_partition_that_stands_still_and_a_broker_that_is_away_are_told() {
     let broker = harness::broker();
     harness::fill(broker.addresses(), 0, 2);
     let config = harness::config(broker.addresses()).with_max_deliveries(1).with_exhausted(Exhausted::Halt);
@@ -177,8 +175,7 @@ fn cluster() -> MockCluster<'static, rdkafka::producer::DefaultProducerContext> 
     cluster
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_right_that_is_taken_away_is_named_and_forgotten_when_it_is_back() {
+pub(crate) async fn a_right_that_is_taken_away_is_named_and_forgotten_when_it_is_back() {
     let cluster = cluster();
     let mut watched = Watched::start(harness::config(&cluster.bootstrap_servers())).await;
     let messages = watched.platform.read_all(60).await;
@@ -205,8 +202,7 @@ async fn a_right_that_is_taken_away_is_named_and_forgotten_when_it_is_back() {
     assert!(watched.source.close(PATIENCE).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_that_do_not_come_although_the_broker_answers_are_told() {
+pub(crate) async fn records_that_do_not_come_although_the_broker_answers_are_told() {
     let cluster = cluster();
     cluster.request_errors(RDKafkaApiKey::Fetch, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT; MANY]);
     let mut watched = Watched::start(harness::config(&cluster.bootstrap_servers())).await;
@@ -233,8 +229,7 @@ async fn records_that_do_not_come_although_the_broker_answers_are_told() {
 }
 
 /// The client library counts an error in the place of a record as one that was handed out.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_partition_whose_fetches_fail_is_read_on_where_it_was() {
+pub(crate) async fn a_partition_whose_fetches_fail_is_read_on_where_it_was() {
     let cluster = cluster();
     let mut watched = Watched::start(harness::config(&cluster.bootstrap_servers())).await;
     let messages = watched.platform.read_all(60).await;
