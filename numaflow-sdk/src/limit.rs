@@ -211,6 +211,19 @@ impl Room {
         self.for_receiving.wake(|need| may_lead || received.saturating_add(need.amount) <= max_bytes / RECEIVING)
     }
 
+    /// The bytes of all batches with `more` of one that has `own` with it.
+    ///
+    /// # Errors
+    ///
+    /// Where they are more than `limit` and the batch is not a small one.
+    fn collect(&self, own: usize, more: usize, limit: usize) -> Result<usize, BatchesFull> {
+        let all = self.collected + more;
+        if all > limit && own > limit / SMALL_BATCHES / self.batches.max(1) {
+            return Err(BatchesFull { own, all });
+        }
+        Ok(all)
+    }
+
     fn give_back(&mut self, hold: &Hold) {
         let held = &hold.stream.held;
         if hold.oversize > 0 {
@@ -414,10 +427,7 @@ impl Share {
     ) -> Result<(), BatchesFull> {
         let cost = cost(size);
         let mut room = self.stream.limits.lock();
-        let (own, all) = (hold.bytes + hold.oversize + cost, room.collected + cost);
-        if all > limit && own > limit / SMALL_BATCHES / room.batches.max(1) {
-            return Err(BatchesFull { own, all });
-        }
+        let all = room.collect(hold.bytes + hold.oversize + cost, cost, limit)?;
         room.messages += 1;
         permit.messages += 1;
         room.bytes += cost;
@@ -425,6 +435,11 @@ impl Share {
         hold.bytes += cost;
         self.stream.held.bytes.fetch_add(cost, Relaxed);
         Ok(())
+    }
+
+    /// What is there of a message of a batch; nothing at first.
+    pub(crate) fn arriving(&self) -> Arriving {
+        Arriving { limits: self.stream.limits.clone(), bytes: 0 }
     }
 }
 
@@ -608,6 +623,35 @@ impl Drop for Receiving {
             room.leader = false;
         }
         limits.wake(room, Room::wake_for_receiving);
+    }
+}
+
+/// What has been received of a message that is not whole, and belongs to a batch which was begun: it counts among the batches and
+/// waits for nothing. Given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    limits: Limits,
+    bytes: usize,
+}
+
+impl Arriving {
+    /// This much of the message is there; the batch has `collected` bytes without it.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Share::add_to_batch`].
+    pub(crate) fn grow_to(&mut self, size: usize, collected: usize, limit: usize) -> Result<(), BatchesFull> {
+        let more = size.saturating_sub(self.bytes);
+        let mut room = self.limits.lock();
+        room.collected = room.collect(collected.saturating_add(size), more, limit)?;
+        self.bytes += more;
+        Ok(())
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.limits.lock().collected -= self.bytes;
     }
 }
 

@@ -69,7 +69,7 @@ impl Requests {
     }
 
     /// The next message; `None` when the peer has closed its side. One that belongs to a batch which was begun waits for no
-    /// room.
+    /// room: see [`Requests::arrived`].
     pub(crate) fn poll_next(
         &mut self,
         share: &Share,
@@ -95,6 +95,11 @@ impl Requests {
             }
             ready!(self.poll_more(cx));
         }
+    }
+
+    /// How much is there of a message that is not whole; 0 for as much as every stream may have.
+    pub(crate) fn arrived(&self) -> usize {
+        Some(self.deframer.arrived()).filter(|arrived| *arrived > RECEIVED_FREELY).unwrap_or(0)
     }
 
     /// Receives some more, or sees the end.

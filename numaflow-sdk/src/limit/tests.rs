@@ -470,3 +470,23 @@ fn batches_have_one_limit() {
     let room = limits.lock();
     assert_eq!((room.messages, room.bytes, room.collected, room.batches), (0, 0, 0, 0));
 }
+
+/// A message that is not whole counts with its batch, as much of it as is there.
+#[test]
+fn what_arrives_for_a_batch_counts() {
+    const LIMIT: usize = 100 * OVERHEAD;
+    let limits = Limits::new(MaxInFlight::Fixed(1), usize::MAX);
+    let share = limits.share();
+    let mut hold = share.hold_beyond(0);
+    hold.begins_batch();
+    let mut arriving = share.arriving();
+    arriving.grow_to(1000, OVERHEAD, LIMIT).unwrap();
+    arriving.grow_to(LIMIT - OVERHEAD, OVERHEAD, LIMIT).unwrap();
+    assert_eq!(limits.lock().collected, LIMIT);
+    let full = arriving.grow_to(LIMIT, OVERHEAD, LIMIT);
+    assert_eq!(full, Err(BatchesFull { own: LIMIT + OVERHEAD, all: LIMIT + OVERHEAD }));
+    drop(arriving);
+    assert_eq!(limits.lock().collected, OVERHEAD);
+    drop(hold);
+    assert_eq!(limits.lock().collected, 0);
+}

@@ -32,7 +32,7 @@ use super::wire;
 use super::work::{Few, Held, Work};
 use super::writer::Writer;
 use crate::in_flight::{Current, Entry};
-use crate::limit::{Hold, Permit, Receiving, Share};
+use crate::limit::{Arriving, Hold, Permit, Receiving, Share};
 use crate::metrics::{Outcome, Tally};
 use crate::requests::Requests;
 use crate::server::drain::Closing;
@@ -73,6 +73,8 @@ pub(super) struct MapBody<H: Handler> {
     waiting: Option<Waiting>,
     /// A batch that is being collected.
     batch: Option<Work<H::Request>>,
+    /// What is there of its next message.
+    arriving: Option<Arriving>,
     order: Option<Order<H::Request>>,
     /// Calls whose turn has come, with their keys.
     next: VecDeque<(Work<H::Request>, Keys)>,
@@ -190,6 +192,7 @@ impl<H: Handler> MapBody<H> {
             hold: None,
             unsent: None,
             receiving: None,
+            arriving: None,
             pinned: 0,
             current: context.in_flight.current(),
             heavy: true,

@@ -11,7 +11,9 @@ use tempfile::TempDir;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+mod batch;
 mod map;
+mod peer;
 mod source;
 
 /// Where the process that is measured listens; set only there.
@@ -19,6 +21,8 @@ const SOCKET: &str = "MEMORY_TEST_SOCKET";
 const MIB: usize = 1 << 20;
 /// What messages may take, by the server's own count.
 const IN_FLIGHT: usize = 64 * MIB;
+/// What a process may take besides what it counts.
+const BESIDES: usize = 64 * MIB;
 const LONG: Duration = Duration::from_secs(60);
 /// After which a peer that cannot send is taken to stand still.
 const STILL: Duration = Duration::from_millis(500);

@@ -1,21 +1,15 @@
 //! Calls of sources. Whatever is sent, the process takes no more than the bytes that may be in flight and 64 MiB, and goes on
 //! answering others.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http2::handshake;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use bytes::{Bytes, BytesMut};
 use numaflow_sdk::source::{Batch, NackOffset, Offset, ReadRequest, Sourcer, service};
 use numaflow_sdk::testing::SourceClient;
 use numaflow_sdk::{HandlerError, Server};
-use tokio::net::UnixStream;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{IN_FLIGHT, LONG, MIB, Measured, serve};
+use super::peer::{self, field, frame};
+use super::{BESIDES, IN_FLIGHT, LONG, MIB, Measured, serve};
 
-/// What the process may take besides what may be in flight.
-const BESIDES: usize = 64 * MIB;
 /// `source.v1.AckRequest { handshake: { sot: true } }`.
 const HANDSHAKE: &[u8] = &[0x12, 2, 8, 1];
 
@@ -45,44 +39,9 @@ fn served_to_the_others() {
     serve(|| Server::new(service(Done)));
 }
 
-/// A message with gRPC's head, which may announce more than there is.
-fn frame(announced: usize, message: &[u8]) -> BytesMut {
-    let mut frame = BytesMut::new();
-    frame.put_u8(0);
-    frame.put_u32(u32::try_from(announced).unwrap());
-    frame.put_slice(message);
-    frame
-}
-
-/// A field of bytes.
-fn field(number: u8, content: &[u8]) -> Vec<u8> {
-    let mut field = vec![number << 3 | 2];
-    let mut length = content.len();
-    while length > 0x7f {
-        field.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
-        length >>= 7;
-    }
-    field.push(u8::try_from(length).unwrap());
-    field.extend_from_slice(content);
-    field
-}
-
-/// Makes a call on a connection of its own with this body and returns the number of its status.
+/// Makes a call of the source, and returns the number of its status.
 async fn call(measured: &Measured, method: &str, body: Bytes) -> String {
-    let io = TokioIo::new(UnixStream::connect(measured.socket()).await.unwrap());
-    let (mut sender, connection) = handshake(TokioExecutor::new(), io).await.unwrap();
-    let mut connected = JoinSet::new();
-    connected.spawn(async move { drop(connection.await) });
-    let request = http::Request::post(format!("http://localhost/source.v1.Source/{method}"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(Full::new(body))
-        .unwrap();
-    let response = sender.send_request(request).await.unwrap();
-    let head = response.headers().get("grpc-status").cloned();
-    let body = response.into_body().collect().await.unwrap();
-    let status = head.or_else(|| body.trailers()?.get("grpc-status").cloned()).unwrap();
-    status.to_str().unwrap().to_owned()
+    peer::call(measured.socket(), &format!("source.v1.Source/{method}"), body).await
 }
 
 /// Makes the calls and sees that others are answered meanwhile, and that memory stays within its bounds.

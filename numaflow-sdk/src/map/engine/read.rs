@@ -60,6 +60,13 @@ impl<H: Handler> MapBody<H> {
             let next = self.requests.poll_next(&self.share, self.batch.is_some(), cx);
             // It may wait for room to receive the rest of a large message.
             self.asked_for_room |= next.is_pending();
+            if next.is_pending()
+                && H::WHOLE_BATCH
+                && let Err(status) = self.count_arrived()
+            {
+                self.refuse_batch(status, 0);
+                continue;
+            }
             match ready!(next) {
                 Some(Ok(Received { message, receiving })) => {
                     self.receiving = receiving;
@@ -184,14 +191,14 @@ impl<H: Handler> MapBody<H> {
     /// Gives a message that there is room for to its handler.
     #[inline]
     fn start(&mut self, id: Text, request: MapRequest, size: usize, entry: Option<Entry>, cx: &mut TaskContext<'_>) {
-        self.receiving = None;
+        (self.receiving, self.arriving) = (None, None);
         if H::WHOLE_BATCH && self.batch.is_some() {
             return self.collect(id, request, size, entry);
         }
         let request = H::Request::one(request);
         if H::WHOLE_BATCH {
             if size > self.options.max_batch_bytes {
-                return self.refuse_batch(error::batch_too_large(1, size, self.options.max_batch_bytes));
+                return self.refuse_batch(error::batch_too_large(1, size, self.options.max_batch_bytes), 1);
             }
             let mut held = self.held(entry.unwrap_or_else(|| self.list(&id, size)));
             held.begins_batch();
@@ -228,23 +235,31 @@ impl<H: Handler> MapBody<H> {
         let Some(batch) = &mut self.batch else { return };
         let (messages, limit) = (batch.ids.as_slice().len() + 1, self.options.max_batch_bytes);
         if let Some(held) = &mut batch.held
-            && let Err(BatchesFull { own, all }) = held.add(&self.share, size, limit, entry)
+            && let Err(full) = held.add(&self.share, size, limit, entry)
         {
-            return self.refuse_batch(if own > limit {
-                error::batch_too_large(messages, own, limit)
-            } else {
-                error::batches_too_large(all, limit)
-            });
+            return self.refuse_batch(too_large(messages, full, limit), 1);
         }
         batch.size = batch.size.saturating_add(size);
         batch.ids.push(id);
         batch.request.add(request);
     }
 
-    /// Ends the stream for a batch that is too large with the message at hand.
-    fn refuse_batch(&mut self, status: Status) {
-        self.core.forgot(1);
-        self.writer.tally.finished(Outcome::Cancelled, 1);
+    /// Counts what is there of a message that is not whole, of the batch that is being collected.
+    ///
+    /// # Errors
+    ///
+    /// Where the batch is too large with it.
+    fn count_arrived(&mut self) -> Result<(), Status> {
+        let (Some(batch), arrived @ 1..) = (&self.batch, self.requests.arrived()) else { return Ok(()) };
+        let (messages, limit) = (batch.ids.as_slice().len() + 1, self.options.max_batch_bytes);
+        let arriving = self.arriving.get_or_insert_with(|| self.share.arriving());
+        arriving.grow_to(arrived, batch.size, limit).map_err(|full| too_large(messages, full, limit))
+    }
+
+    /// Ends the stream for a batch that is too large with as many messages that were read and are not in it.
+    fn refuse_batch(&mut self, status: Status, messages: usize) {
+        self.core.forgot(messages);
+        self.writer.tally.finished(Outcome::Cancelled, messages);
         add(&self.context.metrics.refused_batches, 1);
         if let Some(more) = self.options.told.refused_batches.pass(self.now) {
             let reason = status.message();
@@ -258,6 +273,7 @@ impl<H: Handler> MapBody<H> {
 
     /// Forgets a batch that will not be complete: no answer is made up for what was not asked in full.
     pub(super) fn forget_batch(&mut self) {
+        self.arriving = None;
         // Its first message may still wait for room.
         let waiting = if H::WHOLE_BATCH { self.waiting.take() } else { None };
         let collected = self.batch.take().map_or(0, |batch| batch.ids.as_slice().len());
@@ -265,4 +281,9 @@ impl<H: Handler> MapBody<H> {
         self.core.forgot(messages);
         self.writer.tally.finished(Outcome::Cancelled, messages);
     }
+}
+
+/// Why a batch is refused.
+fn too_large(messages: usize, BatchesFull { own, all }: BatchesFull, limit: usize) -> Status {
+    if own > limit { error::batch_too_large(messages, own, limit) } else { error::batches_too_large(all, limit) }
 }
