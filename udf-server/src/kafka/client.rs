@@ -40,12 +40,27 @@ pub(super) fn first_contact(
     let deadline = Instant::now() + config.brokers.connect_timeout;
     let mut topics = Vec::new();
     for topic in selection.named() {
-        let count = first_answer(config, consumer, topic, deadline, |timeout| partitions_of(consumer, topic, timeout))?;
+        let ask = |timeout| match partitions_of(consumer, topic, timeout) {
+            // It holds up no other topic: it is waited for like one that does not exist yet.
+            Err(DENIED) => Ok(Err(Unanswered::Code(DENIED))),
+            answer => answer,
+        };
+        let count = first_answer(config, consumer, topic, deadline, ask)?;
         // A topic that has grown beyond the ids is read as far as they go: it must not end the process with the next start.
         if let Ok(count) = count {
             check_ids(config, topic, count.min(1))?;
         }
         topics.push((topic.to_owned(), count));
+    }
+    if !selection.has_patterns()
+        && !topics.is_empty()
+        && topics.iter().all(|(_, count)| *count == Err(Unanswered::Code(DENIED)))
+    {
+        let names: Vec<&str> = selection.named().collect();
+        return Err(StartError::Refused {
+            brokers: config.brokers.addresses.clone(),
+            reason: format!("the topic {} may not be read", names.join(", ")),
+        });
     }
     if selection.has_patterns() {
         let find = |timeout| found(consumer, selection, timeout);
@@ -54,6 +69,9 @@ pub(super) fn first_contact(
     }
     Ok(topics)
 }
+
+/// The brokers' answer about a topic that this user may not see.
+const DENIED: RDKafkaErrorCode = RDKafkaErrorCode::TopicAuthorizationFailed;
 
 /// Whether an error is about a topic: the brokers have answered, and asking them about other topics may have another answer.
 fn is_of_topic(code: RDKafkaErrorCode) -> bool {
@@ -77,12 +95,6 @@ fn first_answer<T>(
         let left = deadline.saturating_duration_since(Instant::now());
         match ask(left.min(STEP)) {
             Ok(answer) => return Ok(answer),
-            Err(RDKafkaErrorCode::TopicAuthorizationFailed) => {
-                return Err(StartError::Refused {
-                    brokers: config.brokers.addresses.clone(),
-                    reason: format!("the topic {topic} may not be read"),
-                });
-            }
             Err(code) => tracing::debug!(%code, topic, "no answer yet"),
         }
         // The reason of a failure comes by callback, and callbacks run in a poll.

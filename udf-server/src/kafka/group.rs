@@ -1,6 +1,6 @@
 //! What the group as a whole has committed, and how much there is: asked by a client of its own, which never joins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -132,7 +132,8 @@ impl Topic {
                 if self.is_missing() {
                     tracing::info!(topic = self.name, partitions, "the topic exists now");
                 }
-                self.is_new |= !self.is_met;
+                // One that this user could not see may have been there all the time.
+                self.is_new |= !self.is_met && self.reason == Unanswered::NoTopic;
                 (self.partitions, self.is_met, self.missed) = (partitions, true, 0);
             }
             Err(reason) => (self.missed, self.reason) = (self.missed.saturating_add(1), reason),
@@ -209,9 +210,9 @@ impl Group {
         self.topics.iter().filter(|topic| topic.is_met).map(|topic| topic.name.clone()).collect()
     }
 
-    /// Topics that the brokers have not told of since this process started.
-    pub(super) fn never_met(&self) -> impl Iterator<Item = &str> {
-        self.topics.iter().filter(|topic| !topic.is_met).map(|topic| topic.name.as_str())
+    /// Topics that the brokers have not told of since this process started, and why not.
+    pub(super) fn never_met(&self) -> impl Iterator<Item = (&str, Unanswered)> {
+        self.topics.iter().filter(|topic| !topic.is_met).map(|topic| (topic.name.as_str(), topic.reason))
     }
 
     /// Whether a topic came after this process had started.
@@ -279,7 +280,10 @@ impl Group {
         }
         if self.selection.has_patterns() {
             match client::found(&self.consumer, &self.selection, TIMEOUT) {
-                Ok(found) => take_over(&mut self.topics, &self.selection, found),
+                Ok(found) => {
+                    let ask = |topic: &str| client::partitions_of(&self.consumer, topic, TIMEOUT);
+                    take_over(&mut self.topics, &self.selection, found, ask);
+                }
                 Err(code) => tracing::debug!(%code, "which topics there are is not known"),
             }
         }
@@ -351,10 +355,25 @@ impl Group {
     }
 }
 
-/// Takes over what patterns have found now.
-fn take_over(topics: &mut Vec<Topic>, selection: &Selection, found: Vec<(String, i32)>) {
-    for topic in topics.iter_mut().filter(|topic| selection.finds(&topic.name)) {
-        topic.missed += 1;
+/// Takes over what patterns have found now. A topic that they found before and not now is asked for by its name: brokers leave out
+/// a topic that this user may no longer see, and say so only to that question. Such a topic stays.
+fn take_over(
+    topics: &mut Vec<Topic>,
+    selection: &Selection,
+    found: Vec<(String, i32)>,
+    ask: impl Fn(&str) -> Result<Result<i32, Unanswered>, RDKafkaErrorCode>,
+) {
+    let is_found: HashSet<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    for topic in topics.iter_mut().filter(|topic| selection.finds(&topic.name) && !is_found.contains(&*topic.name)) {
+        match ask(&topic.name) {
+            Ok(now) => topic.take_over(now),
+            Err(code) => {
+                tracing::debug!(%code, topic = topic.name, "whether the topic still exists is not known");
+                if lookup::is_of_broker(code) {
+                    break;
+                }
+            }
+        }
     }
     for (name, partitions) in found {
         match topics.iter_mut().find(|topic| topic.name == name) {
@@ -407,7 +426,8 @@ mod tests {
         let known = |name: &str| Topic::first(name.to_owned(), Ok(1));
         let mut topics = vec![known("named"), known("a1")];
         let mut find = |names: &[&str]| {
-            take_over(&mut topics, &selection, names.iter().map(|name| ((*name).to_owned(), 3)).collect());
+            let found = names.iter().map(|name| ((*name).to_owned(), 3)).collect();
+            take_over(&mut topics, &selection, found, |_| Ok(Err(Unanswered::NoTopic)));
             topics
                 .iter()
                 .map(|topic| format!("{} {} {}", topic.name, topic.partitions, topic.is_new))
@@ -418,6 +438,21 @@ mod tests {
         assert_eq!(find(&["a1"]), ["named 1 false", "a1 3 false"]);
         assert_eq!(find(&["a1", "a2"]), ["named 1 false", "a1 3 false", "a2 3 true"]);
     }
+
+    #[test]
+    fn a_topic_that_may_no_longer_be_seen_is_not_gone() {
+        let selection = Selection::new(&["^a".to_owned()], None).unwrap();
+        let mut topics = vec![Topic::first("a1".to_owned(), Ok(3)), Topic::first("a2".to_owned(), Ok(3))];
+        let before = topics.clone();
+        for _ in 0..3 {
+            take_over(&mut topics, &selection, vec![("a1".to_owned(), 3)], |topic| {
+                assert_eq!(topic, "a2");
+                Err(RDKafkaErrorCode::TopicAuthorizationFailed)
+            });
+            assert_eq!(topics, before);
+        }
+    }
+
     #[test]
     fn a_topic_that_is_missing_at_the_start_is_new_when_it_comes() {
         let mut topic = Topic::first("t".to_owned(), Err(Unanswered::NoTopic));

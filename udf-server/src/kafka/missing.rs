@@ -1,4 +1,5 @@
-//! Topics that do not exist when the source starts: they are waited for, and the source fails when that takes too long.
+//! Topics that do not exist, or may not be seen, when the source starts: they are waited for, and the source fails when that takes
+//! too long.
 
 use std::time::Duration;
 
@@ -18,15 +19,20 @@ pub(super) struct Missing {
 impl Missing {
     /// Begins to wait, for as long as `patience`; without end where that is `None`.
     pub(super) fn new(group: &Group, patience: Option<Duration>) -> Self {
-        for topic in group.never_met() {
-            tracing::warn!(topic, ?patience, "the topic does not exist; the source waits for it and reads the others");
+        for (topic, reason) in group.never_met() {
+            tracing::warn!(
+                topic,
+                %reason,
+                ?patience,
+                "the topic cannot be read yet; the source waits for it and reads the others"
+            );
         }
         Self { patience, since: Instant::now(), brokers: group.brokers().to_owned() }
     }
 
     /// Fails the source if the time is over and a topic has not come.
     pub(super) fn check(&self, group: &Group, shared: &Shared) {
-        if let Some(reason) = self.failure(group.never_met(), Instant::now()) {
+        if let Some(reason) = self.failure(group.never_met().map(|(topic, _)| topic), Instant::now()) {
             shared.fail(reason);
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use numaflow_sdk::source::Message;
 use rdkafka::producer::Producer;
 use serde_json::Value;
-use udf_server::kafka::{Brokers, Durability, KafkaConfig, Start};
+use udf_server::kafka::{Durability, Start};
 
 use crate::endpoint::Endpoint;
 use crate::harness::{Guarded, PATIENCE, Platform, Stage, bounds, everywhere, start};
@@ -62,11 +62,8 @@ pub(crate) async fn a_commit_that_is_refused_for_one_topic_holds_up_no_other(_: 
         broker.allow(&["--operation", "Describe", "--topic", &stage.topic]);
     }
     broker.allow(&["--operation", "Read", "--topic", &read.topic, "--group", &read.group]);
-    let brokers = Brokers::new(broker.address()).with_property("auto.commit.interval.ms", "100");
-    let brokers =
-        Guarded::login().into_iter().fold(brokers, |brokers, (name, value)| brokers.with_property(name, value));
-    let config = KafkaConfig::new(brokers, &read.topic, &read.group)
-        .with_topics([&read.topic, &denied.topic])
+    let config = broker
+        .config(&read, &[&read.topic, &denied.topic])
         .with_start(Start::Latest)
         .with_ack_durability(Durability::Committed);
     let source = start(config).await;

@@ -72,10 +72,34 @@ impl Guarded {
         ]
     }
 
+    /// A source that logs in as `me`, is told of changes soon, and commits often.
+    pub(crate) fn config(&self, stage: &Stage, topics: &[&str]) -> KafkaConfig {
+        let brokers = Brokers::new(self.address())
+            .with_property("auto.commit.interval.ms", "100")
+            .with_property("topic.metadata.refresh.interval.ms", "2000");
+        let login = Self::login().into_iter();
+        let brokers = login.fold(brokers, |brokers, (name, value)| brokers.with_property(name, value));
+        KafkaConfig::new(brokers, &stage.topic, &stage.group).with_topics(topics.iter().copied())
+    }
+
     /// Gives `me` rights.
     pub(crate) fn allow(&self, rights: &[&str]) {
+        self.change_rights(&["--add", "--allow-principal", "User:me"], rights);
+    }
+
+    /// Takes rights from `me`, whatever else gives them.
+    pub(crate) fn deny(&self, rights: &[&str]) {
+        self.change_rights(&["--add", "--deny-principal", "User:me"], rights);
+    }
+
+    /// Undoes [`Guarded::deny`].
+    pub(crate) fn deny_no_more(&self, rights: &[&str]) {
+        self.change_rights(&["--remove", "--force", "--deny-principal", "User:me"], rights);
+    }
+
+    fn change_rights(&self, change: &[&str], rights: &[&str]) {
         let server = self.0.address();
-        let arguments = [&["--bootstrap-server", &*server, "--add", "--allow-principal", "User:me"], rights].concat();
+        let arguments = [&["--bootstrap-server", &*server], change, rights].concat();
         let output = self.0.tool("org.apache.kafka.tools.AclCommand", arguments).output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }

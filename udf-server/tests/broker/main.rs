@@ -24,6 +24,7 @@ mod patterns;
 mod program;
 mod records;
 mod redelivery;
+mod rights;
 mod secrets;
 mod starts;
 mod status;
@@ -61,6 +62,11 @@ fn main() -> ExitCode {
         };
     }
     let trials = trials![
+        // The longest first: at the end they would run alone.
+        secrets::a_password_that_is_renewed_in_its_file_is_used,
+        secrets::a_certificate_that_is_renewed_in_its_file_is_used,
+        rights::a_topic_of_a_pattern_that_may_no_longer_be_seen_is_not_gone,
+        rights::a_topic_that_may_not_be_seen_at_the_start_holds_up_no_other,
         answers::answers_that_cannot_be_read_are_asked_for_less_and_less_often,
         answers::answers_without_records_stop_no_partition,
         answers::late_answers_do_not_move_a_partition_that_has_waited,
@@ -111,8 +117,6 @@ fn main() -> ExitCode {
         redelivery::a_nacked_record_comes_again_from_memory_and_no_sooner_than_its_delay,
         redelivery::what_is_never_answered_comes_again_and_a_late_ack_of_it_counts,
         redelivery::a_partition_halts_at_a_record_that_is_nacked_too_often,
-        secrets::a_password_that_is_renewed_in_its_file_is_used,
-        secrets::a_certificate_that_is_renewed_in_its_file_is_used,
         starts::a_group_that_starts_with_the_latest_commits_where_that_is,
         starts::members_that_start_together_with_the_latest_begin_where_that_is,
         starts::a_start_at_a_time_begins_with_the_first_record_of_then,
