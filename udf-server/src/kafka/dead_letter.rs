@@ -92,6 +92,8 @@ pub(super) struct DeadLetters {
     together: BaseProducer<Receipts>,
     /// Sends each letter in a batch of its own, as small as it gets. It is made with the first one that needs it.
     alone: Option<BaseProducer<Receipts>>,
+    /// The producers have the secrets of before: when new ones are to be made.
+    outdated: Option<Instant>,
     waiting: Waiting<Box<Envelope>>,
     /// Bytes of letters that were sent and have no receipt.
     on_their_way: usize,
@@ -135,6 +137,7 @@ impl DeadLetters {
             brokers: brokers.clone(),
             together: producer(brokers, false)?,
             alone: None,
+            outdated: None,
             waiting: Waiting::default(),
             on_their_way: 0,
             unwritten: BTreeMap::new(),
@@ -148,15 +151,30 @@ impl DeadLetters {
         })
     }
 
-    /// Sends with new producers from here on. What the old ones have not confirmed is sent again. Where one cannot be made now,
-    /// the next that is made has the new secrets.
-    pub(super) fn renew(&mut self, brokers: &Brokers) -> Result<(), KafkaError> {
+    /// Sends with new producers as soon as they can be made. What the old ones have not confirmed is sent again.
+    pub(super) fn renew(&mut self, brokers: &Brokers, now: Instant) {
         self.brokers = brokers.clone();
-        let old = std::mem::replace(&mut self.together, producer(brokers, false)?);
+        self.outdated = Some(now);
+        self.renew_if_due(now);
+    }
+
+    fn renew_if_due(&mut self, now: Instant) {
+        if self.outdated.is_none_or(|due| now < due) {
+            return;
+        }
+        let together = match producer(&self.brokers, false) {
+            Ok(together) => together,
+            Err(error) => {
+                tracing::error!(%error, "the dead-letter producer keeps its old secrets");
+                self.outdated = Some(now + SLOW_PACE);
+                return;
+            }
+        };
+        self.outdated = None;
+        let old = std::mem::replace(&mut self.together, together);
         for old in [Some(old), self.alone.take()].into_iter().flatten() {
             self.late.append(&mut end(&old));
         }
-        Ok(())
     }
 
     /// Takes letters.
@@ -174,6 +192,7 @@ impl DeadLetters {
     /// Sends what is due, and says what came of what was sent.
     pub(super) fn turn(&mut self, now: Instant) -> Turn {
         let mut turn = Turn::default();
+        self.renew_if_due(now);
         self.take_receipts(now, &mut turn);
         while self.on_their_way < ON_THEIR_WAY
             && let Some(envelope) = self.waiting.next(now)

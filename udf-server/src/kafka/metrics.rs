@@ -33,7 +33,7 @@ impl Status {
         gauge(
             text,
             "failing_commits_age_seconds",
-            "How long commits have failed, with none that succeeded.",
+            "How long the commits of a topic, or of all, have failed.",
             Some(age),
         );
         let age = self.rebalancing.as_ref().map_or(0.0, |rebalancing| rebalancing.age);

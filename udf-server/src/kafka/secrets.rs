@@ -168,10 +168,8 @@ impl Worker {
             return;
         }
         let Some(brokers) = self.renewed.borrow_and_update().clone() else { return };
-        if let Some(letters) = &mut self.letters
-            && let Err(error) = letters.renew(&brokers)
-        {
-            tracing::error!(%error, "the dead-letter producer keeps its old secrets");
+        if let Some(letters) = &mut self.letters {
+            letters.renew(&brokers, now);
         }
         self.config.brokers = brokers;
         self.begin_renewal(now);

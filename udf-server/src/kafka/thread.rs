@@ -387,6 +387,10 @@ impl Worker {
             if position != lane.outdated {
                 lane.outdated = None;
             }
+            // Behind the position may be records that were dropped: they come again once the partition is read from there.
+            if lane.back.is_some() || lane.broken.is_some() {
+                continue;
+            }
             // The position among damaged records says nothing.
             let position = match (lane.passing, position) {
                 (Some(Passing { next, .. }), _) => next,
