@@ -98,7 +98,8 @@ impl Drop for Place {
 
 /// Waits for the one lock that there is on this machine for the platform's paths. It goes with its file.
 async fn lock() -> io::Result<File> {
-    const PATIENCE: Duration = Duration::from_secs(40);
+    // Each case before this one in line may wait for a server that does not start.
+    const PATIENCE: Duration = Duration::from_secs(180);
     let path = std::env::temp_dir().join("numaflow-conformance.lock");
     let file = File::options().read(true).append(true).create(true).open(path)?;
     let started = Instant::now();
