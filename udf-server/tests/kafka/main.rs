@@ -1,5 +1,5 @@
 //! The Kafka source against an embedded broker, asked as the platform asks: one module a behaviour.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod commits;
 mod dead_letters;
