@@ -437,7 +437,7 @@ impl Share {
         Ok(())
     }
 
-    /// What is there of a message of a batch; nothing at first.
+    /// A count of the bytes that have arrived of a message of a batch; it begins at zero.
     pub(crate) fn arriving(&self) -> Arriving {
         Arriving { limits: self.stream.limits.clone(), bytes: 0 }
     }

@@ -73,7 +73,7 @@ pub(super) struct MapBody<H: Handler> {
     waiting: Option<Waiting>,
     /// A batch that is being collected.
     batch: Option<Work<H::Request>>,
-    /// What is there of its next message.
+    /// The bytes that have arrived of the next message of the batch.
     arriving: Option<Arriving>,
     order: Option<Order<H::Request>>,
     /// Calls whose turn has come, with their keys.

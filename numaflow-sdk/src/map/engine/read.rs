@@ -244,7 +244,7 @@ impl<H: Handler> MapBody<H> {
         batch.request.add(request);
     }
 
-    /// Counts what is there of a message that is not whole, of the batch that is being collected.
+    /// Counts the bytes that have arrived of the next, incomplete message of the batch that is being collected.
     ///
     /// # Errors
     ///
