@@ -264,26 +264,14 @@ impl Group {
     pub(super) fn refresh(&mut self) {
         self.serve_events();
         self.refreshed = Instant::now();
-        for topic in &mut self.topics {
-            if self.selection.finds(&topic.name) {
-                continue;
-            }
-            match client::partitions_of(&self.consumer, &topic.name, TIMEOUT) {
-                Ok(now) => topic.take_over(now),
-                Err(code) => {
-                    tracing::debug!(%code, topic = topic.name, "the number of partitions is not known");
-                    if lookup::is_of_broker(code) {
-                        return;
-                    }
-                }
-            }
+        let ask = |topic: &str| client::partitions_of(&self.consumer, topic, TIMEOUT);
+        let named = self.topics.iter_mut().filter(|topic| !self.selection.finds(&topic.name));
+        if !ask_by_name(named, ask) {
+            return;
         }
         if self.selection.has_patterns() {
             match client::found(&self.consumer, &self.selection, TIMEOUT) {
-                Ok(found) => {
-                    let ask = |topic: &str| client::partitions_of(&self.consumer, topic, TIMEOUT);
-                    take_over(&mut self.topics, &self.selection, found, ask);
-                }
+                Ok(found) => take_over(&mut self.topics, &self.selection, found, ask),
                 Err(code) => tracing::debug!(%code, "which topics there are is not known"),
             }
         }
@@ -355,6 +343,25 @@ impl Group {
     }
 }
 
+/// Asks the brokers for each of these topics; `false` if they do not answer, so that the rest was not asked for.
+fn ask_by_name<'a>(
+    topics: impl Iterator<Item = &'a mut Topic>,
+    ask: impl Fn(&str) -> Result<Result<i32, Unanswered>, RDKafkaErrorCode>,
+) -> bool {
+    for topic in topics {
+        match ask(&topic.name) {
+            Ok(now) => topic.take_over(now),
+            Err(code) => {
+                tracing::debug!(%code, topic = topic.name, "the number of partitions is not known");
+                if lookup::is_of_broker(code) {
+                    return false;
+                }
+            }
+        }
+    }
+    true
+}
+
 /// Takes over what patterns have found now. A topic that they found before and not now is asked for by its name: brokers leave out
 /// a topic that this user may no longer see, and say so only to that question. Such a topic stays.
 fn take_over(
@@ -364,17 +371,8 @@ fn take_over(
     ask: impl Fn(&str) -> Result<Result<i32, Unanswered>, RDKafkaErrorCode>,
 ) {
     let is_found: HashSet<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
-    for topic in topics.iter_mut().filter(|topic| selection.finds(&topic.name) && !is_found.contains(&*topic.name)) {
-        match ask(&topic.name) {
-            Ok(now) => topic.take_over(now),
-            Err(code) => {
-                tracing::debug!(%code, topic = topic.name, "whether the topic still exists is not known");
-                if lookup::is_of_broker(code) {
-                    break;
-                }
-            }
-        }
-    }
+    let absent = topics.iter_mut().filter(|topic| selection.finds(&topic.name) && !is_found.contains(&*topic.name));
+    ask_by_name(absent, ask);
     for (name, partitions) in found {
         match topics.iter_mut().find(|topic| topic.name == name) {
             Some(topic) => (topic.partitions, topic.missed) = (partitions, 0),
