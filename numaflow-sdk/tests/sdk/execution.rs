@@ -395,3 +395,28 @@ async fn what_waited_for_a_key_does_not_run_all_at_once() {
         within(LONG, receiver.recv()).await.unwrap().unwrap();
     }
 }
+
+/// The first one's answer fills a chunk, so that the second does not start with its end; the third waits for the second's room.
+#[tokio::test]
+async fn what_waited_for_a_key_runs_also_while_a_message_waits_for_room() {
+    let (steps, mut director) = steps();
+    let mapper = map::from_fn(move |request: MapRequest| {
+        let steps = steps.clone();
+        async move {
+            steps.step(&request).await?;
+            Ok(Message::new(vec![0; 64 << 10]))
+        }
+    });
+    let server = Server::new(map::service(mapper).key_ordered(true)).max_in_flight_bytes(1 << 20);
+    let (_directory, address, client) = admin::serve(server).await;
+    let (sender, mut receiver) = client.open().await.unwrap().split();
+    sender.send("first", MapRequest::new("x").with_keys(["same"])).await.unwrap();
+    assert_eq!(director.started().await, "first");
+    sender.send("second", MapRequest::new(vec![0; 600 << 10]).with_keys(["same"])).await.unwrap();
+    sender.send("third", MapRequest::new(vec![0; 600 << 10]).with_keys(["other"])).await.unwrap();
+    admin::until(address, "numaflow_udf_in_flight_messages{stage=\"queued\"}", 2.0).await;
+    director.go(3);
+    for id in ["first", "second", "third"] {
+        assert_eq!(within(LONG, receiver.recv()).await.unwrap().unwrap().id, id);
+    }
+}

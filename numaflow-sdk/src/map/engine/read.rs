@@ -33,6 +33,11 @@ impl<H: Handler> MapBody<H> {
                 drop(ready!(Pin::new(not_ready).poll(cx)));
                 self.not_ready = None;
             }
+            // The message that waits may wait for the room that these have.
+            self.run_next(cx);
+            if !self.next.is_empty() {
+                continue;
+            }
             if let Some(waiting) = self.waiting.take() {
                 if self.poll_room(waiting.size, cx).is_pending() {
                     self.waiting = Some(waiting);
@@ -44,7 +49,6 @@ impl<H: Handler> MapBody<H> {
                 drop(receiving);
                 continue;
             }
-            self.run_next(cx);
             if !self.core.reads() {
                 return Poll::Pending;
             }

@@ -55,8 +55,8 @@ impl<H: Handler> MapBody<H> {
         }
     }
 
-    /// Starts the calls whose turn has come, within the bounds that reading has: what is left is polled for, because
-    /// either a chunk is handed over or the stream's turn has ended.
+    /// Starts the calls whose turn has come, within the bounds that reading has. Those that are left start when the stream
+    /// is polled again, which it is, because either a chunk is handed over or the stream's turn has ended.
     pub(super) fn run_next(&mut self, cx: &mut TaskContext<'_>) {
         while self.writer.len() < CHUNK
             && self.has_turn()
