@@ -2,14 +2,15 @@
 
 use std::fmt::{Debug, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use numaflow_sdk::map::{self, Execution, Retry};
 use numaflow_sdk::{HandlerError, MapRequest, Message, Server};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
 use crate::admin::{metric, serve};
 use crate::step::LONG;
@@ -20,6 +21,19 @@ use crate::support::within;
 struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
 
 impl Lines {
+    /// The lines of this thread until the guard is dropped.
+    ///
+    /// `tracing` remembers of each place in the code whether any subscriber wants its lines. As long as there is only one
+    /// subscriber, it asks the thread that gets to the place first, which may be another test's and have none. With a second
+    /// one it asks both.
+    fn of_this_thread() -> (Self, DefaultGuard) {
+        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Lines::default()));
+        LazyLock::force(&SECOND);
+        let lines = Self::default();
+        let guard = tracing::subscriber::set_default(lines.clone());
+        (lines, guard)
+    }
+
     fn containing(&self, text: &str) -> Vec<(Level, String)> {
         self.0.lock().unwrap().iter().filter(|(_, line)| line.contains(text)).cloned().collect()
     }
@@ -60,8 +74,7 @@ impl Subscriber for Lines {
 /// Every attempt counts, and the log tells of those that are made again, though not of each.
 #[tokio::test]
 async fn failures_that_are_tried_again() {
-    let lines = Lines::default();
-    let _logged = tracing::subscriber::set_default(lines.clone());
+    let (lines, _logged) = Lines::of_this_thread();
     let attempts = Arc::new(AtomicUsize::new(0));
     let mapper = map::from_fn(move |request: MapRequest| {
         let attempt = attempts.fetch_add(1, Ordering::SeqCst) % 3;
@@ -91,8 +104,7 @@ async fn failures_that_are_tried_again() {
 #[tokio::test]
 async fn a_handler_that_blocks_its_thread() {
     for (execution, named) in [(Execution::Automatic, 1), (Execution::Tasks, 1), (Execution::blocking(), 0)] {
-        let lines = Lines::default();
-        let _logged = tracing::subscriber::set_default(lines.clone());
+        let (lines, _logged) = Lines::of_this_thread();
         let mapper = map::from_fn(async |request: MapRequest| {
             if request.value() == "blocks" {
                 // As a client library does that knows nothing of async.
