@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -53,6 +53,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 struct Observed {
     kind: Kind,
+    started: SystemTime,
     context: Arc<Context>,
     pulse: Pulse,
     serving: AtomicBool,
@@ -72,7 +73,8 @@ impl Admin {
     pub(crate) fn start(kind: Kind, context: &Arc<Context>, address: SocketAddr) -> Result<Self, ServeError> {
         recorder::install();
         let pulse = Pulse::new(Instant::now());
-        let observed = Arc::new(Observed { kind, context: context.clone(), pulse, serving: AtomicBool::new(false) });
+        let (started, serving) = (SystemTime::now(), AtomicBool::new(false));
+        let observed = Arc::new(Observed { kind, started, context: context.clone(), pulse, serving });
         let (stop, stopped) = oneshot::channel();
         let (report, reported) = sync_channel(1);
         let run = {

@@ -72,6 +72,7 @@ fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) 
 fn metrics(observed: &Observed, now: Instant) -> Page {
     let context = &observed.context;
     let gauges = page::Gauges {
+        started: observed.started,
         in_flight: context.in_flight.summary(now),
         limits: context.limits.usage(),
         open_connections: context.drain.open_connections(),

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::text::{Family, MetricsText};
 use super::{BOUNDS, Failure, Metrics, Outcome};
@@ -14,6 +14,7 @@ use crate::limit::Usage;
 /// What is not counted but looked up when somebody asks.
 #[derive(Debug)]
 pub(crate) struct Gauges {
+    pub(crate) started: SystemTime,
     pub(crate) in_flight: Summary,
     pub(crate) limits: Usage,
     pub(crate) open_connections: usize,
@@ -52,6 +53,8 @@ impl Page {
                 family.sample(&[("version", env!("CARGO_PKG_VERSION")), ("kind", &kind)], 1);
             },
         );
+        let started = gauges.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.gauge("start_time_seconds", "When the server started, in seconds since 1970.", started);
         self.gauge("connections", "Connections that are open.", gauges.open_connections);
         self.counter("connections_opened_total", "Connections that were accepted.", &metrics.connections_opened);
         let help = "Requests that HTTP/2 refused because their head is malformed.";

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use numaflow_sdk::map::{Execution, Retry};
 use numaflow_sdk::source::{Batch, NackOffset, Offset, ReadRequest, Sourcer};
@@ -153,6 +153,9 @@ async fn every_outcome_has_its_counter() {
     ] {
         assert_eq!(metric(address, &format!("numaflow_udf_{sample}")).await, value, "{sample}");
     }
+    let started = metric(address, "numaflow_udf_start_time_seconds").await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!(started <= now && now - started < LONG.as_secs_f64(), "started at {started}, and now it is {now}");
     let page = get(address, "/metrics").await;
     assert!(page.head.contains("content-type: text/plain; version=0.0.4"), "{page:?}");
 }

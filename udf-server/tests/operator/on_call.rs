@@ -235,8 +235,7 @@ fn the_tables_have_each_alert_and_no_other() {
     for row in rows {
         let metrics = row.quoted("Metric");
         for alert in row.quoted("Alert") {
-            // The end of a process shows by its restart, whatever its metrics were.
-            let is_on_one = metrics.iter().any(|metric| alerts[alert].contains(metric)) || alert == "RestartsOften";
+            let is_on_one = metrics.iter().any(|metric| alerts[alert].contains(metric));
             assert!(is_on_one || metrics.is_empty(), "{alert} of {:?} is on none of {metrics:?}", row.name());
         }
         assert!(row.cell("What to do").is_some_and(|cell| cell.len() > 10), "{}: what to do?", row.name());
