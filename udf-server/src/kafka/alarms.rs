@@ -1,6 +1,6 @@
 //! What lasts and does not show by itself: the log tells of it, and others see it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
@@ -8,7 +8,7 @@ use rdkafka::topic_partition_list::Offset;
 use tokio::time::Instant;
 
 use super::group::{NoAnswer, PartitionOffsets};
-use super::lasting::Lasting;
+use super::lasting::{Due, Lasting};
 use super::pending::{Unanswered, by_partition};
 use super::rebalance::Rebalancing;
 use super::thread::Worker;
@@ -35,6 +35,8 @@ pub(super) struct Alarms {
     starving: Lasting<u16>,
     /// Partitions, and topics as a whole, for which the brokers do not answer.
     unanswered: Lasting<(String, Option<i32>)>,
+    /// Topics whose ids the brokers do not tell.
+    unidentified: Lasting<String>,
     /// How far each partition had come at the last look.
     positions: BTreeMap<u16, Option<i64>>,
     looked: Option<Instant>,
@@ -104,6 +106,8 @@ impl Worker {
             );
         }
         let is_fresh = asked.is_some_and(|asked| now.duration_since(asked) < FRESH);
+        // Where the brokers tell nothing at all, that is what is told.
+        self.look_for_unidentified(!is_unknown, now);
         self.look_for_starving(if is_fresh { &known.offsets } else { &[] }, now);
     }
 
@@ -130,6 +134,29 @@ impl Worker {
         let is_there =
             |(topic, partition): &(String, Option<i32>)| unanswered.iter().any(|it| it.about.is(topic, *partition));
         self.alarms.unanswered.keep(is_there);
+    }
+
+    /// Looks for topics whose ids the brokers do not tell, while they answer other questions: see `anew`.
+    fn look_for_unidentified(&mut self, brokers_answer: bool, now: Instant) {
+        let read: BTreeSet<&str> = self.lanes.iter().map(|lane| &*lane.topic).collect();
+        {
+            let told = self.shared.topic_ids.borrow();
+            for &topic in &read {
+                let is_known = told.get(topic).is_some_and(|told| now.duration_since(told.asked) < FRESH);
+                if let Some(age) = self.alarms.unidentified.look(topic.to_owned(), brokers_answer && !is_known, now) {
+                    tracing::warn!(
+                        topic,
+                        ?age,
+                        "the brokers do not tell the id of the topic; if it is deleted and created anew, its first records \
+                         may not be read (Kafka 2.8 and later tell ids to those who may describe the topic)"
+                    );
+                }
+            }
+        }
+        self.alarms.unidentified.keep(|topic| read.contains(&**topic));
+        let lasts = |topic: &str| self.alarms.unidentified.age(topic, now).is_some_and(|age| age >= Due::FIRST);
+        let unidentified = read.iter().filter(|topic| lasts(topic)).map(|topic| (*topic).to_owned()).collect();
+        self.shared.progress.trouble().unidentified = unidentified;
     }
 
     /// Looks for partitions that have records, have room for them, and get none. The client library tells of some reasons in

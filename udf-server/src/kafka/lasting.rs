@@ -1,5 +1,6 @@
 //! Conditions that the log tells of when they last. Pure: no clock.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -56,7 +57,10 @@ impl<K: Ord> Lasting<K> {
     }
 
     /// For how long a condition has lasted; `None` while it does not hold.
-    pub(super) fn age(&self, subject: &K, now: Instant) -> Option<Duration> {
+    pub(super) fn age<Q: Ord + ?Sized>(&self, subject: &Q, now: Instant) -> Option<Duration>
+    where
+        K: Borrow<Q>,
+    {
         self.known.get(subject).map(|(since, _)| now.duration_since(*since))
     }
 

@@ -56,6 +56,8 @@ impl Status {
 
         let help = "Topics that are to be read and that the brokers do not have.";
         gauge(text, "missing_topics", help, Some(self.missing_topics.len()));
+        let help = "Topics that are read and whose ids the brokers do not tell.";
+        gauge(text, "unidentified_topics", help, Some(self.unidentified_topics.len()));
         let help = "Partitions of the group for which the brokers do not answer.";
         gauge(text, "unanswered_partitions", help, Some(self.unanswered_partitions.len()));
         let help = "Partitions that are assigned here and cannot be read, as there is no id for them.";

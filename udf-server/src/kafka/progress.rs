@@ -1,6 +1,6 @@
 //! What the thread that reads from Kafka lets others see of itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub(super) struct Trouble {
     pub(super) waiting: BTreeMap<u16, Unanswered>,
     /// Assigned partitions that cannot be read.
     pub(super) unread: Vec<Unread>,
+    /// Topics that are read and whose ids the brokers do not tell.
+    pub(super) unidentified: BTreeSet<String>,
     /// What the client library measures of the brokers.
     pub(super) brokers: Vec<BrokerFigures>,
 }

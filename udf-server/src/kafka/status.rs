@@ -1,5 +1,6 @@
 //! What the source is doing at this moment: the page `/kafka`, and whether the source is ready.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -58,6 +59,8 @@ pub(super) struct Status {
     pub(super) dead_letters: Letters,
     /// Topics that are to be read and that the brokers do not have.
     pub(super) missing_topics: Vec<MissingTopic>,
+    /// Topics that are read and whose ids the brokers do not tell.
+    pub(super) unidentified_topics: BTreeSet<String>,
     /// Partitions for which the brokers do not answer, of the whole group.
     pub(super) unanswered_partitions: Vec<UnansweredPartition>,
     /// Partitions that are assigned here and cannot be read.
@@ -257,6 +260,7 @@ impl Status {
                 oldest_age: backlog.since.map(seconds_since),
             },
             missing_topics,
+            unidentified_topics: trouble.unidentified,
             unanswered_partitions,
             unread_partitions: trouble.unread,
             partitions,
@@ -367,6 +371,7 @@ pub(super) mod tests {
             latency: Values::default(),
             dead_letters: Letters { waiting: 0, refused: 0, oldest_age: None },
             missing_topics: Vec::new(),
+            unidentified_topics: BTreeSet::new(),
             unanswered_partitions: Vec::new(),
             unread_partitions: Vec::new(),
             partitions: vec![Partition {

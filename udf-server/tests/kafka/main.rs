@@ -62,6 +62,7 @@ fn main() -> ExitCode {
             status::a_partition_that_stands_still_and_a_broker_that_is_away_are_told,
             status::a_right_that_is_taken_away_is_named_and_forgotten_when_it_is_back,
             status::records_that_do_not_come_although_the_broker_answers_are_told,
+            status::a_topic_without_an_id_is_told,
             status::a_partition_whose_fetches_fail_is_read_on_where_it_was,
         ]
         sync [

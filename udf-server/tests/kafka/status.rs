@@ -228,6 +228,18 @@ pub(crate) async fn records_that_do_not_come_although_the_broker_answers_are_tol
     assert!(watched.source.close(PATIENCE).await);
 }
 
+/// The cluster of the client library tells no ids.
+pub(crate) async fn a_topic_without_an_id_is_told() {
+    let cluster = cluster();
+    let mut watched = Watched::start(harness::config(&cluster.bootstrap_servers())).await;
+    let messages = watched.platform.read_all(60).await;
+    watched.platform.ack(&messages).await;
+    assert_eq!(watched.metric("unidentified_topics").await, 0.0);
+    watched.endpoint.until("told", |page| page["unidentified_topics"] == json!([TOPIC])).await;
+    assert_eq!(watched.metric("unidentified_topics").await, 1.0);
+    assert!(watched.source.close(PATIENCE).await);
+}
+
 /// The client library counts an error in the place of a record as one that was handed out.
 pub(crate) async fn a_partition_whose_fetches_fail_is_read_on_where_it_was() {
     let cluster = cluster();
