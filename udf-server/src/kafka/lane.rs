@@ -78,8 +78,8 @@ pub(super) struct Lane {
     /// What the library says of its position while it is this: it is of the time before the offsets went back, or the library
     /// has counted an error as a record that was handed out.
     pub(super) outdated: Option<i64>,
-    /// The batch at this offset could not be decompressed when it came last.
-    suspected: Option<i64>,
+    /// The verdict about a batch that could not be decompressed when it came last.
+    suspected: Option<Trouble>,
     /// Batches that found no room to be decompressed since the last look. The library fetches them again.
     pub(super) postponed: usize,
     /// Fetching is paused, because the library holds too much: see `relief`.
@@ -174,13 +174,14 @@ impl Lane {
                 accept(&record, course, back, encoder, fetched);
             }
             Err(trouble) => {
+                let may_be_of_another = trouble.code == Code::BadCompression;
                 let trouble @ Trouble { code, offset } = plain(trouble);
                 if is_damage(trouble) {
-                    if !is_new_suspicion(trouble, suspected) {
+                    if !may_be_of_another || suspected.replace(trouble) == Some(trouble) {
                         *broken = Some(trouble);
                         return;
                     }
-                    // The library fetches it again.
+                    // The library fetches the batch again, and it is believed what is said of it twice.
                 } else if code == Code::CriticalSystemResource {
                     *postponed += 1;
                 } else if code == Code::MessageSizeTooLarge {
@@ -333,13 +334,8 @@ fn accept(
     }
 }
 
-/// Whether a batch that cannot be decompressed is to be fetched once more: the verdict about another partition's batch may
-/// have been taken for that of this one.
-fn is_new_suspicion(Trouble { code, offset }: Trouble, suspected: &mut Option<i64>) -> bool {
-    code == Code::BadCompression && suspected.replace(offset) != Some(offset)
-}
-
-/// A trouble without its disguise: some verdicts about batches come as damage.
+/// A trouble without its disguise: some verdicts about batches come as damage. The verdict may be that of another partition's
+/// batch, of one that is read no more, or of one that the search has come across.
 fn plain(trouble: Trouble) -> Trouble {
     let verdict = if trouble.code == Code::BadCompression { allowance().undisguise() } else { None };
     let code = match verdict {

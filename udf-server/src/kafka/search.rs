@@ -5,6 +5,7 @@
 //! partition. So the partitions are read one at a time by a client of its own, from where they stand, until one breaks the
 //! connection. That one stops there; the others go on.
 
+use std::cmp::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
+use super::allowance::allowance;
 use super::config::KafkaConfig;
 use super::lane::Unfetchable;
 use super::shared::Shared;
@@ -119,15 +121,22 @@ impl Worker {
     /// Stops partitions that have come to a batch of which the library takes nothing. A partition that stands still is paused
     /// (`relief`): otherwise the library would break the connection again and again, which all partitions of the broker share.
     fn stop_before_unfetchable(&mut self) {
-        for lane in self.lanes.iter().filter(|lane| lane.unfetchable.is_some()) {
+        for lane in &mut self.lanes {
             let Some(Unfetchable { offset, bytes }) = lane.unfetchable else { continue };
             let mut assignment = self.shared.lock();
             let Some(tracker) = assignment.tracker_mut(lane.id) else { continue };
-            let has_come = tracker.position().is_none_or(|position| position >= offset);
-            if !has_come || tracker.halted().is_some() {
+            if tracker.halted().is_some() {
                 continue;
             }
-            tracker.halt(offset);
+            match tracker.position().map_or(Ordering::Equal, |position| position.cmp(&offset)) {
+                Ordering::Less => continue,
+                Ordering::Equal => tracker.halt(offset),
+                // Records from behind it have come: the log was cut, and the batch is gone.
+                Ordering::Greater => {
+                    lane.unfetchable = None;
+                    continue;
+                }
+            }
             drop(assignment);
             self.shared.counters.oversize_batches.add(1);
             tracing::error!(
@@ -209,10 +218,13 @@ fn look(consumer: &BaseConsumer<Refusals>, place: &Place, shared: &Shared) -> Ka
                 bytes += record.payload_len() + record.key_len();
                 deadline = Instant::now() + PATIENCE;
             }
-            // What is damaged is not large.
+            // What is damaged is not large. If this was a verdict in disguise, no partition of the source is to take it for its own.
+            Some(Err(KafkaError::MessageConsumption(Code::BadCompression))) => {
+                allowance().undisguise();
+                break;
+            }
             Some(Err(
-                KafkaError::PartitionEOF(_)
-                | KafkaError::MessageConsumption(Code::BadMessage | Code::BadCompression | Code::NotImplemented),
+                KafkaError::PartitionEOF(_) | KafkaError::MessageConsumption(Code::BadMessage | Code::NotImplemented),
             )) => break,
             Some(Err(_)) | None => {}
         }
