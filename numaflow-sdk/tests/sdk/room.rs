@@ -105,15 +105,15 @@ async fn slow_messages_that_keep_their_frames_are_counted_in_full() {
     let mut call = connection.call("/map.v1.Map/MapFn").await;
     call.send(&[0x1a, 2, 8, 1]).await;
     call.recv().await;
+    // The clock stands still: a handler that loses its thread on a busy machine would look heavy, and the messages after it would
+    // be copied out of their frames.
+    tokio::time::pause();
     // Until handlers are known to be light, and run in place.
     for _ in 0..200 {
         call.send_bytes(message("light", b"x")).await;
         call.recv().await;
     }
     let mut quick = 0;
-    // The clock stands still: a handler that loses its thread on a busy machine would look heavy, and the messages after it would
-    // be copied out of their frames.
-    tokio::time::pause();
     // Each time one slow message, then more quick ones than are copied out after it.
     for sent in 1..=3 * ROOM {
         let mut chunk = BytesMut::new();
