@@ -8,6 +8,7 @@ use rdkafka::topic_partition_list::Offset;
 use tokio::time::Instant;
 
 use super::group::{NoAnswer, PartitionOffsets};
+use super::lane::Lane;
 use super::lasting::{Due, Lasting};
 use super::pending::{Unanswered, by_partition};
 use super::rebalance::Rebalancing;
@@ -75,7 +76,7 @@ impl Worker {
                 "a change of the assignment is not answered, and nothing is read until it is"
             );
         }
-        let fails = self.shared.progress.trouble().commits_fail_since.is_some();
+        let fails = self.commits_fail(now);
         if let Some(age) = self.alarms.source.look(Condition::CommitsFail, fails, now) {
             tracing::warn!(
                 group = self.config.group(),
@@ -109,6 +110,16 @@ impl Worker {
         // Where the brokers tell nothing at all, that is what is told.
         self.look_for_unidentified(!is_unknown, now);
         self.look_for_starving(if is_fresh { &known.offsets } else { &[] }, now);
+    }
+
+    /// Whether commits fail, or have no answer: the client library tries one again for minutes before it tells that it failed.
+    /// Where nothing is left to commit, as the partitions have gone, none fails any more.
+    fn commits_fail(&self, now: Instant) -> bool {
+        let mut trouble = self.shared.progress.trouble();
+        let since = trouble.commits_fail_since.or_else(|| self.commits.overdue_since(now));
+        let since = since.filter(|_| self.lanes.iter().any(Lane::has_unconfirmed));
+        trouble.commits_fail_since = since;
+        since.is_some()
     }
 
     /// Looks for topics and partitions for which the brokers do not answer.

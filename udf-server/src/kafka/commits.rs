@@ -15,6 +15,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// `socket.timeout.ms` (60 s) for each of three attempts, and `session.timeout.ms` (45 s) of waiting for a coordinator. So
 /// this is for answers that never come.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// A commit that has no answer for so long has failed as far as anybody can tell. The client library says so minutes later.
+const OVERDUE: Duration = Duration::from_secs(10);
 
 /// What is to be committed, and what is on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -49,6 +51,11 @@ impl Commits {
     /// Whether a commit is on its way.
     pub(super) fn are_open(&self, now: Instant) -> bool {
         self.open.is_some_and(|since| now.duration_since(since) < PATIENCE)
+    }
+
+    /// Since when a commit is on its way whose answer is overdue.
+    pub(super) fn overdue_since(&self, now: Instant) -> Option<Instant> {
+        self.open.filter(|since| now.duration_since(*since) >= OVERDUE)
     }
 
     /// Takes note that a commit was sent.
@@ -101,6 +108,17 @@ mod tests {
         commits.answered(true);
         assert!(!commits.are_due(began + INTERVAL));
         assert!(commits.are_due(began + PAUSE + INTERVAL));
+    }
+
+    #[test]
+    fn an_answer_that_does_not_come_is_overdue() {
+        let began = Instant::now();
+        let mut commits = Commits::new(INTERVAL, began);
+        commits.sent(began);
+        assert_eq!(commits.overdue_since(began + OVERDUE / 2), None);
+        assert_eq!(commits.overdue_since(began + OVERDUE), Some(began));
+        commits.answered(true);
+        assert_eq!(commits.overdue_since(began + OVERDUE), None);
     }
 
     #[test]

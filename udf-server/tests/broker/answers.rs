@@ -15,7 +15,7 @@ use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::Value;
 use tokio::task::block_in_place;
 use tokio::time::Instant;
-use udf_server::kafka::Start;
+use udf_server::kafka::{Brokers, KafkaConfig, Start};
 
 use crate::endpoint::Endpoint;
 use crate::harness::{PATIENCE, Platform, Stage, deadline, send, start};
@@ -28,6 +28,7 @@ const WITH_RECORDS: usize = 300;
 enum Question {
     Fetch,
     Metadata,
+    Commit,
     /// Where partitions end.
     Ends,
     /// Where partitions begin.
@@ -44,6 +45,7 @@ impl Question {
             [0, 2] if asks_for(-2) => Some(Self::Beginnings),
             [0, 2] if asks_for(-1) => Some(Self::Ends),
             [0, 3] => Some(Self::Metadata),
+            [0, 8] => Some(Self::Commit),
             _ => None,
         }
     }
@@ -81,6 +83,8 @@ struct Spoiler {
     hides_brokers: Arc<AtomicBool>,
     /// The number of metadata answers that listed no broker.
     hidden: Arc<AtomicUsize>,
+    /// Answers to commits wait here, and so do later answers of the same connection.
+    commits: Arc<Gate>,
     /// Answers with the ends of partitions wait here, and so do later answers of the same connection.
     ends: Arc<Gate>,
     /// The number of answers with the ends of partitions.
@@ -128,6 +132,7 @@ impl Spoiler {
                     without_brokers(&mut frame);
                     self.hidden.fetch_add(1, Ordering::Relaxed);
                 }
+                Some(Question::Commit) => self.commits.pass(),
                 Some(Question::Ends) => {
                     self.ends.pass();
                     self.told_ends.fetch_add(1, Ordering::Relaxed);
@@ -340,5 +345,27 @@ pub(crate) async fn late_answers_do_not_move_a_partition_that_has_waited(stage: 
     assert_eq!(stage.places(&messages), [(0, 5)]);
     platform.ack(&messages).await;
     endpoint.until("done", |page| page["partitions"][0]["committed"] == 6).await;
+    assert!(source.close(PATIENCE).await);
+}
+
+/// The client library tries such a commit again for minutes before it says that it failed.
+pub(crate) async fn a_commit_without_an_answer_is_told_as_one_that_fails(stage: Stage) {
+    let (spoiler, _broker, address) = Spoiler::start();
+    let stage = Stage::new(address, stage.topic);
+    stage.create_topic(1).await;
+    let producer = stage.producer();
+    stage.send(&producer, 0, "first");
+    // The session outlasts the silence: the member's heartbeats wait behind the commit.
+    let brokers = Brokers::new(&stage.address).with_property("session.timeout.ms", "120000");
+    let source = start(KafkaConfig::new(brokers, &stage.topic, &stage.group)).await;
+    let (mut platform, endpoint) = (Platform::connect(&source).await, Endpoint::of(&source));
+    let messages = platform.read_all(1).await;
+    spoiler.commits.close();
+    platform.ack(&messages).await;
+    let fails = |page: &Value| page["failing_commits_age"].as_f64() >= Some(10.0);
+    endpoint.until("overdue", fails).await;
+    spoiler.commits.open();
+    endpoint.until("answered", |page| page["failing_commits_age"].is_null()).await;
+    stage.sampler(1).wait_for(&[(0, (1, 1))].into());
     assert!(source.close(PATIENCE).await);
 }

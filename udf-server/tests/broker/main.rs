@@ -70,6 +70,7 @@ fn main() -> ExitCode {
         answers::answers_that_cannot_be_read_are_asked_for_less_and_less_often,
         answers::answers_without_records_stop_no_partition,
         answers::late_answers_do_not_move_a_partition_that_has_waited,
+        answers::a_commit_without_an_answer_is_told_as_one_that_fails,
         answers::answers_without_brokers_stop_neither_records_nor_questions_nor_letters,
         check_config::the_dead_letter_topic_is_checked_for_what_it_is_for,
         check_config::a_right_that_is_missing_is_named,
