@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval, timeout};
 
+use crate::cases::ATTEMPTS;
 use crate::outcome::{Unproven, check};
 use crate::target::Target;
 use crate::wire::common::ReadyResponse;
@@ -66,14 +67,12 @@ async fn works(target: &Target) -> Result<(), Unproven> {
     }
 }
 
-/// A busy machine makes a server late, but not every time.
 async fn is_ready(connection: &Connection, kind: Kind) -> Result<(), Unproven> {
-    const QUESTIONS: usize = 3;
     let path = format!("/{}/IsReady", kind.service());
-    for _ in 0..QUESTIONS {
+    for _ in 0..ATTEMPTS {
         if let Ok(answer) = timeout(AT_ONCE, connection.unary::<ReadyResponse>(&path, &())).await {
             return check(answer?.ready, "ready = true", || "ready = false".to_owned());
         }
     }
-    Err(Unproven::broken("an answer of IsReady", format!("none within {AT_ONCE:?}, {QUESTIONS} times")))
+    Err(Unproven::broken("an answer of IsReady", format!("none within {AT_ONCE:?}, {ATTEMPTS} times")))
 }

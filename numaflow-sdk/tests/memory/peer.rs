@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::handshake;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::encoding::{WireType, encode_key, encode_varint};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
@@ -19,14 +20,10 @@ pub(super) fn frame(announced: usize, message: &[u8]) -> BytesMut {
 }
 
 /// A field of bytes.
-pub(super) fn field(number: u8, content: &[u8]) -> Vec<u8> {
-    let mut field = vec![number << 3 | 2];
-    let mut length = content.len();
-    while length > 0x7f {
-        field.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
-        length >>= 7;
-    }
-    field.push(u8::try_from(length).unwrap());
+pub(super) fn field(number: u32, content: &[u8]) -> Vec<u8> {
+    let mut field = Vec::new();
+    encode_key(number, WireType::LengthDelimited, &mut field);
+    encode_varint(content.len() as u64, &mut field);
     field.extend_from_slice(content);
     field
 }

@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::encoding::{WireType, encode_key, encode_varint};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
@@ -19,6 +20,15 @@ pub(crate) fn frame(message: &[u8]) -> Bytes {
     frame.put_u32(u32::try_from(message.len()).unwrap());
     frame.put_slice(message);
     frame.freeze()
+}
+
+/// A field of bytes.
+pub(crate) fn field(number: u32, content: &[u8]) -> Vec<u8> {
+    let mut field = Vec::new();
+    encode_key(number, WireType::LengthDelimited, &mut field);
+    encode_varint(content.len() as u64, &mut field);
+    field.extend_from_slice(content);
+    field
 }
 
 /// A connection for any number of calls.

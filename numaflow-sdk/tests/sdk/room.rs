@@ -7,7 +7,7 @@ use numaflow_sdk::{MapMode, MapRequest, Server};
 use tokio::net::UnixStream;
 
 use crate::admin;
-use crate::raw::{RawConnection, frame};
+use crate::raw::{RawConnection, field, frame};
 use crate::step::{Director, LONG, serve, steps};
 use crate::support::{status, within};
 
@@ -72,19 +72,6 @@ async fn messages_of_every_size_wait_for_a_permit_in_line() {
         director.go(1);
         assert_eq!(within(LONG, stream.recv()).await.unwrap().unwrap().id, *id);
     }
-}
-
-/// A field of protobuf with these bytes.
-fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-    let mut field = vec![number << 3 | 2];
-    let mut length = bytes.len();
-    while length >= 0x80 {
-        field.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
-        length >>= 7;
-    }
-    field.push(u8::try_from(length).unwrap());
-    field.extend_from_slice(bytes);
-    field
 }
 
 /// `MapRequest { id, request: Request { value } }`.

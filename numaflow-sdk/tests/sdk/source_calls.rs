@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::admin::{ANY_PORT, in_flight, metric, until};
-use crate::raw::{RawConnection, frame};
+use crate::raw::{RawConnection, field, frame};
 use crate::support::{OnSocket, within};
 
 const LONG: Duration = Duration::from_secs(120);
@@ -436,7 +436,7 @@ async fn bad_requests() {
     let map = RawConnection::over(testing::serve(Server::new(map::service(mapper)))).await;
     let empty = || frame(b"");
     let head = |length: usize| Bytes::from([&[0][..], &u32::try_from(length).unwrap().to_be_bytes()].concat());
-    let of = |size: usize| frame(&field(&vec![0; size]));
+    let of = |size: usize| frame(&field(1, &vec![0; size]));
     let shaken = || frame(&[0x12, 2, 8, 1]);
     let mut checked = 0;
     for (connection, methods) in [
@@ -464,7 +464,7 @@ async fn bad_requests() {
     assert_eq!(checked, 40);
     for (method, what, frames, expected) in [
         ("NackFn", "no offsets", vec![empty()], ok),
-        ("NackFn", "half a megabyte of offsets", vec![frame(&field(&[0x0a, 0].repeat(LIMIT / 4)))], ok),
+        ("NackFn", "half a megabyte of offsets", vec![frame(&field(1, &[0x0a, 0].repeat(LIMIT / 4)))], ok),
         ("NackFn", "above the limit", vec![head(LIMIT + 1)], exhausted),
         ("NackFn", "two messages", vec![empty(), empty()], unimplemented),
         ("NackFn", "no protobuf", vec![frame(&[0xff; 64])], invalid),
@@ -488,19 +488,6 @@ async fn bad_requests() {
         assert_eq!(answered(&source, &method, frames).await, expected, "{method}: {what}");
     }
     assert_eq!(answered(&source, "/source.v1.Source/IsReady", vec![empty()]).await, ok);
-}
-
-/// A field of bytes with the number 1.
-fn field(content: &[u8]) -> Vec<u8> {
-    let mut field = vec![0x0a];
-    let mut length = content.len();
-    while length > 0x7f {
-        field.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
-        length >>= 7;
-    }
-    field.push(u8::try_from(length).unwrap());
-    field.extend_from_slice(content);
-    field
 }
 
 /// The status of a call with these frames.

@@ -53,12 +53,9 @@ pub(crate) async fn acks_out_of_order_never_commit_past_the_smallest_unacked(sta
 /// The brokers answer a commit for each partition, and the client library makes one answer of it.
 pub(crate) async fn a_commit_that_is_refused_for_one_topic_holds_up_no_other(_: Stage) {
     let broker = Guarded::start();
-    let read = broker.stage("read");
-    let denied = Stage { topic: "denied".to_owned(), ..read.in_group(&read.group) };
+    let [read, denied] = broker.two_topics().await;
     for stage in [&read, &denied] {
-        stage.create_topic(1).await;
-        // Where the group begins is committed at once.
-        stage.fill(1, 0, 5);
+        // Where the group begins, behind the records, is committed at once.
         broker.allow(&["--operation", "Describe", "--topic", &stage.topic]);
     }
     broker.allow(&["--operation", "Read", "--topic", &read.topic, "--group", &read.group]);

@@ -57,6 +57,17 @@ impl Guarded {
         Stage::new(self.0.address(), topic.to_owned())
     }
 
+    /// Two topics that one group is to read, with five records in a partition each.
+    pub(crate) async fn two_topics(&self) -> [Stage; 2] {
+        let read = self.stage("read");
+        let denied = Stage { topic: "denied".to_owned(), ..read.in_group(&read.group) };
+        for stage in [&read, &denied] {
+            stage.create_topic(1).await;
+            stage.fill(1, 0, 5);
+        }
+        [read, denied]
+    }
+
     /// The address of the listener that asks for a login.
     pub(crate) fn address(&self) -> String {
         self.0.listener("LOGIN").unwrap()

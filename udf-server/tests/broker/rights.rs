@@ -6,12 +6,7 @@ use crate::harness::{Guarded, PATIENCE, Platform, Stage, start};
 /// It is waited for, and the other topic is read.
 pub(crate) async fn a_topic_that_may_not_be_seen_at_the_start_holds_up_no_other(_: Stage) {
     let broker = Guarded::start();
-    let read = broker.stage("read");
-    let denied = Stage { topic: "denied".to_owned(), ..read.in_group(&read.group) };
-    for stage in [&read, &denied] {
-        stage.create_topic(1).await;
-        stage.fill(1, 0, 5);
-    }
+    let [read, denied] = broker.two_topics().await;
     broker.allow(&["--operation", "Read", "--topic", &read.topic, "--group", &read.group]);
     let source = start(broker.config(&read, &[&denied.topic, &read.topic])).await;
     let endpoint = Endpoint::of(&source);

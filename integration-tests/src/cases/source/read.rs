@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{PLENTY, SOURCES, read_all, read_exactly};
 use crate::case::{Case, Level, Recipe};
+use crate::cases::ATTEMPTS;
 use crate::cases::contract::{ASKED_FOR, FAILING_READ, PANICKING_READ};
 use crate::cases::execution_error::execution_error;
 use crate::outcome::{Unproven, check};
@@ -17,8 +18,6 @@ use crate::wire::{Connection, Next, Status};
 /// The timeout of reads whose end is timed.
 const TIMEOUT: Duration = Duration::from_secs(1);
 const TOLERANCE: Duration = Duration::from_millis(200);
-/// A busy machine makes a server late, but not every time.
-const ATTEMPTS: usize = 3;
 
 pub(super) const CASES: &[Case] = &[
     Case {
