@@ -293,11 +293,15 @@ impl InFlight {
     /// meanwhile. No two locks are held at once but that of the list of streams, which only streams that open or close wait
     /// for.
     fn each(&self, now: Instant, mut visit: impl FnMut(Seen<'_>)) {
-        let mut visit = |message: Seen<'_>| {
+        self.each_entry(|message| {
             if message.since <= now {
                 visit(message);
             }
-        };
+        });
+    }
+
+    /// The same with those that are yet to be listed.
+    fn each_entry(&self, mut visit: impl FnMut(Seen<'_>)) {
         for shown in lock(&self.registry.currents).shown.iter().filter_map(Weak::upgrade) {
             lock(&shown).each(&mut visit);
         }
@@ -332,6 +336,13 @@ impl InFlight {
         let mut empty = true;
         self.each(Instant::now(), |_| empty = false);
         empty
+    }
+
+    /// Whether there is an entry, also one of a message that is yet to be listed: a handler may be running.
+    pub(crate) fn has_entries(&self) -> bool {
+        let mut any = false;
+        self.each_entry(|_| any = true);
+        any
     }
 
     /// The figures of what is in flight, which are cheaper to have than the list.

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use numaflow_sdk::source::{Batch, NackOffset, Offset, Partitions, ReadRequest, SourceService, Sourcer, service};
 use numaflow_sdk::testing::{self, AckStream, ReadEvent, SourceClient};
 use numaflow_sdk::{HandlerError, NackOptions, Server, Stage, map};
+use tokio::runtime;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -279,6 +280,38 @@ impl Sourcer for Hangs {
         self.stepped.block();
         assert!(!self.panics, "as asked");
     }
+}
+
+/// The thread of the runtime that waits for input and output may be the one that is blocked, while the other one sleeps.
+#[test]
+fn reads_that_block_their_thread_keep_nobody_else_waiting() {
+    let serving = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut director = stepped(Does::Block, &[]);
+    let source = Hangs { stepped: director.source.clone(), panics: false };
+    let server = {
+        let _inside = serving.enter();
+        OnSocket::start(Server::new(service(source)))
+    };
+    // Those who ask must not wake a thread of the server by the way.
+    let asking = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    asking.block_on(async {
+        let reader = SourceClient::connect(server.socket()).await.unwrap();
+        let other = SourceClient::connect(server.socket()).await.unwrap();
+        for _ in 0..8 {
+            let meanwhile = async {
+                assert_eq!(director.started().await, "reader");
+                assert!(within(LONG, other.is_ready()).await.unwrap());
+                director.go.add_permits(1);
+            };
+            let (opened, ()) = tokio::join!(reader.read_stream(), meanwhile);
+            let mut reads = opened.unwrap();
+            reads.request(ReadRequest::new(10, LONG)).await.unwrap();
+            assert_eq!(director.started().await, "read");
+            assert!(within(LONG, other.is_ready()).await.unwrap());
+            director.go.add_permits(1);
+            assert!(matches!(within(LONG, reads.next()).await.unwrap(), ReadEvent::Eot));
+        }
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
