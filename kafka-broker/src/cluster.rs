@@ -221,13 +221,16 @@ fn lay_out(nodes: u32, options: &Options, proxy: &Proxy) -> io::Result<(Vec<Layo
     let mut layouts = Vec::new();
     let mut voters = Vec::new();
     for node in 1..=nodes {
-        let [controller, replication, plain, others @ ..] = &free_ports(options.listeners.len() + 3)?[..] else {
+        let (ports, mut claims) = free_ports(options.listeners.len() + 3)?;
+        let [controller, replication, plain, others @ ..] = &ports[..] else {
             return Err(io::Error::other("too few ports"));
         };
         let mut endpoints = vec![Endpoint::direct(PLAIN, PLAIN, *plain)];
         endpoints.extend(options.listeners.iter().zip(others).map(|(listener, port)| listener.endpoint(*port)));
         for endpoint in endpoints.iter_mut().filter(|endpoint| endpoint.name != Cluster::DIRECT) {
-            let [at] = free_ports(1)?[..] else { return Err(io::Error::other("too few ports")) };
+            let (at, claim) = free_ports(1)?;
+            let [at] = at[..] else { return Err(io::Error::other("too few ports")) };
+            claims.extend(claim);
             let link = proxy.link((Ipv4Addr::LOCALHOST, at).into(), (Ipv4Addr::LOCALHOST, endpoint.port).into())?;
             endpoint.advertised = link.address().to_string();
             links.push((Way { from: None, to: node, channel: Channel::Clients }, link));
@@ -247,7 +250,8 @@ fn lay_out(nodes: u32, options: &Options, proxy: &Proxy) -> io::Result<(Vec<Layo
         endpoints.push(of_nodes(REPLICATION, *replication));
         voters.push(format!("{node}@node-{node}:{controller}"));
         let (controller, hosts) = (of_nodes(CONTROLLER, *controller), Some(hosts(node, nodes)?));
-        layouts.push(Layout { node, endpoints, controller, voters: String::new(), inter_broker: REPLICATION, hosts });
+        let voters = String::new();
+        layouts.push(Layout { node, endpoints, controller, voters, inter_broker: REPLICATION, hosts, _claims: claims });
     }
     let voters = join(voters);
     for layout in &mut layouts {

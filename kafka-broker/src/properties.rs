@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
 
 use crate::options::Options;
@@ -70,7 +70,7 @@ impl Endpoint {
 }
 
 /// A node's place in its cluster, and its addresses.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) node: u32,
     /// The first one is that of [`Broker::address`](crate::Broker::address).
@@ -83,12 +83,14 @@ pub(crate) struct Layout {
     pub(crate) inter_broker: &'static str,
     /// The hosts that the node knows, in the form of `/etc/hosts`; `None` for those of the machine.
     pub(crate) hosts: Option<String>,
+    /// Keeps its ports for it, also while it does not run.
+    pub(crate) _claims: Vec<Claim>,
 }
 
 impl Layout {
     /// The layout of a broker that is alone, at ports that are free now. Another process may still be quicker to take them.
     pub(crate) fn alone(options: &Options) -> io::Result<Self> {
-        let ports = free_ports(options.listeners.len() + 2)?;
+        let (ports, claims) = free_ports(options.listeners.len() + 2)?;
         let [controller, plain, others @ ..] = &ports[..] else { return Err(no_port()) };
         let mut endpoints = vec![Endpoint::direct(PLAIN, PLAIN, *plain)];
         endpoints.extend(options.listeners.iter().zip(others).map(|(listener, port)| listener.endpoint(*port)));
@@ -99,19 +101,40 @@ impl Layout {
             voters: format!("1@127.0.0.1:{controller}"),
             inter_broker: PLAIN,
             hosts: None,
+            _claims: claims,
         })
     }
 }
 
-/// Chooses so many ports that are free now.
-pub(crate) fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    // Held until all are chosen, so that they differ.
-    let mut held = Vec::new();
+/// Keeps a TCP port from all others who choose one by [`free_ports`], in whatever process, until it is dropped: a broker that
+/// was killed comes back to its port, and would otherwise find that of a new broker there. It is the UDP port of the same
+/// number, which the system gives to one process only, and takes back when that one ends.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    _socket: UdpSocket,
+}
+
+impl Claim {
+    /// `None` where the port is somebody's.
+    fn of(port: u16) -> Option<Self> {
+        let address = (Ipv4Addr::LOCALHOST, port);
+        let claim = Self { _socket: UdpSocket::bind(address).ok()? };
+        TcpListener::bind(address).is_ok().then_some(claim)
+    }
+}
+
+/// Chooses so many ports that are free now, and claims them.
+pub(crate) fn free_ports(count: usize) -> io::Result<(Vec<u16>, Vec<Claim>)> {
+    let (mut ports, mut claims) = (Vec::new(), Vec::new());
     for _ in 0..ATTEMPTS {
-        if held.len() == count {
-            return held.iter().map(|held: &TcpListener| Ok(held.local_addr()?.port())).collect();
+        if ports.len() == count {
+            return Ok((ports, claims));
         }
-        held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(PORTS))).ok());
+        let port = fastrand::u16(PORTS);
+        if let Some(claim) = Claim::of(port) {
+            ports.push(port);
+            claims.push(claim);
+        }
     }
     Err(no_port())
 }
@@ -169,6 +192,7 @@ mod tests {
             voters: "7@127.0.0.1:2".to_owned(),
             inter_broker: PLAIN,
             hosts: None,
+            _claims: Vec::new(),
         };
         let text = text(&options, &layout, Path::new("/x"));
         for line in [
@@ -194,5 +218,13 @@ mod tests {
         ports.insert(layout.controller.port);
         assert_eq!(ports.len(), 3);
         assert!(ports.iter().all(|port| PORTS.contains(port)));
+    }
+
+    /// It is to come back to them.
+    #[test]
+    fn the_ports_of_a_broker_that_is_down_are_nobody_elses() {
+        let layout = Layout::alone(&Options::new()).unwrap();
+        assert!(Claim::of(layout.controller.port).is_none());
+        assert!(Claim::of(layout.endpoints[0].port).is_none());
     }
 }

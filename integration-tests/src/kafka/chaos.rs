@@ -81,7 +81,10 @@ impl Run<'_> {
         let outcome = chaos.go_through(self.plan, producers, progress);
         progress.say("judging");
         // A fault may be open when the run has failed.
-        chaos.brokers.bring_back()?;
+        if let Err(error) = chaos.brokers.bring_back() {
+            // Nothing can be judged without brokers. Why the run failed, if it did, says more.
+            return Err(outcome.err().unwrap_or(error));
+        }
         let faults = chaos.scene.happened.len();
         let dead_letter_topic = chaos.scene.stage.dead_letter_topic();
         let (figures, violations) = chaos.scene.judge(outcome)?;

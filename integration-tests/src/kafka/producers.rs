@@ -18,11 +18,13 @@ const PRODUCERS: u64 = 4;
 const TICK: Duration = Duration::from_millis(20);
 /// How long the broker may take for a single thing; it may be down meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a producer tries to get rid of what it has when the run is over.
-const END: Duration = Duration::from_secs(180);
-/// How long a producer tries to end a transaction before another one takes its place, which ends it: after some faults the
-/// client library says for ever that it is to be tried again.
-const ENDED: Duration = Duration::from_secs(30);
+/// How long the broker may take to serve a new transactional producer.
+const START: Duration = Duration::from_secs(180);
+/// How long a client may take to write its records, or to end a transaction, before another client takes its place. After some
+/// faults the client library asks no broker any more (librdkafka 5301), or says for ever that a transaction is to be tried again.
+const STUCK: Duration = Duration::from_secs(30);
+/// How many records a plain producer sends before it waits until the broker has them.
+const ROUND: u64 = 100;
 /// How long the broker lets a transaction be open, in milliseconds: nothing behind it is read meanwhile.
 const TRANSACTION: &str = "10000";
 /// One transaction in so many is aborted.
@@ -108,14 +110,19 @@ impl Work {
     fn produce_plainly(&mut self) -> Outcome<()> {
         // The client library gives up on a partition for good whose log was cut, if it may not produce anything twice.
         let is_idempotent = (self.stage.site.replication != Replication::Unclean).to_string();
-        let producer: Client =
-            self.stage.client().set("enable.idempotence", is_idempotent).set("linger.ms", "5").create()?;
+        let mut config = self.stage.client();
+        config.set("enable.idempotence", is_idempotent).set("linger.ms", "5");
+        let mut producer: Client = config.create()?;
         let began = Instant::now();
         for index in 0..self.count {
             self.wait_for_turn(began, index);
             self.send(&producer, index)?;
+            let is_last = index + 1 == self.count;
+            if (is_last || (index + 1).is_multiple_of(ROUND)) && producer.flush(STUCK).is_err() {
+                // What it has not written is not in the topic: the truth is what a reader finds.
+                producer = config.create()?;
+            }
         }
-        producer.flush(END)?;
         Ok(())
     }
 
@@ -135,7 +142,8 @@ impl Work {
                 index += 1;
             }
             if self.end_transaction(&producer).is_err() {
-                // What was in it was committed or not: the truth is what a reader finds.
+                // A new producer has the broker abort what is open. What was in it was committed or not: the truth is what a
+                // reader finds.
                 producer = self.transactional()?;
             }
         }
@@ -144,11 +152,9 @@ impl Work {
 
     fn end_transaction(&mut self, producer: &Client) -> Outcome<()> {
         if self.rng.u32(0..ABORTED) == 0 {
-            return until_done(ENDED, || producer.abort_transaction(PATIENCE));
+            return until_done(STUCK, || producer.abort_transaction(PATIENCE));
         }
-        // One that cannot be committed any more has to be aborted.
-        until_done(ENDED, || producer.commit_transaction(PATIENCE))
-            .or_else(|_| until_done(ENDED, || producer.abort_transaction(PATIENCE)))
+        until_done(STUCK, || producer.commit_transaction(PATIENCE))
     }
 
     /// A producer whose transactions of before, if there is one open, are aborted.
@@ -160,7 +166,7 @@ impl Work {
             .set("linger.ms", "5")
             .set("transaction.timeout.ms", TRANSACTION)
             .create()?;
-        until_done(END, || producer.init_transactions(PATIENCE))?;
+        until_done(START, || producer.init_transactions(PATIENCE))?;
         Ok(producer)
     }
 

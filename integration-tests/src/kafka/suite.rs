@@ -107,7 +107,8 @@ fn run_on_broker(plan: &Plan, scenarios: &[Scenario], program: &Path, tally: &mu
         None
     };
     // What is removed is to leave the disk soon.
-    let mut broker = Broker::start(Options::new().with_property("log.segment.delete.delay.ms", "1000"))?;
+    let options = Options::new().with_property("log.segment.delete.delay.ms", "1000");
+    let mut broker = Broker::start(options.clone())?;
     for scenario in scenarios {
         let folder = folder()?;
         progress.say(&scenario.name());
@@ -152,7 +153,10 @@ fn run_on_broker(plan: &Plan, scenarios: &[Scenario], program: &Path, tally: &mu
         let name = &format!("seed {seed}");
         let run = Run { name, seed, records, plan: &planned, length, program, folder: folder.path() };
         let verdict = run.run(Brokers::one(&mut broker), progress);
-        tally.add_verdict(verdict, folder, &plan.again(seed));
+        if !tally.add_verdict(verdict, folder, &plan.again(seed)) {
+            // What a run has left behind is nothing for the next one.
+            broker = Broker::start(options.clone())?;
+        }
     }
     Ok(())
 }
