@@ -4,7 +4,7 @@
 //! a peer may send one id twice at once. Reading it works while handlers block every thread of the runtime, so it needs
 //! neither the runtime nor the streams: only locks that are held for the copying of a few words.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -166,6 +166,8 @@ struct Registry {
     currents: Mutex<Currents>,
     /// No handler begins any more.
     sealed: AtomicBool,
+    /// How many calls of a source are being polled.
+    polled: AtomicUsize,
 }
 
 /// The messages that streams have in hand at this moment, and the answers on their way.
@@ -289,19 +291,26 @@ impl InFlight {
         self.registry.sealed.load(Ordering::Acquire)
     }
 
+    /// Counts a call of a source as being polled until the guard is dropped.
+    pub(crate) fn poll(&self) -> Polled<'_> {
+        self.registry.polled.fetch_add(1, Ordering::Relaxed);
+        Polled { count: &self.registry.polled }
+    }
+
+    /// Whether a call of a source is being polled: its thread may be blocked.
+    pub(crate) fn any_polled(&self) -> bool {
+        self.registry.polled.load(Ordering::Relaxed) > 0
+    }
+
     /// Calls `visit` with every message that is in flight at `now`, and twice with one that moves to an entry of its own
     /// meanwhile. No two locks are held at once but that of the list of streams, which only streams that open or close wait
     /// for.
     fn each(&self, now: Instant, mut visit: impl FnMut(Seen<'_>)) {
-        self.each_entry(|message| {
+        let mut visit = |message: Seen<'_>| {
             if message.since <= now {
                 visit(message);
             }
-        });
-    }
-
-    /// The same with those that are yet to be listed.
-    fn each_entry(&self, mut visit: impl FnMut(Seen<'_>)) {
+        };
         for shown in lock(&self.registry.currents).shown.iter().filter_map(Weak::upgrade) {
             lock(&shown).each(&mut visit);
         }
@@ -338,13 +347,6 @@ impl InFlight {
         empty
     }
 
-    /// Whether there is an entry, also one of a message that is yet to be listed: a handler may be running.
-    pub(crate) fn has_entries(&self) -> bool {
-        let mut any = false;
-        self.each_entry(|_| any = true);
-        any
-    }
-
     /// The figures of what is in flight, which are cheaper to have than the list.
     pub(crate) fn summary(&self, now: Instant) -> Summary {
         let mut summary = Summary::default();
@@ -354,6 +356,18 @@ impl InFlight {
             summary.oldest_age = summary.oldest_age.max(now.saturating_duration_since(message.since));
         });
         summary
+    }
+}
+
+/// A call that is being polled, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Polled<'a> {
+    count: &'a AtomicUsize,
+}
+
+impl Drop for Polled<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

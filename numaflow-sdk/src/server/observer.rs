@@ -20,8 +20,8 @@ use crate::kind::Kind;
 use crate::metrics::add;
 use crate::service::Context;
 
-/// How often the runtime is nudged while user code may be running: a quarter of the 100 ms within which `IsReady` is to be
-/// answered.
+/// How often the runtime is nudged while a handler may block a thread of it: a quarter of the 100 ms within which `IsReady` is
+/// to be answered.
 const NUDGE: Duration = Duration::from_millis(25);
 
 /// The watchdog and the admin endpoint of one server; both end when it is dropped.
@@ -80,8 +80,8 @@ fn watch(context: &Context, runtime: &Handle, threshold: Duration, stopped: &Rec
     let nudges = Nudges::default();
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause.min(NUDGE)) {
         context.limits.pass_time();
-        // Reads and what is told of a reader take no room of the limits, and may block a thread as well.
-        if context.limits.usage().messages > 0 || context.in_flight.has_entries() {
+        // Reads, and what is told of a new reader, take no room of the limits.
+        if context.limits.usage().messages > 0 || context.in_flight.any_polled() {
             nudges.send(runtime);
         }
         let now = Instant::now();

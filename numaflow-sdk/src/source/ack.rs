@@ -70,8 +70,8 @@ impl<S: Sourcer> AckBody<S> {
     /// Begins to carry out a request.
     fn start(&mut self, request: Request, cx: &mut TaskContext<'_>) -> Poll<Outcome> {
         let is_first = self.state == State::Handshake;
-        let mut ack =
-            Held::new(calls::ack(self.sourcer.clone(), self.context.clone(), self.share.clone(), request, is_first));
+        let acked = calls::ack(self.sourcer.clone(), self.context.clone(), self.share.clone(), request, is_first);
+        let mut ack = Held::new(&self.context.in_flight, acked);
         self.state = State::Acking;
         // No handshake is the source's to answer.
         if is_first || !self.distrust.next() {

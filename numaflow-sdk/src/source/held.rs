@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::in_flight::InFlight;
+
 /// A call that holds its thread for longer than this in one poll blocks it. Far longer than it takes to write a chunk, and
 /// a part of the 100 ms in which the platform wants `IsReady` answered.
 const BLOCKS: Duration = Duration::from_millis(20);
@@ -19,12 +21,13 @@ const FIRST: u32 = 4;
 /// A call of the source, and for how long it has held its thread in one poll at the most.
 pub(super) struct Held<T> {
     future: Pin<Box<dyn Future<Output = T> + Send>>,
+    in_flight: InFlight,
     longest: Duration,
 }
 
 impl<T> Held<T> {
-    pub(super) fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
-        Self { future: Box::pin(future), longest: Duration::ZERO }
+    pub(super) fn new(in_flight: &InFlight, future: impl Future<Output = T> + Send + 'static) -> Self {
+        Self { future: Box::pin(future), in_flight: in_flight.clone(), longest: Duration::ZERO }
     }
 
     pub(super) fn blocks(&self) -> bool {
@@ -36,9 +39,11 @@ impl<T> Future for Held<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let this = &mut *self;
+        let _polled = this.in_flight.poll();
         let begun = Instant::now();
-        let polled = self.future.as_mut().poll(cx);
-        self.longest = self.longest.max(begun.elapsed());
+        let polled = this.future.as_mut().poll(cx);
+        this.longest = this.longest.max(begun.elapsed());
         polled
     }
 }

@@ -122,7 +122,7 @@ impl<S: Sourcer> ReadBody<S> {
             return Err(error::no_handshake());
         }
         let (sourcer, context) = (self.sourcer.clone(), self.context.clone());
-        self.spawn(Held::new(async move {
+        self.spawn(Held::new(&self.context.in_flight, async move {
             guarded(&context, async {
                 sourcer.reader_connected();
                 Ok(())
@@ -165,7 +165,7 @@ impl<S: Sourcer> ReadBody<S> {
         let sourcer = self.sourcer.clone();
         let context = self.context.clone();
         let future = async move { guarded(&context, async { sourcer.read(request, &mut batch).await }).await };
-        let read = Held::new(future);
+        let read = Held::new(&self.context.in_flight, future);
         let entry = self.context.in_flight.enter("ReadFn", 0, Stage::Handler, deadline);
         if !self.distrust.next() {
             return State::Reading { read: Some(read), deadline, entry };
