@@ -12,10 +12,10 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::error::StartError;
+use crate::java::Java;
 use crate::options::Options;
 use crate::process::{LOOK, Process};
 use crate::properties::{self, Layout};
-use crate::{jars, java};
 
 /// How long a start may take. It takes a few seconds; a machine that builds meanwhile may need many times that.
 const START: Duration = Duration::from_secs(120);
@@ -39,7 +39,7 @@ pub struct Broker {
     process: Option<Process>,
     folder: TempDir,
     options: Options,
-    jars: PathBuf,
+    java: Java,
     layout: Layout,
 }
 
@@ -50,21 +50,14 @@ impl fmt::Debug for Broker {
 }
 
 impl Broker {
-    /// Starts a broker without topics and waits until it serves, which takes a few seconds; the very first one on a
-    /// machine has to wait for its jars, too.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError::Unavailable`] where no broker can run, [`StartError::Failed`] when this one didn't.
-    pub fn start(options: Options) -> Result<Self, StartError> {
-        java::check()?;
-        let jars = jars::find()?;
+    /// Starts one without topics and waits until it serves.
+    pub(crate) fn launch(options: &Options, java: &Java) -> Result<Self, StartError> {
         let mut attempt = 1;
         loop {
-            let layout = Layout::alone(&options).map_err(StartError::system("free ports"))?;
-            let mut broker = Self::new(options.clone(), jars.clone(), layout)?;
+            let layout = Layout::alone(options).map_err(StartError::system("free ports"))?;
+            let mut broker = Self::new(options.clone(), java.clone(), layout)?;
             broker.configure()?;
-            match broker.launch() {
+            match broker.run() {
                 Ok(()) => return Ok(broker),
                 Err(StartError::Failed { .. }) if attempt < ATTEMPTS && broker.port_was_taken() => attempt += 1,
                 Err(error) => return Err(error),
@@ -73,10 +66,10 @@ impl Broker {
     }
 
     /// One that does not run yet and has no configuration.
-    pub(crate) fn new(options: Options, jars: PathBuf, layout: Layout) -> Result<Self, StartError> {
+    pub(crate) fn new(options: Options, java: Java, layout: Layout) -> Result<Self, StartError> {
         let folder = tempfile::Builder::new().prefix("kafka-").tempdir();
         let folder = folder.map_err(StartError::system("a folder for its data"))?;
-        Ok(Self { process: None, folder, options, jars, layout })
+        Ok(Self { process: None, folder, options, java, layout })
     }
 
     /// Whether another process was quicker to take one of its ports.
@@ -155,6 +148,11 @@ impl Broker {
         self.process.take().map_or(Ok(()), |process| process.stop(STOP))
     }
 
+    /// Stops it in order, with as much patience as for a start.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        self.process.take().map_or(Ok(()), |process| process.stop(START))
+    }
+
     /// Starts it again with its data at its address, and waits until it serves. One that still runs is stopped in order
     /// first.
     ///
@@ -163,7 +161,7 @@ impl Broker {
     /// [`StartError::Failed`] when it does not come back.
     pub fn restart(&mut self) -> Result<(), StartError> {
         self.stop().map_err(StartError::system("to end first"))?;
-        self.launch()
+        self.run()
     }
 
     /// Stops its process where it is: connections stay, and nothing answers.
@@ -194,7 +192,7 @@ impl Broker {
     }
 
     fn java(&self) -> Vec<String> {
-        java::arguments(&self.jars, &self.options.heap, self.options.full_jit)
+        self.java.arguments(&self.options.heap, self.options.full_jit)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -228,7 +226,7 @@ impl Broker {
     }
 
     /// Runs it and waits until it serves.
-    fn launch(&mut self) -> Result<(), StartError> {
+    fn run(&mut self) -> Result<(), StartError> {
         let logged = self.spawn()?;
         self.wait_until_it_serves(logged)
     }

@@ -15,7 +15,7 @@ use crate::error::StartError;
 use crate::options::{Listener, Options, Security};
 use crate::properties::{CONTROLLER, Endpoint, Layout, PLAIN, free_ports};
 use crate::proxy::{Link, Proxy};
-use crate::{jars, java};
+use crate::start;
 
 /// The listener that brokers use among themselves.
 const REPLICATION: &str = "REPLICATION";
@@ -105,8 +105,7 @@ impl Cluster {
     ///
     /// [`StartError::Unavailable`] where no broker can run, [`StartError::Failed`] when a node didn't start.
     pub fn start(nodes: u32, options: &Options) -> Result<Self, StartError> {
-        java::check()?;
-        let jars = jars::find()?;
+        let java = start::find_java()?;
         let options = cluster_options(nodes, options);
         let mut attempt = 1;
         loop {
@@ -118,7 +117,7 @@ impl Cluster {
                 }
                 laid_out => laid_out.map_err(StartError::system("addresses for its links"))?,
             };
-            let nodes = layouts.into_iter().map(|layout| Broker::new(options.clone(), jars.clone(), layout));
+            let nodes = layouts.into_iter().map(|layout| Broker::new(options.clone(), java.clone(), layout));
             let mut cluster = Self { nodes: nodes.collect::<Result<_, _>>()?, links, _proxy: proxy };
             match cluster.launch() {
                 Ok(()) => return Ok(cluster),

@@ -1,11 +1,12 @@
 //! Kafka's jars: fetched once by Maven, for all processes and all packages of the workspace.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::StartError;
+use crate::once;
 
 /// The version of Apache Kafka.
 pub const VERSION: &str = "4.3.0";
@@ -17,21 +18,7 @@ const POM: &str = include_str!("../pom.xml");
 /// It is `KAFKA_JARS`, or one in Cargo's target folder.
 pub(crate) fn find() -> Result<PathBuf, StartError> {
     let folder = folder();
-    if complete(&folder) {
-        return Ok(folder);
-    }
-    let parent = folder.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(StartError::system("a folder for Kafka's jars"))?;
-    // The lock goes with the process that holds it, so a fetch that was killed blocks nobody.
-    let lock =
-        File::create(folder.with_added_extension("lock")).map_err(StartError::system("a lock on Kafka's jars"))?;
-    lock.lock().map_err(StartError::system("a lock on Kafka's jars"))?;
-    if !complete(&folder) {
-        let fetched = tempfile::tempdir_in(parent).map_err(StartError::system("a folder for Kafka's jars"))?;
-        fetch(fetched.path())?;
-        // The jars are there as a whole or not at all. What is left of the temporary folder is nothing.
-        fs::rename(fetched.path(), &folder).map_err(StartError::system("Kafka's jars in their place"))?;
-    }
+    once::make(&folder, complete, fetch)?;
     Ok(folder)
 }
 
@@ -49,7 +36,8 @@ fn complete(folder: &Path) -> bool {
 }
 
 fn fetch(into: &Path) -> Result<(), StartError> {
-    say(&format!("fetching Apache Kafka {VERSION} by Maven, once; this takes up to a minute"));
+    once::say(&format!("fetching Apache Kafka {VERSION} by Maven, once; this takes up to a minute"));
+    fs::create_dir(into).map_err(StartError::system("a folder for Kafka's jars"))?;
     let pom = into.join("pom.xml");
     fs::write(&pom, POM).map_err(StartError::system("a file for Maven"))?;
     let remedy = format!("set KAFKA_JARS to a folder that has the jars of Kafka {VERSION}");
@@ -76,10 +64,4 @@ fn fetch(into: &Path) -> Result<(), StartError> {
         )));
     }
     Ok(())
-}
-
-/// Says something where a test's output is not kept back until the test fails.
-fn say(line: &str) {
-    // Where nobody can read it, it need not be said.
-    _ = writeln!(io::stderr(), "kafka-broker: {line}");
 }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! It needs a Java runtime, and for the first start Maven, which fetches Kafka's jars once for the whole workspace. Where
-//! they are missing, [`StartError::Unavailable`] says what to do about it, and [`ignored`] tells tests whether to run.
+//! either is missing, [`StartError::Unavailable`] says what to do about it, and [`ignored`] tells tests whether to run.
 //!
 //! [`Broker`] is one broker. [`Cluster`] is several, with a [`proxy::Link`] between any two of them and between each and its
 //! clients, which can be cut, stalled, slowed down and left half-open.
@@ -20,10 +20,12 @@ mod cluster;
 mod error;
 mod jars;
 mod java;
+mod once;
 mod options;
 mod process;
 mod properties;
 pub mod proxy;
+mod start;
 
 pub use broker::Broker;
 pub use cluster::{Channel, Cluster, Way};

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         with_broker("it_keeps_its_topics_and_its_address_over_a_crash", life),
+        with_broker("it_starts_with_the_archive_of_its_classes", archive),
         with_broker("a_paused_one_is_killed_when_it_is_dropped", dropped),
         with_broker("it_ends_when_its_owner_is_killed", || orphaned("running")),
         with_broker("it_ends_when_its_owner_is_killed_while_it_is_paused", || orphaned("paused")),
@@ -128,6 +129,14 @@ fn life() -> Result<(), Failed> {
     assert!(Path::new(&folder).exists());
     drop(broker);
     assert!(!Path::new(&folder).exists());
+    Ok(())
+}
+
+fn archive() -> Result<(), Failed> {
+    let broker = Broker::start(Options::new()).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{}/maps", broker.pid().unwrap()))?;
+    let is_ours = |line: &str| line.contains(".java-") && line.ends_with(".jsa");
+    assert!(maps.lines().any(is_ours), "{maps}");
     Ok(())
 }
 
